@@ -1,0 +1,78 @@
+//! The errors of the whole program: one variant per boundary crossed, the remedy in the text.
+//!
+//! A failed tool, a refused plan or bad model text is data (a turn), never one of these.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong at which boundary. `Display` names what, where and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("store: {0}")]
+    Store(String),
+    #[error("config: {0}")]
+    Config(String),
+    #[error("terminal: {0}")]
+    Terminal(String),
+    #[error("tool: {0}")]
+    Tool(String),
+    #[error("train: {0}")]
+    Train(String),
+    /// The command line asked for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The exit code of the CLI contract: 1 failed, 2 usage, 3 model/engine, 4 store, 130 interrupted.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Engine(EngineError::Cancelled) | Error::Interrupted => 130,
+            Error::Engine(_) => 3,
+            Error::Store(_) => 4,
+            Error::Config(_) | Error::Usage(_) => 2,
+            Error::Terminal(_) | Error::Tool(_) | Error::Train(_) => 1,
+        }
+    }
+}
+
+/// What an engine can fail with. Crosses the worker's pipe, so it is plain data.
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+pub enum EngineError {
+    #[error("model file {path:?} does not exist; give another with --model PATH or `tillerman model use PATH`")]
+    ModelMissing { path: PathBuf },
+    /// The safe pre-check or llama.cpp refused the file.
+    #[error("model file {path:?} refused: {reason}")]
+    ModelRefused { path: PathBuf, reason: String },
+    #[error("the prompt needs {needed} tokens, the context holds {available}; start a new conversation, shorten the question or raise engine.context")]
+    ContextOverflow { needed: usize, available: usize },
+    #[error("not enough memory: {needed_mb} MB needed, {free_mb} MB free; use a smaller model or quantisation, or lower engine.context")]
+    OutOfMemory { needed_mb: u64, free_mb: u64 },
+    /// The worker process ended by itself.
+    #[error("the engine worker died {how} while {phase}; it restarts with the next query{}", stderr_suffix(.stderr))]
+    Died { how: String, phase: String, stderr: String },
+    #[error("adapter {path:?} refused: {reason}")]
+    Adapter { path: PathBuf, reason: String },
+    #[error("chat template: {0}; name another with engine.chat_template in the config")]
+    Template(String),
+    #[error("grammar: {0}")]
+    Grammar(String),
+    #[error("engine protocol: {0}; this is a bug, please report it")]
+    Protocol(String),
+    #[error("cancelled")]
+    Cancelled,
+    #[error("engine: {0}")]
+    Other(String),
+}
+
+fn stderr_suffix(stderr: &str) -> String {
+    let tail = stderr.trim();
+    if tail.is_empty() { String::new() } else { format!("; its last words: {tail}") }
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,125 @@
+//! The one log: everything that happens in a trajectory, in the order it happened.
+//!
+//! Live view, replay, `--json`, tests and training read these. Folding a trajectory's events gives the
+//! trajectory (`trajectory::Trajectory::apply`). An event is recorded before it is shown.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::engine::{Completion, ModelInfo, Request, Role};
+use crate::flow::memory::MemoryEntry;
+use crate::flow::trajectory::{Command, Limits, Plan, QueryAnalysis, Verdict};
+use crate::tools::ToolResult;
+
+/// One recorded event. `seq` counts from 0 within the trajectory; `t_ms` is since the trajectory began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub trajectory: String,
+    pub seq: u64,
+    pub t_ms: f64,
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// One call of a model by a role: what went in, what came out, how it was sampled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCall {
+    pub role: Role,
+    /// 0 for calls outside turns (analyst, generator).
+    pub turn: usize,
+    pub request: Request,
+    pub completion: Completion,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Body {
+    /// First event: everything needed to know what was asked of whom.
+    Started {
+        query: String,
+        /// Session this trajectory belongs to, and its earlier (question, answer) pairs.
+        session: String,
+        conversation: Vec<(String, String)>,
+        model: ModelInfo,
+        adapter: Option<String>,
+        pack: String,
+        tools: Vec<String>,
+        limits: Limits,
+        seed: u64,
+        /// Unix time in milliseconds.
+        started_ms: i64,
+        version: String,
+    },
+    ModelCall(Box<ModelCall>),
+    Analysis { analysis: QueryAnalysis },
+    TurnStarted { turn: usize },
+    /// The planner's reply as understood; `repaired` when text had to be mended to be read.
+    Plan { turn: usize, plan: Plan, repaired: bool },
+    /// The planner's reply was no plan that can be run; the turn ends with this result.
+    PlanRefused { turn: usize, text: String, reason: String },
+    Command { turn: usize, command: Command },
+    ToolResult { turn: usize, result: ToolResult },
+    Verdict { turn: usize, verdict: Verdict },
+    /// What the turn added to memory.
+    Memory { turn: usize, entry: MemoryEntry },
+    /// A limit ended the loop before a Stop verdict; the generator still answers.
+    LimitReached { limit: String },
+    /// Last event of a finished query.
+    Answered { answer: String, turns: usize, seconds: f64, tokens: usize, stopped_by: String },
+    /// Last event of a query that could not finish. Never scored, never trains.
+    Failed { reason: String, remedy: String },
+    Cancelled { turn: usize },
+    /// Anything a later version may add; kept as read.
+    #[serde(untagged)]
+    Unknown(Value),
+}
+
+impl Body {
+    /// True for the events after which nothing follows.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Body::Answered { .. } | Body::Failed { .. } | Body::Cancelled { .. })
+    }
+}
+
+/// Text that is on its way and not an event yet (the `ModelCall` that follows holds all of it).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    pub trajectory: String,
+    pub turn: usize,
+    pub source: ProgressSource,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressSource {
+    Role(Role),
+    Tool,
+}
+
+/// Where events go. `record` must have kept the event (store, list) when it returns.
+pub trait Sink: Send + Sync {
+    /// # Errors
+    /// The record could not be kept; the query stops with this reason.
+    fn record(&self, event: Event) -> Result<(), String>;
+
+    /// Streaming text; may be dropped.
+    fn progress(&self, _progress: Progress) {}
+}
+
+/// Keeps events in memory: tests, rollouts, exports.
+#[derive(Default)]
+pub struct Collect(pub std::sync::Mutex<Vec<Event>>);
+
+impl Sink for Collect {
+    fn record(&self, event: Event) -> Result<(), String> {
+        self.0.lock().map_err(|e| e.to_string())?.push(event);
+        Ok(())
+    }
+}
+
+impl Collect {
+    pub fn events(&self) -> Vec<Event> {
+        self.0.lock().map(|events| events.clone()).unwrap_or_default()
+    }
+}

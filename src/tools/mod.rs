@@ -1,0 +1,150 @@
+//! Effects on the world: the Tool trait, tool cards and the toolbox.
+//!
+//! A tool never fails the program: whatever happens becomes a [`ToolResult`]. Tools know no planner.
+
+pub mod base;
+pub mod calculator;
+pub mod python;
+pub mod sandbox;
+pub mod schema;
+pub mod search;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Completion, OnPiece, Request};
+
+/// What a planner and an executor may know about a tool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCard {
+    pub name: String,
+    /// What it is for, one sentence.
+    pub purpose: String,
+    /// The same in a few words, for the compact prompt pack.
+    pub brief: String,
+    /// JSON schema of the arguments (type object, properties, required).
+    pub schema: Value,
+    pub examples: Vec<ToolExample>,
+    /// What it cannot do and where it stops, one sentence each.
+    pub limits: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolExample {
+    pub arguments: Value,
+    pub result: String,
+}
+
+/// Why a tool gave no proper result. A turn, not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolFault {
+    /// The arguments do not fit the card's schema, or are no JSON.
+    BadArguments,
+    /// The tool ran and failed (division by zero, an exception, exit code not 0).
+    Failed,
+    /// It ran into a limit (time, memory, output).
+    Limit,
+    /// No tool of that name is registered.
+    Unknown,
+    Cancelled,
+}
+
+/// What came back from the world, as recorded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ToolResult {
+    /// Result text, or what went wrong, in words a model can act on.
+    pub text: String,
+    pub fault: Option<ToolFault>,
+    /// Exit code of a child process, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<i32>,
+    /// Sandbox tier the call ran in, where there was one ("A" ...).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Where the text came from (files, URLs), for citation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    pub time_ms: f64,
+    /// Model calls the tool made itself (the base generator), for the record.
+    #[serde(skip)]
+    pub calls: Vec<(Request, Completion)>,
+}
+
+impl ToolResult {
+    pub fn ok(text: impl Into<String>) -> ToolResult {
+        ToolResult { text: text.into(), ..ToolResult::default() }
+    }
+
+    pub fn fault(fault: ToolFault, text: impl Into<String>) -> ToolResult {
+        ToolResult { text: text.into(), fault: Some(fault), ..ToolResult::default() }
+    }
+}
+
+/// What a call may use besides its arguments.
+#[derive(Clone, Default)]
+pub struct ToolContext {
+    pub cancel: CancellationToken,
+    /// Live output, where the tool has any.
+    pub on_output: Option<OnPiece>,
+    /// Seed for tools that sample (the base generator).
+    pub seed: u64,
+}
+
+#[async_trait]
+pub trait Tool: Send + Sync {
+    fn card(&self) -> &ToolCard;
+
+    /// Run once. `arguments` already fit the card's schema.
+    async fn call(&self, arguments: &Value, context: &ToolContext) -> ToolResult;
+}
+
+/// A tool that could not be registered here, and what would change that.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    pub name: String,
+    pub reason: String,
+    pub remedy: String,
+}
+
+/// The tools of this machine, in the order their cards are shown.
+#[derive(Clone, Default)]
+pub struct Toolbox {
+    pub tools: Vec<Arc<dyn Tool>>,
+    pub refused: Vec<Refused>,
+}
+
+impl Toolbox {
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Tool>> {
+        self.tools.iter().find(|tool| tool.card().name == name)
+    }
+
+    pub fn names(&self) -> Vec<&str> {
+        self.tools.iter().map(|tool| tool.card().name.as_str()).collect()
+    }
+
+    /// Check the arguments, run the tool, take the time. Every call from anywhere goes through here.
+    pub async fn run(&self, name: &str, arguments: &Value, context: &ToolContext) -> ToolResult {
+        let started = std::time::Instant::now();
+        let mut result = match self.get(name) {
+            None => ToolResult::fault(
+                ToolFault::Unknown,
+                format!("no tool is called {name:?}; tools: {}", self.names().join(", ")),
+            ),
+            Some(tool) => match schema::check(&tool.card().schema, arguments) {
+                Err(reason) => ToolResult::fault(ToolFault::BadArguments, reason),
+                Ok(()) => tokio::select! {
+                    biased;
+                    result = tool.call(arguments, context) => result,
+                    () = context.cancel.cancelled() => ToolResult::fault(ToolFault::Cancelled, "cancelled"),
+                },
+            },
+        };
+        result.time_ms = started.elapsed().as_secs_f64() * 1e3;
+        result
+    }
+}
