@@ -14,6 +14,7 @@ pub mod generator;
 pub mod memory;
 pub mod planner;
 pub mod prompt;
+pub mod run;
 pub mod solve;
 pub mod trajectory;
 pub mod verifier;

@@ -1,1 +1,314 @@
-//! To be written.
+//! Prompt packs: template files filled into chat messages, part by part.
+//!
+//! Every placeholder and every memory entry becomes a part of its own. Parts are tokenised separately,
+//! and in the planner's prompt all that varies between turns stands after the memory, so the prompt of
+//! turn t+1 keeps that of turn t up to the end of its memory as its prefix, token for token.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::engine::{Message, Role, Speaker};
+use crate::error::Error;
+use crate::flow::memory::{Memory, MemoryEntry};
+use crate::flow::trajectory::Decision;
+use crate::tools::{ToolCard, Toolbox};
+
+/// Settings of a pack, from its `pack.toml`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackSettings {
+    pub name: String,
+    /// Tool lists and cards in few words (`brief`) instead of whole cards.
+    pub brief_cards: bool,
+    /// Results and cards stand on one line; line ends become " / ".
+    pub one_line: bool,
+    /// The verifier's JSON names the reason before the decision.
+    pub reason_first: bool,
+    /// Characters of a result that enter memory; the flow's own limit still holds. 0: only that limit.
+    pub result_chars: usize,
+    /// The planner's sampling temperature unless the config says otherwise; the frozen roles are greedy.
+    pub planner_temperature: f32,
+    /// Most tokens sampled per call, by role name.
+    pub max_tokens: BTreeMap<String, usize>,
+}
+
+/// Which slot of a template a value fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    Tools,
+    ToolCard,
+    Query,
+    Conversation,
+    Analysis,
+    Memory,
+    TurnsLeft,
+    Context,
+    SubGoal,
+    Tool,
+    Command,
+    Result,
+    Verdict,
+    Turn,
+}
+
+impl Slot {
+    fn parse(name: &str) -> Option<Slot> {
+        Some(match name {
+            "tools" => Slot::Tools,
+            "tool_card" => Slot::ToolCard,
+            "query" => Slot::Query,
+            "conversation" => Slot::Conversation,
+            "analysis" => Slot::Analysis,
+            "memory" => Slot::Memory,
+            "turns_left" => Slot::TurnsLeft,
+            "context" => Slot::Context,
+            "sub_goal" => Slot::SubGoal,
+            "tool" => Slot::Tool,
+            "command" => Slot::Command,
+            "result" => Slot::Result,
+            "verdict" => Slot::Verdict,
+            "turn" => Slot::Turn,
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Piece {
+    Text(String),
+    Slot(Slot),
+}
+
+fn pieces(template: &str, file: &str) -> Result<Vec<Piece>, Error> {
+    let mut found = Vec::new();
+    let mut rest = template;
+    while let Some(start) = rest.find("{{") {
+        let Some(len) = rest[start..].find("}}") else {
+            return Err(Error::Config(format!("prompt {file}: a {{{{ without }}}}")));
+        };
+        let name = rest[start + 2..start + len].trim();
+        let slot = Slot::parse(name)
+            .ok_or_else(|| Error::Config(format!("prompt {file}: unknown placeholder {{{{{name}}}}}")))?;
+        if start > 0 {
+            found.push(Piece::Text(rest[..start].to_string()));
+        }
+        found.push(Piece::Slot(slot));
+        rest = &rest[start + len + 2..];
+    }
+    if !rest.is_empty() {
+        found.push(Piece::Text(rest.to_string()));
+    }
+    Ok(found)
+}
+
+#[derive(Clone, Debug)]
+struct Template {
+    system: Vec<Piece>,
+    user: Vec<Piece>,
+}
+
+impl Template {
+    fn parse(text: &str, file: &str) -> Result<Template, Error> {
+        let missing = |part: &str| Error::Config(format!("prompt {file}: no line `# {part}`"));
+        let after = text.strip_prefix("# system\n").ok_or_else(|| missing("system"))?;
+        let (system, user) = after.split_once("\n# user\n").ok_or_else(|| missing("user"))?;
+        Ok(Template {
+            system: pieces(system.trim_end_matches('\n'), file)?,
+            user: pieces(user.trim_end_matches('\n'), file)?,
+        })
+    }
+}
+
+/// A prompt pack: one template per role, the memory line and the settings.
+#[derive(Clone, Debug)]
+pub struct Pack {
+    pub settings: PackSettings,
+    roles: BTreeMap<&'static str, Template>,
+    memory_entry: Vec<Piece>,
+}
+
+/// What fills the slots of one prompt; fields a template does not name are ignored.
+#[derive(Clone, Copy, Default)]
+pub struct Fill<'a> {
+    pub toolbox: Option<&'a Toolbox>,
+    pub card: Option<&'a ToolCard>,
+    pub query: &'a str,
+    pub conversation: &'a [(String, String)],
+    pub analysis: &'a str,
+    pub memory: Option<&'a Memory>,
+    pub turns_left: usize,
+    pub context: &'a str,
+    pub sub_goal: &'a str,
+    pub tool: &'a str,
+    pub command: &'a str,
+    pub result: &'a str,
+}
+
+impl Pack {
+    /// Build a pack from its files: `pack.toml`, `memory.md` and one `<role>.md` per role.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn from_files(files: &BTreeMap<String, String>) -> Result<Pack, Error> {
+        let get = |name: &str| {
+            files.get(name).ok_or_else(|| Error::Config(format!("prompt pack: file {name} is missing")))
+        };
+        let settings: PackSettings =
+            toml::from_str(get("pack.toml")?).map_err(|e| Error::Config(format!("prompt pack.toml: {e}")))?;
+        let mut roles = BTreeMap::new();
+        for role in Role::ALL {
+            let file = format!("{}.md", role.name());
+            roles.insert(role.name(), Template::parse(get(&file)?, &file)?);
+        }
+        Ok(Pack { settings, roles, memory_entry: pieces(get("memory.md")?, "memory.md")? })
+    }
+
+    /// One of the bundled packs: `full` or `compact`.
+    ///
+    /// # Errors
+    /// No pack of that name.
+    pub fn bundled(name: &str) -> Result<Pack, Error> {
+        macro_rules! files {
+            ($pack:literal) => {
+                [
+                    ("pack.toml", include_str!(concat!("../../assets/prompts/", $pack, "/pack.toml"))),
+                    ("memory.md", include_str!(concat!("../../assets/prompts/", $pack, "/memory.md"))),
+                    ("analyst.md", include_str!(concat!("../../assets/prompts/", $pack, "/analyst.md"))),
+                    ("planner.md", include_str!(concat!("../../assets/prompts/", $pack, "/planner.md"))),
+                    ("executor.md", include_str!(concat!("../../assets/prompts/", $pack, "/executor.md"))),
+                    ("verifier.md", include_str!(concat!("../../assets/prompts/", $pack, "/verifier.md"))),
+                    ("generator.md", include_str!(concat!("../../assets/prompts/", $pack, "/generator.md"))),
+                    ("base.md", include_str!(concat!("../../assets/prompts/", $pack, "/base.md"))),
+                ]
+            };
+        }
+        let files = match name {
+            "full" => files!("full"),
+            "compact" => files!("compact"),
+            other => {
+                return Err(Error::Config(format!("no prompt pack is called {other:?}; packs: full, compact")));
+            }
+        };
+        Pack::from_files(&files.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+    }
+
+    pub fn max_tokens(&self, role: Role) -> usize {
+        self.settings.max_tokens.get(role.name()).copied().unwrap_or(512)
+    }
+
+    /// The messages of one call: a system and a user message.
+    pub fn messages(&self, role: Role, fill: &Fill) -> Vec<Message> {
+        let template = &self.roles[role.name()];
+        vec![
+            Message { speaker: Speaker::System, parts: self.parts(&template.system, fill) },
+            Message { speaker: Speaker::User, parts: self.parts(&template.user, fill) },
+        ]
+    }
+
+    fn parts(&self, pieces: &[Piece], fill: &Fill) -> Vec<String> {
+        let mut parts = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => parts.push(text.clone()),
+                Piece::Slot(slot) => self.slot(*slot, fill, &mut parts),
+            }
+        }
+        parts.retain(|part| !part.is_empty());
+        parts
+    }
+
+    fn slot(&self, slot: Slot, fill: &Fill, parts: &mut Vec<String>) {
+        match slot {
+            Slot::Tools => {
+                let Some(toolbox) = fill.toolbox else { return };
+                let cards: Vec<String> =
+                    toolbox.tools.iter().map(|tool| self.card_line(tool.card())).collect();
+                parts.push(cards.join("\n"));
+            }
+            Slot::ToolCard => parts.extend(fill.card.map(|card| self.card_for_executor(card))),
+            Slot::Query => parts.push(fill.query.to_string()),
+            Slot::Conversation => {
+                parts.extend(fill.conversation.iter().map(|(q, a)| format!("Earlier: {q}\nAnswer: {a}\n")));
+            }
+            Slot::Analysis => parts.push(fill.analysis.to_string()),
+            Slot::Memory => {
+                let entries = fill.memory.map(|memory| memory.entries.as_slice()).unwrap_or_default();
+                parts.extend(entries.iter().map(|entry| self.memory_line(entry)));
+            }
+            Slot::TurnsLeft => parts.push(fill.turns_left.to_string()),
+            Slot::Context => parts.push(fill.context.to_string()),
+            Slot::SubGoal => parts.push(fill.sub_goal.to_string()),
+            Slot::Tool => parts.push(fill.tool.to_string()),
+            Slot::Command => parts.push(fill.command.to_string()),
+            Slot::Result => parts.push(self.flat(fill.result)),
+            Slot::Verdict | Slot::Turn => {}
+        }
+    }
+
+    /// One tool as the planner sees it.
+    fn card_line(&self, card: &ToolCard) -> String {
+        if self.settings.brief_cards {
+            return format!("{}: {}", card.name, card.brief);
+        }
+        format!("- {}: {} Arguments: {}. Limits: {}", card.name, card.purpose, card.schema, card.limits.join(" "))
+    }
+
+    /// One tool as the executor sees it.
+    fn card_for_executor(&self, card: &ToolCard) -> String {
+        if self.settings.brief_cards {
+            let keys: Vec<&str> = card.schema["properties"]
+                .as_object()
+                .map(|properties| properties.keys().map(String::as_str).collect())
+                .unwrap_or_default();
+            return format!("{} ({})", card.name, keys.join(", "));
+        }
+        let examples: Vec<String> =
+            card.examples.iter().map(|e| format!("{} -> {}", e.arguments, e.result)).collect();
+        format!(
+            "{}: {}\nArguments (JSON schema): {}\nExamples:\n{}\nLimits: {}",
+            card.name,
+            card.purpose,
+            card.schema,
+            examples.join("\n"),
+            card.limits.join(" ")
+        )
+    }
+
+    /// A memory entry as every later prompt shows it; never changes once made.
+    pub fn memory_line(&self, entry: &MemoryEntry) -> String {
+        let verdict = match entry.verdict.decision {
+            Decision::Stop => "stop",
+            Decision::Continue => "continue",
+        };
+        let mut line = String::new();
+        for piece in &self.memory_entry {
+            match piece {
+                Piece::Text(text) => line.push_str(text),
+                Piece::Slot(Slot::Turn) => line.push_str(&entry.turn.to_string()),
+                Piece::Slot(Slot::SubGoal) => line.push_str(&entry.sub_goal),
+                Piece::Slot(Slot::Tool) => line.push_str(&entry.tool),
+                Piece::Slot(Slot::Command) => line.push_str(&entry.command.to_string()),
+                Piece::Slot(Slot::Result) => line.push_str(&self.flat(&entry.result)),
+                Piece::Slot(Slot::Verdict) => {
+                    line.push_str(verdict);
+                    if !self.settings.brief_cards && !entry.verdict.reason.is_empty() {
+                        line.push_str(": ");
+                        line.push_str(&entry.verdict.reason);
+                    }
+                }
+                Piece::Slot(_) => {}
+            }
+        }
+        line
+    }
+
+    /// A result as this pack shows it.
+    fn flat(&self, text: &str) -> String {
+        if self.settings.one_line {
+            text.trim().replace("\r\n", "\n").replace('\n', " / ")
+        } else {
+            text.trim_end().to_string()
+        }
+    }
+}

@@ -1,1 +1,190 @@
-//! To be written.
+//! The loop, one page: analyse, then plan, act, verify, remember until Stop or a limit, then answer.
+//!
+//! Every exit is an event: answered, failed or cancelled. Text a model got wrong is a turn, not an exit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, Role};
+use crate::error::EngineError;
+use crate::flow::event::{Body, Sink};
+use crate::flow::memory::{Memory, MemoryEntry, cut};
+use crate::flow::prompt::Pack;
+use crate::flow::run::{Halt, Run};
+use crate::flow::trajectory::{Command, Decision, Limits, Plan, QueryAnalysis, Trajectory, Verdict};
+use crate::flow::{analyst, executor, generator, planner, verifier};
+use crate::tools::{ToolContext, ToolFault, ToolResult, Toolbox};
+
+/// Everything one pass needs; all of it is handed in.
+#[derive(Clone)]
+pub struct Flow {
+    pub engine: Arc<dyn Engine>,
+    pub toolbox: Arc<Toolbox>,
+    pub pack: Arc<Pack>,
+    pub limits: Limits,
+    /// The planner's temperature; None takes the pack's.
+    pub planner_temperature: Option<f32>,
+    /// Hash of the adapter the planner answers with, for the record.
+    pub adapter: Option<String>,
+}
+
+/// One question, with what went before it in its session.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// Trajectory id (uuid v7).
+    pub id: String,
+    pub session: String,
+    pub query: String,
+    pub conversation: Vec<(String, String)>,
+    pub seed: u64,
+}
+
+/// Longest query taken, in characters; longer ones are refused with the remedy before anything runs.
+pub const QUERY_CHARS_MAX: usize = 100_000;
+
+/// Pass once over one query. The trajectory returned is the fold of exactly the events recorded.
+pub async fn solve(flow: &Flow, ask: &Ask, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Trajectory {
+    let mut run = Run::new(flow, ask, sink, cancel);
+    if let Err(halt) = pass(&mut run).await {
+        run.halted(halt);
+    }
+    run.trajectory
+}
+
+async fn pass(run: &mut Run<'_>) -> Result<(), Halt> {
+    run.start().await?;
+    let analysis = match analyst::analyse(run).await {
+        Err(Halt::Limit(limit)) => {
+            run.record(Body::LimitReached { limit })?;
+            return answer(run, &QueryAnalysis::default(), &Memory::default(), "limit").await;
+        }
+        other => other?,
+    };
+    run.record(Body::Analysis { analysis: analysis.clone() })?;
+
+    let mut memory = Memory::default();
+    let stopped_by = loop {
+        let turn = memory.entries.len() + 1;
+        if run.flow.limits.turns > 0 && turn > run.flow.limits.turns {
+            run.record(Body::LimitReached { limit: format!("turns ({})", run.flow.limits.turns) })?;
+            break "limit";
+        }
+        match take_turn(run, &analysis, &memory, turn).await {
+            Ok(entry) => {
+                let decision = entry.verdict.decision;
+                memory.entries.push(entry.clone());
+                run.record(Body::Memory { turn, entry })?;
+                if decision == Decision::Stop {
+                    break "verdict";
+                }
+            }
+            Err(Halt::Limit(limit)) => {
+                run.record(Body::LimitReached { limit })?;
+                break "limit";
+            }
+            Err(halt) => return Err(halt),
+        }
+    };
+    answer(run, &analysis, &memory, stopped_by).await
+}
+
+/// Turn t: plan a_t, execute e_t, verify v_t; answers the entry that becomes part of memory.
+async fn take_turn(
+    run: &mut Run<'_>,
+    analysis: &QueryAnalysis,
+    memory: &Memory,
+    turn: usize,
+) -> Result<MemoryEntry, Halt> {
+    run.turn = turn;
+    run.record(Body::TurnStarted { turn })?;
+    let started = std::time::Instant::now();
+    let reply = planner::plan(run, analysis, memory).await?;
+    let plan = match reply {
+        planner::Reply::Plan { plan, repaired } => {
+            run.record(Body::Plan { turn, plan: plan.clone(), repaired })?;
+            plan
+        }
+        planner::Reply::Refused { plan, text, reason } => {
+            run.record(Body::PlanRefused { turn, text, reason: reason.clone() })?;
+            let verdict =
+                Verdict { decision: Decision::Continue, reason: "the plan could not be run".to_string() };
+            run.record(Body::Verdict { turn, verdict: verdict.clone() })?;
+            let command = Command { tool: plan.tool.clone(), arguments: serde_json::Value::Null };
+            let result = ToolResult::fault(ToolFault::Unknown, reason);
+            return Ok(remember(run, turn, &plan, &command, &result, verdict, started));
+        }
+    };
+    let command = executor::command(run, &plan).await?;
+    run.record(Body::Command { turn, command: command.clone() })?;
+    let result = act(run, &command).await?;
+    run.record(Body::ToolResult { turn, result: result.clone() })?;
+    let verdict = verifier::verify(run, memory, &plan, &command, &result).await?;
+    run.record(Body::Verdict { turn, verdict: verdict.clone() })?;
+    Ok(remember(run, turn, &plan, &command, &result, verdict, started))
+}
+
+/// Run the tool under the query's cancel token and deadline; record the model calls it made itself.
+async fn act(run: &mut Run<'_>, command: &Command) -> Result<ToolResult, Halt> {
+    let context = ToolContext {
+        cancel: run.cancel.child_token(),
+        on_output: Some(run.tool_output()),
+        seed: run.call_seed(Role::Base),
+    };
+    let toolbox = run.flow.toolbox.clone();
+    let call = toolbox.run(&command.tool, &command.arguments, &context);
+    let mut result = tokio::select! {
+        biased;
+        result = call => result,
+        () = run.past_deadline() => {
+            context.cancel.cancel();
+            return Err(Halt::Limit(run.time_limit()));
+        }
+    };
+    if run.cancel.is_cancelled() {
+        return Err(Halt::Cancelled);
+    }
+    for (request, completion) in std::mem::take(&mut result.calls) {
+        run.record_call(request, completion)?;
+    }
+    Ok(result)
+}
+
+fn remember(
+    run: &Run<'_>,
+    turn: usize,
+    plan: &Plan,
+    command: &Command,
+    result: &ToolResult,
+    verdict: Verdict,
+    started: std::time::Instant,
+) -> MemoryEntry {
+    let (text, cut_chars) = cut(&result.text, run.result_chars());
+    MemoryEntry {
+        turn,
+        sub_goal: plan.sub_goal.clone(),
+        tool: plan.tool.clone(),
+        command: command.arguments.clone(),
+        result: text,
+        cut_chars,
+        error: result.fault.is_some(),
+        verdict,
+        time_ms: started.elapsed().as_secs_f64() * 1e3,
+    }
+}
+
+async fn answer(
+    run: &mut Run<'_>,
+    analysis: &QueryAnalysis,
+    memory: &Memory,
+    stopped_by: &str,
+) -> Result<(), Halt> {
+    run.turn = 0;
+    run.grant(Duration::from_secs(60), run.flow.pack.max_tokens(Role::Generator));
+    let answer = generator::generate(run, analysis, memory).await.map_err(|halt| match halt {
+        Halt::Limit(limit) => Halt::Engine(EngineError::Other(format!("no answer within the limit: {limit}"))),
+        other => other,
+    })?;
+    run.finish(answer, memory.entries.len(), stopped_by)
+}
