@@ -1,0 +1,30 @@
+# Two commands matter: `make run` and `make test`. Both install what is missing first.
+.PHONY: setup run test fmt lint bench drill clean
+
+# One optimised profile for everything: llama.cpp compiles once.
+CARGO ?= cargo
+PROFILE := --release --locked
+
+setup:
+	@sh scripts/setup.sh
+
+# The deck; without a terminal it answers one sample question in plain text instead.
+run: setup
+	@. scripts/env.sh && $(CARGO) run $(PROFILE) --quiet --
+
+test: setup
+	@. scripts/env.sh && $(CARGO) fmt --check
+	@. scripts/env.sh && $(CARGO) clippy $(PROFILE) --all-targets --quiet -- -D warnings
+	@. scripts/env.sh && $(CARGO) test $(PROFILE) --quiet --no-fail-fast 2>&1 | sh scripts/summary.sh
+
+lint:
+	@. scripts/env.sh && $(CARGO) clippy $(PROFILE) --all-targets -- -D warnings
+
+fmt:
+	@. scripts/env.sh && $(CARGO) fmt
+
+bench: setup
+	@. scripts/env.sh && $(CARGO) run $(PROFILE) --quiet -- bench
+
+clean:
+	@. scripts/env.sh && $(CARGO) clean
