@@ -1,4 +1,47 @@
 //! Tillerman: a terminal deck for agents on your own machine that get better by use.
+//!
+//! AgentFlow (arXiv 2510.05592) for one person with one computer: a planner, an executor, a verifier and a
+//! generator work through an evolving memory on a local GGUF model in llama.cpp.
+//!
+//! Two files to read first: `flow/solve.rs` (the loop, one page) and `flow/event.rs` (the log that live view,
+//! replay, `--json`, tests and training all read).
+//!
+//! # The map, in the order data flows up
+//! Imports point to earlier lines only; `tests/tidy.rs` fails on a breach.
+//!
+//! | layer | modules | what for |
+//! |---|---|---|
+//! | L0 | [`error`] [`config`] [`text`] | typed errors, settings, the only string a screen accepts |
+//! | L1 | [`gguf`] [`engine`] | what a GGUF file says, before C++ sees it; completions: a worker process around llama.cpp, a script behind the same trait |
+//! | L2 | [`tools`] | effects on the world: calculator, search, python in its sandbox, base generator |
+//! | L3 | [`flow`] | the agent: events, trajectory, memory, prompts, roles, solve |
+//! | L4 | [`store`] | SQLite: events, model calls, labels, sessions |
+//! | L5 | [`tasks`] | questions with checkable answers, the scripted teacher, statistics |
+//! | L6 | [`deck`] | the screen; the only place that names ratatui or crossterm |
+//! | L7 | [`cli`] | one file per command |
+//!
+//! # What must hold (mostly absences)
+//! 1. `flow` knows no terminal, no file, no database: engine, tools and sink are handed in.
+//! 2. An event is recorded before it is shown; folding a trajectory's events gives the trajectory.
+//! 3. A failed tool, a refused plan or bad model text is a turn, not an error.
+//! 4. What was sampled is kept as sampled: token ids, log-probabilities, forced marks; never re-tokenised.
+//! 5. Models live in a worker process: an abort in C++ ends a query with a reason, never the terminal.
+//! 6. Model-written code runs in the sandbox or not at all.
+//! 7. All state lives under one data directory (0700), outside every folder a tool can write.
+//!
+//! # Where this differs from the first picture of it, and why
+//! - Streaming text is `event::Progress`, not an event: the `model_call` that follows holds every token, so
+//!   recording pieces too would store everything twice.
+//! - A grammar-held role first draws freely; only a draw the grammar refuses is drawn again under the mask
+//!   and marked forced. Log-probabilities therefore are always those of the unconstrained policy.
+//! - The verifier judges (query, memory, newest result) and its verdict enters memory with the entry, in one
+//!   piece, as the paper draws it; the reference code leaves the verdict out.
+//! - `llama.cpp` is built without OpenMP: its own thread pool, threads = cores - 1 unless told otherwise.
+//!
+//! # Words
+//! Query, QueryAnalysis, Plan, Command, ToolCard, ToolResult, Verdict, Memory, MemoryEntry, Answer, Turn,
+//! Trajectory (one pass over one query), Rollout (a trajectory sampled for training), Group, Label (a
+//! person's), Reward (what training uses), ModelCall, Adapter.
 
 pub mod config;
 pub mod error;

@@ -1,1 +1,5 @@
-fn main(){}
+//! The program: everything is in the library, see `lib.rs` for the map.
+
+fn main() {
+    std::process::exit(tillerman::cli::main());
+}

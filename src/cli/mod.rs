@@ -1,1 +1,125 @@
-//! To be written.
+//! The command line: one file per command, this one names them all.
+//!
+//! The contract (names, flags, exit codes) is relied on by scripts; see ARCHITECTURE in the README.
+
+pub mod ask;
+pub mod completions;
+pub mod doctor;
+pub mod eval;
+pub mod export_rows;
+pub mod model;
+pub mod setup;
+pub mod tool;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Agents on your own machine that get better by use: AgentFlow on a local GGUF model, in a terminal deck.
+#[derive(Debug, Parser)]
+#[command(name = "tillerman", version, about, long_about = None, arg_required_else_help = false)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 model or engine, 4 store, 130 interrupted.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options every command takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// GGUF model file to use (default: the config's, else the embedded planner)
+    #[arg(long, global = true, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+    /// Adapter for the planner: an id, a file, or `none`
+    #[arg(long, global = true, value_name = "ID")]
+    pub adapter: Option<String>,
+    /// Data directory (default: the platform's)
+    #[arg(long, global = true, value_name = "DIR", env = "TILLERMAN_HOME")]
+    pub home: Option<PathBuf>,
+    /// Seed of everything sampled (default: drawn and recorded)
+    #[arg(long, global = true, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Settings file (default: config.toml in the data directory)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder the search tool indexes and the python tool reads; may be given several times
+    #[arg(long, global = true, value_name = "DIR")]
+    pub folder: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer one query: the answer on stdout, progress on stderr
+    Ask(ask::AskArgs),
+    /// Tools by hand: list their cards, run one
+    Tool(tool::ToolArgs),
+    /// Models: what is served, use another, check a file
+    Model(model::ModelArgs),
+    /// What works here: engine, devices, sandbox tier, store, terminal
+    Doctor(doctor::DoctorArgs),
+    /// Answer every question of a task file and score the answers
+    Eval(eval::EvalArgs),
+    /// Shell completions on stdout
+    Completions(completions::CompletionsArgs),
+    /// The man page on stdout
+    Man,
+    /// The engine worker (started by the program itself)
+    #[command(name = "__engine", hide = true)]
+    Engine,
+    /// The sandbox child (started by the program itself)
+    #[command(name = "__sandbox", hide = true)]
+    Sandbox,
+    /// Record the scripted teacher through the real loop as training rows
+    #[command(name = "__export-rows", hide = true)]
+    ExportRows(export_rows::ExportRowsArgs),
+}
+
+/// Run the command line; answers the exit code.
+pub fn main() -> i32 {
+    // Re-executed children come first: they must not pay for, or depend on, anything of the deck.
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return code;
+        }
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tillerman: {}", crate::text::safe(&format!("{error:#}")));
+            error.downcast_ref::<Error>().map_or(1, Error::exit_code)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<i32> {
+    let global = &cli.global;
+    match cli.command {
+        Some(Command::Engine) => Ok(crate::engine::worker::run()),
+        Some(Command::Sandbox) => Ok(crate::tools::sandbox::child::run()),
+        Some(Command::Ask(args)) => block(ask::run(global, &args)),
+        Some(Command::Tool(args)) => block(tool::run(global, &args)),
+        Some(Command::Model(args)) => block(model::run(global, &args)),
+        Some(Command::Doctor(args)) => block(doctor::run(global, &args)),
+        Some(Command::Eval(args)) => block(eval::run(global, &args)),
+        Some(Command::Completions(args)) => completions::run(&args),
+        Some(Command::Man) => completions::man(),
+        Some(Command::ExportRows(args)) => block(export_rows::run(&args)),
+        None => block(ask::sample(global)),
+    }
+}
+
+/// Run a command's future on a runtime of its own.
+fn block(future: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i32> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(future);
+    // A tool thread that hangs must not keep the program from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    result
+}

@@ -41,3 +41,18 @@ pub fn cut(text: &str, max: usize) -> (String, usize) {
     let left_out = total - max;
     (format!("{kept_head} [{left_out} characters cut] {kept_tail}"), left_out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn cutting_keeps_both_ends_and_counts() {
+        assert_eq!(cut("short", 10), ("short".to_string(), 0));
+        let (kept, left_out) = cut("aaaaaaaabbbbbbbbcccc", 8);
+        assert_eq!(kept, "aaaaaa [12 characters cut] cc");
+        assert_eq!(left_out, 12);
+        let (kept, _) = cut("ééééééééé", 4);
+        assert!(kept.starts_with("ééé ["), "{kept}");
+    }
+}

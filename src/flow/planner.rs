@@ -135,3 +135,83 @@ fn json_fields(text: &str) -> Option<[String; 3]> {
         get(&["tool", "Tool", "tool_name"]),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::tools::{Tool, ToolCard, ToolContext, ToolResult};
+
+    struct Named(ToolCard);
+
+    #[async_trait]
+    impl Tool for Named {
+        fn card(&self) -> &ToolCard {
+            &self.0
+        }
+        async fn call(&self, _arguments: &Value, _context: &ToolContext) -> ToolResult {
+            ToolResult::ok("")
+        }
+    }
+
+    fn toolbox() -> Toolbox {
+        let named = |name: &str| -> Arc<dyn Tool> {
+            Arc::new(Named(ToolCard {
+                name: name.into(),
+                purpose: String::new(),
+                brief: String::new(),
+                schema: json!({}),
+                examples: vec![],
+                limits: vec![],
+            }))
+        };
+        Toolbox { tools: vec![named("search"), named("python_coder")], refused: vec![] }
+    }
+
+    fn check(text: &str, tool: &str, sub_goal: &str, context: &str, repaired: bool) {
+        let expected = Plan { context: context.into(), sub_goal: sub_goal.into(), tool: tool.into() };
+        assert_eq!(read(text, &toolbox()), Reply::Plan { plan: expected, repaired }, "{text:?}");
+    }
+
+    fn refused(text: &str, part: &str) {
+        match read(text, &toolbox()) {
+            Reply::Refused { reason, text: kept, .. } => {
+                assert!(reason.contains(part), "{text:?}: {reason}");
+                assert_eq!(kept, text);
+            }
+            other => panic!("{text:?} was read as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn plans_are_read_as_written() {
+        let plan = Plan { context: "none".into(), sub_goal: "find x: y".into(), tool: "search".into() };
+        check(&write(&plan), "search", "find x: y", "none", false);
+        check("Context:\nSub-goal: s\nTool: search\n", "search", "s", "", false);
+        check("Context: a\nb\nSub-goal: s\nTool: search", "search", "s", "a\nb", false);
+    }
+
+    #[test]
+    fn near_plans_are_repaired_and_say_so() {
+        check("**Sub-Goal:** s\n**Tool:** `search`", "search", "s", "", true);
+        check("context: c\nsub_goal: s\ntool: Search.", "search", "s", "c", true);
+        check("Sure!\nSub-goal: s\nTool: search (best)", "search", "s", "", true);
+        check("<think>Tool: x</think>\nContext: c\nSub-goal: s\nTool: python_coder", "python_coder", "s", "c", true);
+        check(r#"{"context":"c","sub_goal":"s","tool":"search"}"#, "search", "s", "c", true);
+        check("Context: c\nSub-goal: s\nTool: search\nI hope this helps", "search", "s", "c", true);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused_with_the_reason() {
+        refused("", "sub-goal");
+        refused("I think we should search.", "sub-goal");
+        refused("Sub-goal: s", "no tool");
+        refused("Sub-goal: s\nTool: web", "search, python_coder");
+        refused("Sub-goal: s\nTool: searching", "no tool is called");
+        refused("\u{0}\u{fffd}{{{{", "sub-goal");
+    }
+}

@@ -312,3 +312,95 @@ impl Pack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::trajectory::Verdict;
+
+    fn entry(turn: usize, result: &str) -> MemoryEntry {
+        MemoryEntry {
+            turn,
+            sub_goal: format!("goal {turn}"),
+            tool: "search".into(),
+            command: serde_json::json!({"query": "q"}),
+            result: result.into(),
+            cut_chars: 0,
+            error: false,
+            verdict: Verdict { decision: Decision::Continue, reason: "not yet".into() },
+            time_ms: 1.0,
+        }
+    }
+
+    /// The user message's parts up to the end of its memory: all but the last part(s) after it.
+    #[test]
+    fn the_next_turns_prompt_keeps_this_ones_memory_as_prefix() {
+        for name in ["full", "compact"] {
+            let pack = Pack::bundled(name).unwrap();
+            let mut memory = Memory::default();
+            let parts = |memory: &Memory, turns_left: usize| {
+                let fill = Fill {
+                    query: "Who?",
+                    analysis: "Asks for a name.",
+                    memory: Some(memory),
+                    turns_left,
+                    ..Fill::default()
+                };
+                pack.messages(Role::Planner, &fill)
+            };
+            let mut before = parts(&memory, 10);
+            for turn in 1..5 {
+                memory.entries.push(entry(turn, "two\nlines {{memory}}"));
+                let after = parts(&memory, 10 - turn);
+                assert_eq!(before[0], after[0], "{name}: the system message changed");
+                let kept = before[1].parts.iter().zip(&after[1].parts).take_while(|(a, b)| a == b).count();
+                let memory_parts = turn - 1;
+                let stable = before[1].parts.len() - tail_parts(&pack);
+                assert!(kept >= stable && stable > memory_parts, "{name} turn {turn}: {kept} of {stable} kept");
+                before = after;
+            }
+        }
+    }
+
+    /// Parts that stand after the memory in the planner's user message.
+    fn tail_parts(pack: &Pack) -> usize {
+        let user = &pack.roles["planner"].user;
+        let memory = user.iter().position(|piece| *piece == Piece::Slot(Slot::Memory)).unwrap();
+        user.len() - memory - 1
+    }
+
+    #[test]
+    fn nothing_that_varies_between_turns_stands_before_the_memory() {
+        for name in ["full", "compact"] {
+            let pack = Pack::bundled(name).unwrap();
+            for template in [&pack.roles["planner"].user, &pack.roles["planner"].system] {
+                let end = template
+                    .iter()
+                    .position(|piece| *piece == Piece::Slot(Slot::Memory))
+                    .unwrap_or(template.len());
+                for piece in &template[..end] {
+                    assert!(
+                        !matches!(piece, Piece::Slot(Slot::TurnsLeft | Slot::Result | Slot::Verdict)),
+                        "{name}: {piece:?} stands before the memory"
+                    );
+                }
+            }
+            assert!(pack.roles["planner"].user.contains(&Piece::Slot(Slot::Memory)), "{name}");
+        }
+    }
+
+    #[test]
+    fn broken_packs_name_the_file_and_the_fault() {
+        let mut files: BTreeMap<String, String> = BTreeMap::new();
+        assert!(Pack::from_files(&files).unwrap_err().to_string().contains("pack.toml"));
+        files.insert("pack.toml".into(), include_str!("../../assets/prompts/compact/pack.toml").into());
+        for role in Role::ALL {
+            files.insert(format!("{}.md", role.name()), "# system\na\n# user\n{{query}}\n".into());
+        }
+        files.insert("memory.md".into(), "{{result}}".into());
+        assert!(Pack::from_files(&files).is_ok());
+        files.insert("planner.md".into(), "# system\na\n# user\n{{quarry}}\n".into());
+        let error = Pack::from_files(&files).unwrap_err().to_string();
+        assert!(error.contains("planner.md") && error.contains("quarry"), "{error}");
+    }
+}

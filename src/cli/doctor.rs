@@ -1,0 +1,185 @@
+//! `tillerman doctor`: what works here, checked by doing it, with the remedy for what does not.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, Message, Request, Role, Sampler, Speaker};
+use crate::text::safe;
+
+use super::{Global, setup};
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// One check per line as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Every host this program may contact, and why
+    #[arg(long)]
+    pub network: bool,
+}
+
+/// One line of the report.
+struct Check {
+    name: &'static str,
+    ok: bool,
+    text: String,
+    remedy: String,
+}
+
+impl Check {
+    fn ok(name: &'static str, text: impl Into<String>) -> Check {
+        Check { name, ok: true, text: text.into(), remedy: String::new() }
+    }
+
+    fn bad(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Check {
+        Check { name, ok: false, text: text.into(), remedy: remedy.into() }
+    }
+
+    fn json(&self) -> Value {
+        json!({"kind": "check", "name": self.name, "ok": self.ok, "text": self.text, "remedy": self.remedy})
+    }
+}
+
+pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<i32> {
+    if args.network {
+        println!("none: no command of this version opens a socket (tools, models and training are local)");
+        return Ok(0);
+    }
+    let mut checks = vec![Check::ok("version", version())];
+    checks.extend(store(global));
+    checks.extend(engine(global).await);
+    checks.extend(tools(global));
+    checks.push(terminal());
+    let failed = checks.iter().filter(|check| !check.ok).count();
+    for check in &checks {
+        if args.json {
+            println!("{}", check.json());
+        } else {
+            let mark = if check.ok { "ok  " } else { "FAIL" };
+            println!("{mark} {:<9} {}", check.name, safe(&check.text));
+            if !check.ok {
+                println!("               remedy: {}", safe(&check.remedy));
+            }
+        }
+    }
+    Ok(i32::from(failed > 0))
+}
+
+/// The program's version and the llama.cpp it was built with.
+pub fn version() -> String {
+    format!("tillerman {}, llama-cpp-2 0.1.160, llama-cpp-sys-2 0.1.161", env!("CARGO_PKG_VERSION"))
+}
+
+fn store(global: &Global) -> Vec<Check> {
+    let (home, _) = match setup::home_and_config(global) {
+        Ok(parts) => parts,
+        Err(error) => {
+            return vec![Check::bad("store", format!("{error:#}"), "choose a directory with --home DIR")];
+        }
+    };
+    match crate::store::Store::open(&home) {
+        Ok(store) => vec![Check::ok(
+            "store",
+            format!("{}, SQLite {}", home.root().display(), store.sqlite_version()),
+        )],
+        Err(error) => vec![Check::bad("store", error.to_string(), "choose a directory with --home DIR")],
+    }
+}
+
+async fn engine(global: &Global) -> Vec<Check> {
+    let setup = match setup::open(global, 1) {
+        Ok(setup) => setup,
+        Err(error) => {
+            return vec![Check::bad("model", format!("{error:#}"), "`tillerman model use embedded`")];
+        }
+    };
+    let info = match setup.engine.model().await {
+        Ok(info) => info,
+        Err(error) => {
+            return vec![Check::bad("engine", error.to_string(), "`tillerman model use embedded`")];
+        }
+    };
+    let mut checks = vec![
+        Check::ok(
+            "model",
+            format!(
+                "{} ({}, {}, {:.1}M parameters), context {} x {} sequences",
+                info.name,
+                info.architecture,
+                info.file_type,
+                info.parameters as f64 / 1e6,
+                info.context,
+                info.sequences
+            ),
+        ),
+        Check::ok(
+            "devices",
+            format!(
+                "{}; {} of {} layers offloaded; {} threads",
+                info.devices.join(", "),
+                info.layers_offloaded,
+                info.layers,
+                info.threads
+            ),
+        ),
+        Check::ok("cpu", info.cpu_features.clone()),
+    ];
+    checks.push(first_words(&setup.engine).await);
+    setup.engine.shutdown().await;
+    checks
+}
+
+async fn first_words(engine: &Arc<crate::engine::client::LlamaEngine>) -> Check {
+    let request = Request {
+        role: Role::Generator,
+        messages: vec![Message::new(Speaker::User, ["Query: What is 2+3?\n"])],
+        sampler: Sampler::greedy(),
+        constraint: None,
+        max_tokens: 8,
+    };
+    match engine.complete(request, None, CancellationToken::new()).await {
+        Ok(completion) => {
+            let sampled = completion.completion_ids.len();
+            let rate = sampled as f64 / (completion.timings.decode_ms / 1e3).max(1e-9);
+            Check::ok("engine", format!("sampled {sampled} tokens ({rate:.0} tokens/s in this short run)"))
+        }
+        Err(error) => Check::bad("engine", error.to_string(), "`tillerman model use embedded`"),
+    }
+}
+
+fn tools(global: &Global) -> Vec<Check> {
+    let probe = crate::tools::sandbox::probe(&setup::exe());
+    let mut checks = vec![match &probe.tier {
+        Some(tier) => Check::ok("sandbox", format!("tier {tier}: model-written code runs confined")),
+        None => Check::bad("sandbox", probe.reason.clone(), probe.remedy.clone()),
+    }];
+    let toolbox = setup::home_and_config(global).and_then(|(home, config)| {
+        let pack = Arc::new(crate::flow::prompt::Pack::bundled("full")?);
+        setup::toolbox(global, &home, &config, None, &pack)
+    });
+    match toolbox {
+        Err(error) => checks.push(Check::bad("tools", format!("{error:#}"), "check the [tools] settings")),
+        Ok(toolbox) => {
+            checks.push(Check::ok("tools", format!("{}, base (with a model)", toolbox.names().join(", "))));
+            for refused in &toolbox.refused {
+                if refused.name != "base" {
+                    let text = format!("{} is not registered: {}", refused.name, refused.reason);
+                    checks.push(Check::bad("tools", text, refused.remedy.clone()));
+                }
+            }
+        }
+    }
+    checks
+}
+
+fn terminal() -> Check {
+    let kind = std::env::var("TERM").unwrap_or_else(|_| "unknown".into());
+    let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let colour = if std::env::var_os("NO_COLOR").is_some() { ", NO_COLOR is set" } else { "" };
+    let text = if tty { format!("{kind}{colour}") } else { format!("none here (TERM {kind}){colour}") };
+    Check::ok("terminal", text)
+}

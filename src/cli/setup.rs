@@ -1,0 +1,239 @@
+//! Puts the parts together from flags and settings: home, store, engine, toolbox, prompt pack.
+//!
+//! The only place that chooses; everything below is handed what it needs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::config::{Config, Home};
+use crate::engine::client::{EngineOptions, LlamaEngine};
+use crate::engine::{Engine, Role};
+use crate::error::{EngineError, Error};
+use crate::flow::prompt::{Fill, Pack};
+use crate::flow::solve::Flow;
+use crate::flow::trajectory::Limits;
+use crate::tools::{StandardOptions, Toolbox};
+
+use super::Global;
+
+/// The embedded planner, as shipped in the binary.
+pub static PLANNER: &[u8] = include_bytes!("../../assets/planner.gguf");
+
+/// `general.name` of the embedded planner; a file of that name gets the compact prompts.
+pub const EMBEDDED_NAME: &str = "tillerman-embedded";
+
+/// Everything a command needs to run queries.
+pub struct Setup {
+    pub home: Home,
+    pub config: Config,
+    pub engine: Arc<LlamaEngine>,
+    pub model: PathBuf,
+    /// The embedded planner serves, with what it can and cannot do.
+    pub embedded: bool,
+    pub flow: Flow,
+}
+
+/// Read home and settings; nothing is loaded yet.
+///
+/// # Errors
+/// The data directory or the settings file cannot be used; says which and why.
+pub fn home_and_config(global: &Global) -> anyhow::Result<(Home, Config)> {
+    let home = Home::open(global.home.as_deref())?;
+    let config = Config::load(&home, global.config.as_deref())?;
+    Ok((home, config))
+}
+
+/// Build the parts for running queries with `sequences` of them at once. The model loads with the first call.
+///
+/// # Errors
+/// Settings, model path or data directory that cannot be used.
+pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
+    let (home, config) = home_and_config(global)?;
+    let (model, embedded) = model_path(global, &home, &config)?;
+    let adapter = match global.adapter.as_deref() {
+        None | Some("none") => None,
+        Some(path) => Some(adapter_path(&home, path)?),
+    };
+    let some = |n: usize| (n > 0).then_some(n);
+    let engine = Arc::new(LlamaEngine::new(EngineOptions {
+        model: model.clone(),
+        context: some(config.engine.context),
+        sequences: if config.engine.sequences > 0 { config.engine.sequences } else { sequences },
+        threads: some(config.engine.threads),
+        gpu_layers: (config.engine.gpu_layers >= 0).then_some(config.engine.gpu_layers),
+        adapter: adapter.clone(),
+        chat_template: chat_template(&config.engine.chat_template)?,
+        log_dir: Some(home.logs()),
+        exe: exe(),
+    }));
+    let pack = Arc::new(pack(&config.flow.pack, embedded)?);
+    let toolbox = Arc::new(toolbox(global, &home, &config, Some(engine.clone()), &pack)?);
+    let flow = Flow {
+        engine: engine.clone(),
+        toolbox,
+        pack,
+        limits: Limits {
+            turns: config.flow.turns,
+            seconds: config.flow.seconds,
+            tokens: config.flow.tokens,
+            result_chars: config.flow.result_chars,
+        },
+        planner_temperature: config.flow.planner_temperature,
+        adapter: adapter.as_deref().map(file_hash).transpose()?,
+    };
+    Ok(Setup { home, config, engine, model, embedded, flow })
+}
+
+/// This program's own path, for starting its hidden children.
+pub fn exe() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tillerman"))
+}
+
+/// Which GGUF serves, and whether it is the embedded one.
+pub fn model_path(global: &Global, home: &Home, config: &Config) -> anyhow::Result<(PathBuf, bool)> {
+    let chosen = global.model.clone().or_else(|| {
+        (!config.engine.model.as_os_str().is_empty()).then(|| config.engine.model.clone())
+    });
+    let Some(path) = chosen.or_else(|| super::model::used(home)) else {
+        return Ok((materialise(home, "planner", "gguf", PLANNER)?, true));
+    };
+    if !path.exists() {
+        return Err(Error::Engine(EngineError::ModelMissing { path }).into());
+    }
+    let header = crate::gguf::check(&path).map_err(|e| Error::Engine(e.refused(&path)))?;
+    let embedded = header.name().is_some_and(|name| name == EMBEDDED_NAME);
+    Ok((path, embedded))
+}
+
+/// Write a bundled file below the data directory, once per content.
+fn materialise(home: &Home, stem: &str, extension: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+    let hash = blake3::hash(bytes).to_hex();
+    let path = home.models().join(format!("{stem}-{}.{extension}", &hash[..12]));
+    if std::fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64) {
+        return Ok(path);
+    }
+    write_whole(&path, bytes)?;
+    Ok(path)
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().context("a path without a folder")?;
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let temporary = tempfile::NamedTempFile::new_in(folder)?;
+        std::fs::write(temporary.path(), bytes)?;
+        temporary.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    write().map_err(|e| {
+        anyhow::Error::from(Error::Store(format!(
+            "cannot write {}: {e}; choose another data directory with --home DIR",
+            path.display()
+        )))
+    })
+}
+
+/// An adapter by file, or by id below the data directory.
+fn adapter_path(home: &Home, name: &str) -> anyhow::Result<PathBuf> {
+    let candidates = [PathBuf::from(name), home.adapters().join(name).join("adapter.gguf")];
+    match candidates.iter().find(|path| path.is_file()) {
+        Some(path) => Ok(path.clone()),
+        None => Err(Error::Usage(format!(
+            "no adapter {name:?}: neither a file nor an id below {}",
+            home.adapters().display()
+        ))
+        .into()),
+    }
+}
+
+fn file_hash(path: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+fn chat_template(setting: &str) -> anyhow::Result<Option<String>> {
+    if setting.is_empty() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(setting)
+        .map_err(|e| Error::Config(format!("engine.chat_template: cannot read {setting}: {e}")))?;
+    Ok(Some(text))
+}
+
+/// `auto`, a bundled pack's name, or the folder of a pack of the user's own.
+fn pack(setting: &str, embedded: bool) -> anyhow::Result<Pack> {
+    match setting {
+        "auto" | "" => Ok(Pack::bundled(if embedded { "compact" } else { "full" })?),
+        "full" | "compact" => Ok(Pack::bundled(setting)?),
+        folder => {
+            let mut files = std::collections::BTreeMap::new();
+            let entries = std::fs::read_dir(folder)
+                .map_err(|e| Error::Config(format!("flow.pack: cannot read the folder {folder}: {e}")))?;
+            for entry in entries.flatten() {
+                if let Ok(text) = std::fs::read_to_string(entry.path()) {
+                    files.insert(entry.file_name().to_string_lossy().into_owned(), text);
+                }
+            }
+            Ok(Pack::from_files(&files)?)
+        }
+    }
+}
+
+/// The tools of this machine.
+///
+/// # Errors
+/// A folder the user named does not exist.
+pub fn toolbox(
+    global: &Global,
+    home: &Home,
+    config: &Config,
+    engine: Option<Arc<LlamaEngine>>,
+    pack: &Arc<Pack>,
+) -> anyhow::Result<Toolbox> {
+    let folders: Vec<PathBuf> = config.tools.folders.iter().chain(&global.folder).cloned().collect();
+    for folder in &folders {
+        if !folder.is_dir() {
+            return Err(Error::Usage(format!("folder {} does not exist", folder.display())).into());
+        }
+    }
+    let data = if !config.tools.data.as_os_str().is_empty() {
+        config.tools.data.clone()
+    } else if let Some(folder) = global.folder.first() {
+        folder.clone()
+    } else {
+        bundled_data(home)?
+    };
+    let prompts = pack.clone();
+    let options = StandardOptions {
+        engine: engine.map(|engine| engine as Arc<dyn Engine>),
+        base_prompt: Arc::new(move |question: &str| {
+            prompts.messages(Role::Base, &Fill { sub_goal: question, ..Fill::default() })
+        }),
+        base_max_tokens: pack.max_tokens(Role::Base),
+        knowledge: crate::tasks::world::knowledge(),
+        folders,
+        data: Some(data),
+        sandbox_exe: exe(),
+        python: config.tools.python,
+    };
+    Ok(crate::tools::standard(options).map_err(Error::Tool)?)
+}
+
+/// The bundled CSV files, below the data directory where the sandbox can bind them.
+fn bundled_data(home: &Home) -> anyhow::Result<PathBuf> {
+    let folder = home.root().join("data");
+    for (name, text) in crate::tasks::world::data_files() {
+        let path = folder.join(name);
+        if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
+            write_whole(&path, text.as_bytes())?;
+        }
+    }
+    Ok(folder)
+}
+
+/// A fresh seed for a run that was given none; recorded with the trajectory.
+pub fn fresh_seed() -> u64 {
+    rand::random::<u64>() >> 12
+}
