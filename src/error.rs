@@ -44,14 +44,20 @@ impl Error {
 /// What an engine can fail with. Crosses the worker's pipe, so it is plain data.
 #[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
 pub enum EngineError {
-    #[error("model file {path:?} does not exist; give another with --model PATH or `tillerman model use PATH`")]
+    #[error(
+        "model file {path:?} does not exist; give another with --model PATH or `tillerman model use PATH`"
+    )]
     ModelMissing { path: PathBuf },
     /// The safe pre-check or llama.cpp refused the file.
     #[error("model file {path:?} refused: {reason}")]
     ModelRefused { path: PathBuf, reason: String },
-    #[error("the prompt needs {needed} tokens, the context holds {available}; start a new conversation, shorten the question or raise engine.context")]
+    #[error(
+        "the prompt needs {needed} tokens, the context holds {available}; start a new conversation, shorten the question or raise engine.context"
+    )]
     ContextOverflow { needed: usize, available: usize },
-    #[error("not enough memory: {needed_mb} MB needed, {free_mb} MB free; use a smaller model or quantisation, or lower engine.context")]
+    #[error(
+        "not enough memory: {needed_mb} MB needed, {free_mb} MB free; use a smaller model or quantisation, or lower engine.context"
+    )]
     OutOfMemory { needed_mb: u64, free_mb: u64 },
     /// The worker process ended by itself.
     #[error("the engine worker died {how} while {phase}; it restarts with the next query{}", stderr_suffix(.stderr))]

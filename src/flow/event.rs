@@ -52,24 +52,61 @@ pub enum Body {
         version: String,
     },
     ModelCall(Box<ModelCall>),
-    Analysis { analysis: QueryAnalysis },
-    TurnStarted { turn: usize },
+    Analysis {
+        analysis: QueryAnalysis,
+    },
+    TurnStarted {
+        turn: usize,
+    },
     /// The planner's reply as understood; `repaired` when text had to be mended to be read.
-    Plan { turn: usize, plan: Plan, repaired: bool },
+    Plan {
+        turn: usize,
+        plan: Plan,
+        repaired: bool,
+    },
     /// The planner's reply was no plan that can be run; the turn ends with this result.
-    PlanRefused { turn: usize, text: String, reason: String },
-    Command { turn: usize, command: Command },
-    ToolResult { turn: usize, result: ToolResult },
-    Verdict { turn: usize, verdict: Verdict },
+    PlanRefused {
+        turn: usize,
+        text: String,
+        reason: String,
+    },
+    Command {
+        turn: usize,
+        command: Command,
+    },
+    ToolResult {
+        turn: usize,
+        result: ToolResult,
+    },
+    Verdict {
+        turn: usize,
+        verdict: Verdict,
+    },
     /// What the turn added to memory.
-    Memory { turn: usize, entry: MemoryEntry },
+    Memory {
+        turn: usize,
+        entry: MemoryEntry,
+    },
     /// A limit ended the loop before a Stop verdict; the generator still answers.
-    LimitReached { limit: String },
+    LimitReached {
+        limit: String,
+    },
     /// Last event of a finished query.
-    Answered { answer: String, turns: usize, seconds: f64, tokens: usize, stopped_by: String },
+    Answered {
+        answer: String,
+        turns: usize,
+        seconds: f64,
+        tokens: usize,
+        stopped_by: String,
+    },
     /// Last event of a query that could not finish. Never scored, never trains.
-    Failed { reason: String, remedy: String },
-    Cancelled { turn: usize },
+    Failed {
+        reason: String,
+        remedy: String,
+    },
+    Cancelled {
+        turn: usize,
+    },
     /// Anything a later version may add; kept as read.
     #[serde(untagged)]
     Unknown(Value),

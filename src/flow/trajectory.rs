@@ -127,7 +127,16 @@ impl Trajectory {
         self.seconds = event.t_ms / 1e3;
         match &event.body {
             Body::Started {
-                query, session, conversation, model, adapter, pack, tools, seed, started_ms, ..
+                query,
+                session,
+                conversation,
+                model,
+                adapter,
+                pack,
+                tools,
+                seed,
+                started_ms,
+                ..
             } => {
                 self.query.clone_from(query);
                 self.session.clone_from(session);

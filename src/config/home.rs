@@ -1,0 +1,138 @@
+//! The data directory: where everything the program keeps lies, readable by its user alone.
+//!
+//! Knows names and permissions; what stands in the files is the business of those who write them.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The data directory and the names under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+    config_dir: PathBuf,
+}
+
+impl Home {
+    /// Open the data directory, creating it (0700) where it is missing.
+    ///
+    /// `named` is `--home DIR` or TILLERMAN_HOME and then holds the config file too; without it the
+    /// platform's own places for data and settings are used.
+    ///
+    /// # Errors
+    /// `Error::Config` when the user has no home directory or the directory cannot be made.
+    pub fn open(named: Option<&Path>) -> Result<Home> {
+        let home = match named {
+            Some(dir) => {
+                let root = std::path::absolute(dir).map_err(|e| cannot(dir, &e))?;
+                Home { config_dir: root.clone(), root }
+            }
+            None => {
+                let dirs = directories::ProjectDirs::from("", "", "tillerman").ok_or_else(|| {
+                    Error::Config("this user has no home directory; name one with --home DIR".to_string())
+                })?;
+                Home { root: dirs.data_dir().to_path_buf(), config_dir: dirs.config_dir().to_path_buf() }
+            }
+        };
+        create_private(&home.root).map_err(|e| cannot(&home.root, &e))?;
+        Ok(home)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.config_dir.join("config.toml")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.root.join("tillerman.db")
+    }
+
+    /// Long texts, named by their blake3.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    pub fn adapters(&self) -> PathBuf {
+        self.root.join("adapters")
+    }
+
+    pub fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// One file per live process that has the store open.
+    pub fn running(&self) -> PathBuf {
+        self.root.join("running")
+    }
+
+    /// Disk space held back for the end of a turn.
+    pub fn ballast(&self) -> PathBuf {
+        self.root.join("ballast")
+    }
+
+    /// Make one of the directories above, where it is missing.
+    ///
+    /// # Errors
+    /// The system's own; the caller knows what the directory was for.
+    pub fn ensure(&self, dir: &Path) -> io::Result<()> {
+        create_private(dir)
+    }
+}
+
+/// `mkdir -p` with mode 0700 for what is made; what exists keeps its mode.
+fn create_private(dir: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)?;
+    // The directory itself must survive a power cut, else nothing in it does.
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Ok(parent) = File::open(parent) {
+            let _ = parent.sync_all();
+        }
+    }
+    Ok(())
+}
+
+fn cannot(dir: &Path, e: &io::Error) -> Error {
+    Error::Config(format!(
+        "cannot use data directory {}: {e}; make it writable or name another with --home DIR",
+        dir.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_made_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(&dir.path().join("a/b"))).unwrap();
+        home.ensure(&home.blobs()).unwrap();
+        for made in [home.root(), &home.blobs()] {
+            assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        assert_eq!(home.config_file(), home.root().join("config.toml"));
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named_with_the_remedy() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let message = Home::open(Some(file.path())).unwrap_err().to_string();
+        assert!(message.contains(&*file.path().to_string_lossy()), "{message}");
+        assert!(message.contains("--home"), "{message}");
+    }
+}
