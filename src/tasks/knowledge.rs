@@ -279,13 +279,15 @@ pub(crate) fn with_arithmetic(world: &World, split: Split, rng: &mut TaskRng) ->
         let (suffix, wordings) = &ONE[rng.random_range(0..ONE.len())];
         (fill(wordings.pick(split, rng), &[("a", &a)]), format!("{}{suffix}", first.value))
     } else {
-        let second = numeric(world, split, rng)?;
-        let same =
-            second.relation == first.relation && second.kind == first.kind && second.entity != first.entity;
+        let fits = |fact: &&Fact| {
+            (&fact.kind, &fact.relation) == (&first.kind, &first.relation)
+                && fact.entity != first.entity
+                && fact.number().is_some_and(|n| n >= 2.0 && Some(n) < first.number())
+                && world.allows(&fact.entity, split)
+        };
+        let others: Vec<&Fact> = world.facts.iter().filter(fits).collect();
+        let second = others.get(rng.random_range(0..others.len().max(1)))?;
         let operation = &TWO[rng.random_range(0..TWO.len())];
-        if !same || first.number()? <= second.number()? {
-            return None;
-        }
         let b = format!("the {} of {}", second.relation, second.entity);
         steps.push(Step::new("none", format!("find {b}"), tool::SEARCH, second.sentence()));
         let wording = operation.wordings.pick(split, rng);
