@@ -16,7 +16,7 @@ use crate::engine::{Engine, Message, Role};
 use crate::flow::prompt::{Fill, Pack};
 use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::Limits;
-use crate::tasks::recording::{TeacherEngine, rows};
+use crate::tasks::recording::{TeacherEngine, TrainingRow, rows};
 use crate::tasks::{Family, Split, Task, TaskRng, Teacher, TeacherOptions, WrongRates, World, generate};
 use crate::tools::search::{SearchIndex, SearchTool, Source};
 use crate::tools::{Tool, Toolbox, base::BaseTool, calculator::Calculator, python::PythonTool};
@@ -70,6 +70,9 @@ pub async fn run(args: &ExportRowsArgs) -> anyhow::Result<i32> {
         let Some(task) = generate(family, &world.world, Split::Train, &mut rng) else { continue };
         let trajectory = record(&task, world, &pack, args, &mut rng).await?;
         for row in rows(&trajectory, family.name(), &template)? {
+            if !rng.random_bool(kept(&row)) {
+                continue;
+            }
             serde_json::to_writer(&mut out, &row)?;
             out.write_all(b"\n")?;
             written += 1;
@@ -83,6 +86,18 @@ pub async fn run(args: &ExportRowsArgs) -> anyhow::Result<i32> {
     out.flush()?;
     println!("{count} trajectories, {written} rows");
     Ok(0)
+}
+
+/// Share of rows kept: a reply that is always the same needs few examples.
+fn kept(row: &TrainingRow) -> f64 {
+    let given_up = ["answer the question", "gave up", "I cannot answer"];
+    match row.role {
+        "base" => 0.05,
+        "analyst" => 0.3,
+        "planner" => 1.0,
+        _ if given_up.iter().any(|text| row.completion.contains(text)) => 0.2,
+        _ => 1.0,
+    }
 }
 
 fn weighted(rng: &mut TaskRng) -> Family {

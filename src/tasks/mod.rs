@@ -17,6 +17,8 @@ pub mod game24;
 pub mod generate;
 pub mod knowledge;
 pub mod names;
+pub mod recording;
+pub mod stats;
 pub mod synthetic;
 pub mod teacher;
 pub mod unanswerable;
