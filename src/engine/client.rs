@@ -1,1 +1,298 @@
-//! To be written.
+//! llama.cpp behind the `Engine` trait: starts the worker process, restarts it when it dies, remembers which
+//! adapter is in force. Rendering of messages happens here, tokenising in the worker.
+
+mod process;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::chat::ChatTemplate;
+use crate::engine::wire::{Job, Load, Loaded, Outcome, ToWorker};
+use crate::engine::{Completion, Constraint, Engine, ModelInfo, OnPiece, Request, grammar};
+use crate::error::EngineError;
+
+use process::Worker;
+
+/// Deaths within the window below after which no further start is tried.
+const DEATHS_MOST: usize = 3;
+const DEATHS_WINDOW: Duration = Duration::from_secs(60);
+
+/// What to serve and how. None means "choose what fits".
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    pub model: PathBuf,
+    /// Tokens one sequence may hold.
+    pub context: Option<usize>,
+    /// Sequences that may run together, at least 1.
+    pub sequences: usize,
+    /// Compute threads; by default one less than the physical cores.
+    pub threads: Option<usize>,
+    /// Layers put on devices, negative for all; by default as many as fit.
+    pub gpu_layers: Option<i32>,
+    /// Adapter of the planner's context.
+    pub adapter: Option<PathBuf>,
+    /// Where the worker's stderr is kept, as `engine.log`; None keeps only its tail in memory.
+    pub log_dir: Option<PathBuf>,
+    /// The program that knows `__engine`: this one.
+    pub exe: PathBuf,
+}
+
+impl EngineOptions {
+    /// Defaults for `model`, served by this very program.
+    pub fn new(model: PathBuf) -> EngineOptions {
+        let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tillerman"));
+        EngineOptions {
+            model,
+            context: None,
+            sequences: 1,
+            threads: None,
+            gpu_layers: None,
+            adapter: None,
+            log_dir: None,
+            exe,
+        }
+    }
+}
+
+/// The engine the program runs on. Cheap until first used: the worker starts with the first call.
+pub struct LlamaEngine {
+    options: EngineOptions,
+    state: tokio::sync::Mutex<State>,
+    /// The worker that runs, for those who only look.
+    current: std::sync::Mutex<Option<Arc<Worker>>>,
+}
+
+struct State {
+    served: Option<Arc<Served>>,
+    deaths: VecDeque<Instant>,
+    adapter: Option<PathBuf>,
+    /// Path and blake3 of the model file, once taken.
+    hash: Option<String>,
+}
+
+/// A worker that has loaded its model.
+struct Served {
+    worker: Arc<Worker>,
+    info: ModelInfo,
+    template: ChatTemplate,
+    bos: String,
+}
+
+impl LlamaEngine {
+    pub fn new(options: EngineOptions) -> LlamaEngine {
+        let adapter = options.adapter.clone();
+        LlamaEngine {
+            options,
+            state: tokio::sync::Mutex::new(State {
+                served: None,
+                deaths: VecDeque::new(),
+                adapter,
+                hash: None,
+            }),
+            current: std::sync::Mutex::new(None),
+        }
+    }
+
+    /// Process id of the worker, while one runs.
+    pub fn worker_pid(&self) -> Option<u32> {
+        let current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        current.as_ref().filter(|worker| worker.alive()).map(|worker| worker.pid())
+    }
+
+    /// The running worker, started and loaded if need be.
+    async fn served(&self) -> Result<Arc<Served>, EngineError> {
+        let mut state = self.state.lock().await;
+        if let Some(served) = &state.served
+            && served.worker.alive()
+        {
+            return Ok(served.clone());
+        }
+        self.start(&mut state).await
+    }
+
+    async fn start(&self, state: &mut State) -> Result<Arc<Served>, EngineError> {
+        if let Some(served) = state.served.take() {
+            state.deaths.push_back(served.worker.died_at());
+        }
+        state.deaths.retain(|at| at.elapsed() < DEATHS_WINDOW);
+        if state.deaths.len() >= DEATHS_MOST {
+            let wait = DEATHS_WINDOW.saturating_sub(state.deaths[0].elapsed()).as_secs() + 1;
+            return Err(EngineError::Other(format!(
+                "the worker died {} times within a minute and is left alone for {wait} s; try a smaller context \
+                 or another model, and see the engine log",
+                state.deaths.len()
+            )));
+        }
+        check(&self.options.model)?;
+        let worker = Worker::spawn(&self.options.exe, self.options.log_dir.as_deref())?;
+        *self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(worker.clone());
+        let hashing = state.hash.is_none().then(|| hash_in_background(self.options.model.clone()));
+        let load = Load {
+            model: self.options.model.clone(),
+            adapter: state.adapter.clone(),
+            context: self.options.context,
+            sequences: self.options.sequences.max(1),
+            threads: self.options.threads,
+            gpu_layers: self.options.gpu_layers,
+        };
+        let loaded = match worker.load(load).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                if matches!(error, EngineError::Died { .. }) {
+                    state.deaths.push_back(Instant::now());
+                }
+                return Err(error);
+            }
+        };
+        if let Some(hashing) = hashing {
+            let hash = hashing.await.map_err(|_| EngineError::Other("hashing was cut off".to_owned()))?;
+            state.hash = Some(hash.map_err(|error| refused(&self.options.model, error.to_string()))?);
+        }
+        let template = ChatTemplate::new(&loaded.template, &loaded.bos, &loaded.eos)?;
+        let hash = state.hash.clone().unwrap_or_default();
+        let info = model_info(&loaded, &self.options.model, hash);
+        let served = Arc::new(Served { worker, info, template, bos: loaded.bos });
+        state.served = Some(served.clone());
+        Ok(served)
+    }
+}
+
+impl Drop for LlamaEngine {
+    fn drop(&mut self) {
+        let current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(worker) = current {
+            worker.close();
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for LlamaEngine {
+    async fn model(&self) -> Result<ModelInfo, EngineError> {
+        Ok(self.served().await?.info.clone())
+    }
+
+    async fn complete(
+        &self,
+        request: Request,
+        on_piece: Option<OnPiece>,
+        cancel: CancellationToken,
+    ) -> Result<Completion, EngineError> {
+        let work = async {
+            let served = self.served().await?;
+            let segments = served.template.render(&request.messages)?;
+            let begins = |bos: &str| segments.first().is_some_and(|s| s.special && s.text.starts_with(bos));
+            let job = Job {
+                adapter: request.role.uses_adapter(),
+                has_bos: !served.bos.is_empty() && begins(&served.bos),
+                segments,
+                sampler: request.sampler,
+                grammar: request.constraint.map(gbnf).transpose()?,
+                max_tokens: request.max_tokens,
+            };
+            let outcome = served.worker.ask(|id| ToWorker::Complete { id, job }, on_piece).await?;
+            let Outcome::Completion(sampled) = outcome else { return Err(wrong_answer()) };
+            Ok(Completion {
+                text: sampled.text,
+                prompt_ids: sampled.prompt_ids,
+                completion_ids: sampled.completion_ids,
+                logprobs: sampled.logprobs,
+                forced: sampled.forced,
+                stop: sampled.stop,
+                reused: sampled.reused,
+                adapter: sampled.adapter,
+                template_hash: served.template.hash().to_owned(),
+                timings: sampled.timings,
+            })
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(EngineError::Cancelled),
+            result = work => result,
+        }
+    }
+
+    async fn set_adapter(&self, path: Option<PathBuf>) -> Result<Option<String>, EngineError> {
+        let served = self.served().await?;
+        let wanted = path.clone();
+        let outcome = served.worker.ask(|id| ToWorker::SetAdapter { id, path }, None).await?;
+        let Outcome::Adapter(hash) = outcome else { return Err(wrong_answer()) };
+        self.state.lock().await.adapter = wanted;
+        Ok(hash)
+    }
+
+    async fn score(&self, ids: Vec<i32>, adapter: bool) -> Result<Vec<f32>, EngineError> {
+        let served = self.served().await?;
+        let outcome = served.worker.ask(|id| ToWorker::Score { id, ids, adapter }, None).await?;
+        let Outcome::Scores(scores) = outcome else { return Err(wrong_answer()) };
+        Ok(scores)
+    }
+}
+
+/// The safe pre-check, before the C++ parser sees the file.
+fn check(path: &Path) -> Result<(), EngineError> {
+    if !path.exists() {
+        return Err(EngineError::ModelMissing { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, reason: String) -> EngineError {
+    EngineError::ModelRefused { path: path.to_owned(), reason }
+}
+
+fn wrong_answer() -> EngineError {
+    EngineError::Protocol("the worker answered another question".to_owned())
+}
+
+fn gbnf(constraint: Constraint) -> Result<String, EngineError> {
+    match constraint {
+        Constraint::Grammar(text) => Ok(text),
+        Constraint::JsonSchema(text) => {
+            let schema = serde_json::from_str(&text)
+                .map_err(|error| EngineError::Grammar(format!("the schema is no JSON: {error}")))?;
+            grammar::schema_to_gbnf(&schema)
+        }
+    }
+}
+
+/// blake3 of a file, hex, taken beside the load: both read the same pages.
+fn hash_in_background(path: PathBuf) -> tokio::sync::oneshot::Receiver<std::io::Result<String>> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let hash = || {
+            let mut hasher = blake3::Hasher::new();
+            std::io::copy(&mut std::fs::File::open(&path)?, &mut hasher)?;
+            Ok(hasher.finalize().to_hex().to_string())
+        };
+        // Nobody waits any more when the load failed first.
+        let _ = sender.send(hash());
+    });
+    receiver
+}
+
+fn model_info(loaded: &Loaded, path: &Path, hash: String) -> ModelInfo {
+    let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    ModelInfo {
+        name: if loaded.name.is_empty() { stem() } else { loaded.name.clone() },
+        path: path.to_owned(),
+        hash,
+        architecture: loaded.architecture.clone(),
+        parameters: loaded.parameters,
+        file_type: loaded.file_type.clone(),
+        context: loaded.context,
+        sequences: loaded.sequences,
+        layers: loaded.layers,
+        layers_offloaded: loaded.layers_offloaded,
+        devices: loaded.devices.clone(),
+        threads: loaded.threads,
+        cpu_features: loaded.cpu_features.clone(),
+        template: loaded.template.clone(),
+        vocabulary: loaded.vocabulary,
+    }
+}

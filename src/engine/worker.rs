@@ -1,1 +1,142 @@
-//! To be written.
+//! The engine worker process, `tillerman __engine`: llama.cpp behind a pair of pipes.
+//!
+//! One owner thread has the model, both contexts and all sampling; a second one reads requests. A crash in
+//! llama.cpp ends this process and nothing else. It reads one model and its adapters, and writes no file.
+
+mod cache;
+mod inbox;
+mod lane;
+mod load;
+mod outbox;
+mod sample;
+mod sequence;
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::engine::ffi::{self, Grammar, os};
+use crate::engine::wire::{FromWorker, Job, ToWorker, VERSION};
+use crate::error::EngineError;
+
+use inbox::Cancels;
+use lane::{Lane, Work};
+use outbox::Outbox;
+use sample::{Scratch, Stream};
+use sequence::{Purpose, Sequence};
+
+/// Serve the deck on standard input and output until its end of the pipe closes. Answers the exit code.
+pub fn run() -> i32 {
+    os::become_worker();
+    let stream = match os::take_stdout() {
+        Ok(stream) => stream,
+        Err(error) => {
+            eprintln!("engine worker: no output stream: {error}");
+            return 2;
+        }
+    };
+    let out = Outbox::new(stream);
+    out.send(&FromWorker::Hello { version: VERSION });
+    let cancels = Arc::new(Cancels::default());
+    let requests = inbox::spawn_reader(std::io::stdin(), cancels.clone());
+    let Ok(ToWorker::Load(wanted)) = requests.recv() else {
+        eprintln!("engine worker: the first frame must say what to load");
+        return 2;
+    };
+    ffi::capture_logs();
+    ffi::start_backend();
+    match load::load(&wanted, &cancels.abort, &out) {
+        Ok(engine) => {
+            out.send(&FromWorker::Loaded(Box::new(engine.info.clone())));
+            serve(engine, &requests, &cancels, &out);
+            0
+        }
+        Err(error) => {
+            out.send(&FromWorker::LoadFailed(error));
+            3
+        }
+    }
+}
+
+/// The scheduler: take what has arrived, give each lane one decode, send what came of it, again.
+fn serve(mut engine: load::Engine, requests: &mpsc::Receiver<ToWorker>, cancels: &Cancels, out: &Outbox) {
+    let mut scratch = Scratch::default();
+    loop {
+        if engine.planner.idle() && engine.frozen.idle() {
+            match requests.recv() {
+                Ok(request) => take(request, &mut engine, out),
+                Err(_) => return,
+            }
+        }
+        // Cancels first: what they name was sent before them, so it is in the channel by now.
+        let cancelled = cancels.take();
+        while let Ok(request) = requests.try_recv() {
+            take(request, &mut engine, out);
+        }
+        engine.planner.step(cancels, &cancelled, &mut scratch, out);
+        engine.frozen.step(cancels, &cancelled, &mut scratch, out);
+        out.flush();
+        out.alive(Duration::from_secs(10));
+    }
+}
+
+fn take(request: ToWorker, engine: &mut load::Engine, out: &Outbox) {
+    let (id, queued) = match request {
+        ToWorker::Load(_) | ToWorker::Cancel { .. } => return,
+        ToWorker::SetAdapter { id, path } => {
+            engine.planner.waiting.push_back(Work::Swap { id, path });
+            return;
+        }
+        ToWorker::Complete { id, job } => (id, complete(id, job, engine)),
+        ToWorker::Score { id, ids, adapter } => (id, score(id, ids, adapter, engine)),
+    };
+    if let Err(error) = queued {
+        out.put(&FromWorker::Done { id, outcome: Err(error) });
+    }
+}
+
+fn lane(engine: &mut load::Engine, adapter: bool) -> &mut Lane {
+    if adapter { &mut engine.planner } else { &mut engine.frozen }
+}
+
+fn complete(id: u64, job: Job, engine: &mut load::Engine) -> Result<(), EngineError> {
+    let arrived = Instant::now();
+    let model = engine.model.clone();
+    let mut tokens = Vec::new();
+    if !job.has_bos {
+        tokens.extend(model.wanted_bos());
+    }
+    for segment in &job.segments {
+        model.tokenize(&segment.text, segment.special, &mut tokens).map_err(EngineError::Other)?;
+    }
+    if tokens.is_empty() {
+        return Err(EngineError::Other("the prompt is empty".to_owned()));
+    }
+    let lane = lane(engine, job.adapter);
+    // One more than the prompt: there must be room to say something.
+    if tokens.len() >= lane.limit {
+        return Err(EngineError::ContextOverflow { needed: tokens.len() + 1, available: lane.limit });
+    }
+    let grammar = job.grammar.map(|text| Grammar::new(&model, &text)).transpose();
+    let grammar = grammar.map_err(EngineError::Grammar)?;
+    let limit = if job.max_tokens == 0 { usize::MAX } else { job.max_tokens };
+    let purpose = Purpose::Complete { stream: Stream::new(job.sampler, grammar), limit };
+    lane.waiting.push_back(Work::Sequence(Box::new(Sequence::new(id, tokens, purpose, arrived))));
+    Ok(())
+}
+
+fn score(id: u64, ids: Vec<i32>, adapter: bool, engine: &mut load::Engine) -> Result<(), EngineError> {
+    let vocabulary = engine.model.vocabulary();
+    if let Some(id) = ids.iter().find(|id| usize::try_from(**id).map_or(true, |id| id >= vocabulary)) {
+        return Err(EngineError::Other(format!("token {id} is not in the vocabulary of {vocabulary}")));
+    }
+    if ids.len() < 2 {
+        return Err(EngineError::Other("a score needs two tokens at least".to_owned()));
+    }
+    let lane = lane(engine, adapter);
+    if ids.len() > lane.limit {
+        return Err(EngineError::ContextOverflow { needed: ids.len(), available: lane.limit });
+    }
+    let sequence = Sequence::new(id, ids, Purpose::Score, Instant::now());
+    lane.waiting.push_back(Work::Sequence(Box::new(sequence)));
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! The OS calls of the worker process: its limits, its place in the memory killer's queue, its streams.
+
+use std::fs::File;
+use std::os::fd::FromRawFd;
+
+/// Make this process die with its parent, leave no core file, and be the first the kernel kills for memory.
+pub fn become_worker() {
+    #[cfg(target_os = "linux")]
+    {
+        let _ = std::fs::write("/proc/self/oom_score_adj", "800");
+        // SAFETY: plain numbers. The parent's spawning thread lives as long as it wants this worker.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    }
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct outlives the call.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+    // Ctrl-C belongs to the deck; the worker ends when its pipe does.
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
+/// Take standard output for frames and point descriptor 1 at stderr, so that nothing printed by C++ can
+/// land between two frames.
+///
+/// # Errors
+/// When the descriptor cannot be duplicated.
+pub fn take_stdout() -> std::io::Result<File> {
+    // SAFETY: descriptors 1 and 2 are open in a worker; the duplicate is owned by the File alone.
+    unsafe {
+        let frames = libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3);
+        if frames < 0 || libc::dup2(2, 1) < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(File::from_raw_fd(frames))
+    }
+}
+
+/// End this process at once, running no destructors: the owner thread may be deep inside llama.cpp.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: never returns.
+    unsafe { libc::_exit(code) }
+}
+
+/// Cores the machine has, hyper-threads not counted twice.
+pub fn physical_cores() -> usize {
+    let logical = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let Ok(text) = std::fs::read_to_string("/proc/cpuinfo") else { return logical };
+    let mut cores = std::collections::HashSet::new();
+    let (mut package, mut core) = (String::new(), String::new());
+    for line in text.lines() {
+        let value = line.split(':').nth(1).unwrap_or_default().trim();
+        match line.split(':').next().unwrap_or_default().trim() {
+            "physical id" => package = value.to_owned(),
+            "core id" => core = value.to_owned(),
+            "" if !core.is_empty() => {
+                cores.insert((std::mem::take(&mut package), std::mem::take(&mut core)));
+            }
+            _ => {}
+        }
+    }
+    if !core.is_empty() {
+        cores.insert((package, core));
+    }
+    if cores.is_empty() { logical } else { cores.len().min(logical) }
+}
+
+/// Memory the kernel thinks can be had without swapping, in bytes; None where it does not say.
+pub fn memory_available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
