@@ -1,7 +1,6 @@
 //! Reading events back: rows and blobs joined into the event that was recorded.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 
 use rusqlite::Transaction;
 
