@@ -75,6 +75,16 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// The exit code of the CLI contract: a mistyped id is a usage error, the rest the store's.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            StoreError::NotFound(_) | StoreError::Ambiguous { .. } => 2,
+            _ => 4,
+        }
+    }
+}
+
 /// SQLite reports some ENOSPC (its shared-memory file) as a plain I/O error: try a write to know.
 fn no_space_beside(database: &Path) -> bool {
     let Some(dir) = database.parent() else { return false };
@@ -88,10 +98,6 @@ fn no_space_beside(database: &Path) -> bool {
 
 impl From<StoreError> for Error {
     fn from(e: StoreError) -> Error {
-        match e {
-            // A mistyped id is the command line's fault, not the store's.
-            StoreError::NotFound(_) | StoreError::Ambiguous { .. } => Error::Usage(e.to_string()),
-            _ => Error::Store(e.to_string()),
-        }
+        if e.exit_code() == 2 { Error::Usage(e.to_string()) } else { Error::Store(e.to_string()) }
     }
 }

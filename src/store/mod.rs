@@ -20,7 +20,7 @@ mod running;
 mod sessions;
 mod sink;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -48,11 +48,8 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The open store. Clones share it.
-#[derive(Clone)]
-pub struct Store(Arc<Inner>);
-
-struct Inner {
+/// The open store; threads share it behind an `Arc`.
+pub struct Store {
     home: Home,
     opened: Opened,
     writer: Mutex<Writer>,
@@ -92,18 +89,22 @@ impl Store {
         // Without room for it the store still opens: reading and deleting are what helps then.
         let full = !ballast.hold();
         let writer = Writer { connection, ballast, full, synced: None };
-        Ok(Store(Arc::new(Inner {
+        Ok(Store {
             home: home.clone(),
             opened,
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             running,
-        })))
+        })
     }
 
     /// What opening found.
     pub fn opened(&self) -> &Opened {
-        &self.0.opened
+        &self.opened
+    }
+
+    pub fn sqlite_version(&self) -> &'static str {
+        rusqlite::version()
     }
 
     /// The disk is full and the reserve is in use: what runs may end, nothing new begins.
@@ -113,17 +114,17 @@ impl Store {
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // A panic inside a transaction rolled it back; the connection is as good as before.
-        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Run `action` in one write transaction. On a full disk the ballast is released and `action` runs
     /// once more.
     fn write<T>(&self, sync: Sync, action: impl Fn(&Transaction) -> Result<T>) -> Result<T> {
         let mut writer = self.writer();
-        match writer.once(&self.0.home, sync, &action) {
+        match writer.once(&self.home, sync, &action) {
             Err(e) if e.is_disk_full() => {
                 writer.full = true;
-                if writer.ballast.release() { writer.once(&self.0.home, sync, &action) } else { Err(e) }
+                if writer.ballast.release() { writer.once(&self.home, sync, &action) } else { Err(e) }
             }
             other => other,
         }
@@ -135,7 +136,7 @@ impl Store {
             let mut writer = self.writer();
             if writer.full {
                 if !writer.ballast.hold() {
-                    return Err(StoreError::DiskFull(self.0.home.database()));
+                    return Err(StoreError::DiskFull(self.home.database()));
                 }
                 writer.full = false;
             }
@@ -145,13 +146,13 @@ impl Store {
 
     /// Run `action` on one unchanging view of the database.
     fn read<T>(&self, action: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
-        let mut reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let view = reader.transaction().map_err(|e| self.sql(e))?;
         action(&view)
     }
 
     fn sql(&self, e: rusqlite::Error) -> StoreError {
-        StoreError::sqlite(&self.0.home.database(), e)
+        StoreError::sqlite(&self.home.database(), e)
     }
 }
 
@@ -172,7 +173,7 @@ impl Writer {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Store {
     fn drop(&mut self) {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Queries of this process that never got a last event; the next open would find them otherwise.

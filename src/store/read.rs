@@ -68,7 +68,7 @@ impl Store {
         let mut found: HashMap<i64, Vec<(String, String)>> = HashMap::new();
         for row in rows {
             let (seq, pointer, hash): (i64, String, String) = row.map_err(|e| self.sql(e))?;
-            let text = blobs::get(&self.0.home, &hash).map_err(|reason| StoreError::Blob {
+            let text = blobs::get(&self.home, &hash).map_err(|reason| StoreError::Blob {
                 hash,
                 trajectory: id.to_string(),
                 reason,

@@ -4,6 +4,7 @@ use rusqlite::{Row as SqlRow, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use crate::store::labels::LabelValue;
+use crate::store::redact::redact;
 use crate::store::{Result, Store, StoreError, Sync, blobs};
 
 /// How a trajectory ended, as lists show it.
@@ -76,7 +77,12 @@ pub fn short(id: &str) -> &str {
     if id.len() <= 12 { id } else { id.get(id.len() - 8..).unwrap_or(id) }
 }
 
-const ROW: &str = "SELECT t.id, t.session, t.question_id, t.query, t.started_ms, t.status, t.answer,
+/// One line of at most 80 characters.
+pub(super) fn title(query: &str) -> String {
+    query.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(80).collect()
+}
+
+const ROW: &str = "SELECT t.id, t.session, t.question_id, substr(t.query, 1, 2000), t.started_ms, t.status, t.answer,
   t.canonical_answer, t.model_hash, t.adapter, t.turns, t.seconds, t.tokens, t.seed, t.tier, t.redacted,
   (SELECT l.value FROM labels l LEFT JOIN label_clears c ON c.label = l.id
    WHERE l.trajectory = t.id AND c.label IS NULL ORDER BY l.id DESC LIMIT 1)
@@ -104,6 +110,42 @@ impl Store {
                     trajectories: count(row, 3)?,
                 })
             });
+            rows.and_then(Iterator::collect).map_err(|e| self.sql(e))
+        })
+    }
+
+    /// Begin a session named after its first query; answers its id.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn new_session(&self, query: &str) -> Result<String> {
+        let id = super::new_id();
+        let title = title(&redact(query).map_or_else(|| query.to_string(), |(kept, _)| kept));
+        self.begin(Sync::Normal, |transaction| {
+            transaction
+                .execute(
+                    "INSERT INTO sessions (id, title, created_ms) VALUES (?1, ?2, ?3)",
+                    params![id, title, super::now_ms()],
+                )
+                .map_err(|e| self.sql(e))
+        })?;
+        Ok(id)
+    }
+
+    /// The (question, answer) pairs of a session, oldest first, as the next query sees them.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn conversation(&self, session: &str) -> Result<Vec<(String, String)>> {
+        self.read(|view| {
+            let mut statement = view
+                .prepare_cached(
+                    "SELECT query, answer FROM trajectories
+                     WHERE session = ?1 AND status = 'answered' AND answer IS NOT NULL
+                     ORDER BY started_ms, id",
+                )
+                .map_err(|e| self.sql(e))?;
+            let rows = statement.query_map([session], |row| Ok((row.get(0)?, row.get(1)?)));
             rows.and_then(Iterator::collect).map_err(|e| self.sql(e))
         })
     }
@@ -226,7 +268,7 @@ impl Store {
                     })
                     .map_err(|e| self.sql(e))?;
                 if !used {
-                    blobs::remove(&self.0.home, hash);
+                    blobs::remove(&self.home, hash);
                 }
             }
             Ok(())

@@ -7,20 +7,17 @@ use rusqlite::{Transaction, params};
 use crate::flow::event::{Body, Event, ModelCall, Progress, Sink};
 use crate::store::record::{CallRow, Record};
 use crate::store::redact::redact;
+use crate::store::sessions::title;
 use crate::store::{Result, Store, StoreError, Sync, blobs, canonical, question_id};
-
-/// Characters of a query that lists show; the whole query is in the started event.
-const QUERY_CHARS: usize = 2000;
-const TITLE_CHARS: usize = 80;
 
 /// Records into the store and then, if there is one, into the next sink: recorded before shown.
 pub struct StoreSink {
-    store: Store,
+    store: Arc<Store>,
     next: Option<Arc<dyn Sink>>,
 }
 
 impl StoreSink {
-    pub fn new(store: Store) -> StoreSink {
+    pub fn new(store: Arc<Store>) -> StoreSink {
         StoreSink { store, next: None }
     }
 
@@ -64,7 +61,32 @@ impl Store {
         }
     }
 
-    pub(super) fn insert(&self, transaction: &Transaction, event: &Event, record: &Record) -> Result<()> {
+    /// Keep a whole trajectory from elsewhere, all of it or nothing; false when it is here already.
+    ///
+    /// # Errors
+    /// The events are not in order or do not begin with `Started`, or the database's own failures.
+    pub fn import(&self, events: &[Event]) -> Result<bool> {
+        let Some(first) = events.first() else { return Ok(false) };
+        let records: Vec<Record> = events.iter().map(Record::of).collect::<Result<_>>()?;
+        self.begin(Sync::Full, |transaction| {
+            let known = transaction
+                .query_row(
+                    "SELECT EXISTS (SELECT 1 FROM trajectories WHERE id = ?1)",
+                    [&first.trajectory],
+                    |row| row.get(0),
+                )
+                .map_err(|e| self.sql(e))?;
+            if known {
+                return Ok(false);
+            }
+            for (event, record) in events.iter().zip(&records) {
+                self.insert(transaction, event, record)?;
+            }
+            Ok(true)
+        })
+    }
+
+    fn insert(&self, transaction: &Transaction, event: &Event, record: &Record) -> Result<()> {
         let sql = |e| self.sql(e);
         let id = event.trajectory.as_str();
         if let Body::Started { .. } = event.body {
@@ -92,7 +114,7 @@ impl Store {
             insert_call(transaction, id, seq, call, row).map_err(sql)?;
         }
         for (pointer, text) in &record.blobs {
-            let hash = blobs::put(&self.0.home, text)?;
+            let hash = blobs::put(&self.home, text)?;
             transaction
                 .execute(
                     "INSERT INTO event_blobs (trajectory, seq, pointer, hash) VALUES (?1, ?2, ?3, ?4)",
@@ -113,13 +135,10 @@ impl Store {
         let query = redact(query).map_or_else(|| query.clone(), |(kept, _)| kept);
         // A query outside any session is a session of its own.
         let session = if session.is_empty() { &event.trajectory } else { session };
-        let title: String =
-            query.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(TITLE_CHARS).collect();
-        let excerpt: String = query.chars().take(QUERY_CHARS).collect();
         transaction
             .execute(
                 "INSERT OR IGNORE INTO sessions (id, title, created_ms) VALUES (?1, ?2, ?3)",
-                params![session, title, started_ms],
+                params![session, title(&query), started_ms],
             )
             .map_err(|e| self.sql(e))?;
         transaction
@@ -131,12 +150,12 @@ impl Store {
                     event.trajectory,
                     session,
                     question,
-                    excerpt,
+                    query,
                     started_ms,
                     model.hash,
                     adapter,
                     seed.cast_signed(),
-                    self.0.running.name
+                    self.running.name
                 ],
             )
             .map_err(|e| match e.sqlite_error_code() {
