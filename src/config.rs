@@ -71,8 +71,9 @@ pub struct Flow {
     pub result_chars: usize,
     /// Prompt pack: `auto`, `full`, `compact` or the folder of an own one; `auto` goes by the model.
     pub pack: String,
-    /// Temperature the planner samples with when asked; 0: greedy. The frozen roles are always greedy.
-    pub planner_temperature: f32,
+    /// Temperature the planner samples with when asked; 0: greedy; None: the prompt pack's own. The frozen
+    /// roles are always greedy.
+    pub planner_temperature: Option<f32>,
 }
 
 impl Default for Flow {
@@ -83,7 +84,7 @@ impl Default for Flow {
             tokens: 32_768,
             result_chars: 2_000,
             pack: "auto".to_string(),
-            planner_temperature: 0.0,
+            planner_temperature: None,
         }
     }
 }
@@ -162,7 +163,7 @@ impl Config {
 
     /// What the types cannot say.
     fn check(&self, text: &str, path: &Path) -> Result<()> {
-        let temperature = self.flow.planner_temperature;
+        let temperature = self.flow.planner_temperature.unwrap_or_default();
         if !(0.0..=10.0).contains(&temperature) {
             let at = find_key(text, "planner_temperature");
             return Err(fault(text, path, at, &format!("{temperature} is not between 0 and 10")));

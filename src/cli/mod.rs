@@ -6,9 +6,15 @@ pub mod ask;
 pub mod completions;
 pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod export_rows;
+pub mod label;
 pub mod model;
+pub mod plain;
+pub mod replay;
+pub mod sessions;
 pub mod setup;
+pub mod show;
 pub mod tool;
 
 use std::path::PathBuf;
@@ -16,6 +22,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::Error;
+use crate::store::StoreError;
 
 /// Agents on your own machine that get better by use: AgentFlow on a local GGUF model, in a terminal deck.
 #[derive(Debug, Parser)]
@@ -55,6 +62,18 @@ pub struct Global {
 pub enum Command {
     /// Answer one query: the answer on stdout, progress on stderr
     Ask(ask::AskArgs),
+    /// What was asked, newest first
+    Sessions(sessions::SessionsArgs),
+    /// One trajectory, turn by turn
+    Show(show::ShowArgs),
+    /// A recorded trajectory on its own clock
+    Replay(replay::ReplayArgs),
+    /// Say whether an answer, a plan or a turn was good
+    Label(label::LabelArgs),
+    /// Trajectories into a file
+    Export(export::ExportArgs),
+    /// Trajectories from a file
+    Import(export::ImportArgs),
     /// Tools by hand: list their cards, run one
     Tool(tool::ToolArgs),
     /// Models: what is served, use another, check a file
@@ -93,8 +112,17 @@ pub fn main() -> i32 {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tillerman: {}", crate::text::safe(&format!("{error:#}")));
-            error.downcast_ref::<Error>().map_or(1, Error::exit_code)
+            exit_code(&error)
         }
+    }
+}
+
+/// The code of the program's own errors, 1 for anything else.
+fn exit_code(error: &anyhow::Error) -> i32 {
+    match (error.downcast_ref::<Error>(), error.downcast_ref::<StoreError>()) {
+        (Some(error), _) => error.exit_code(),
+        (None, Some(error)) => error.exit_code(),
+        (None, None) => 1,
     }
 }
 
@@ -104,6 +132,12 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Engine) => Ok(crate::engine::worker::run()),
         Some(Command::Sandbox) => Ok(crate::tools::sandbox::child::run()),
         Some(Command::Ask(args)) => block(ask::run(global, &args)),
+        Some(Command::Sessions(args)) => sessions::run(global, &args),
+        Some(Command::Show(args)) => show::run(global, &args),
+        Some(Command::Replay(args)) => replay::run(global, &args),
+        Some(Command::Label(args)) => label::run(global, &args),
+        Some(Command::Export(args)) => export::export(global, &args),
+        Some(Command::Import(args)) => export::import(global, &args),
         Some(Command::Tool(args)) => block(tool::run(global, &args)),
         Some(Command::Model(args)) => block(model::run(global, &args)),
         Some(Command::Doctor(args)) => block(doctor::run(global, &args)),

@@ -96,10 +96,8 @@ fn create_private(dir: &Path) -> io::Result<()> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir)?;
     // The directory itself must survive a power cut, else nothing in it does.
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        if let Ok(parent) = File::open(parent) {
-            let _ = parent.sync_all();
-        }
+    if let Some(parent) = dir.parent().and_then(|parent| File::open(parent).ok()) {
+        let _ = parent.sync_all();
     }
     Ok(())
 }

@@ -1,0 +1,144 @@
+//! `tillerman export` and `import`: trajectories as JSON lines, the events as `ask --json` gives them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::error::Error;
+use crate::flow::event::Event;
+use crate::store::{Store, StoreError};
+
+use super::Global;
+use super::sessions::{open, written};
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Beginnings or ends of trajectory or session ids, or `all`; also separated by commas
+    #[arg(required = true, value_name = "ID", value_delimiter = ',')]
+    pub ids: Vec<String>,
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    pub format: Format,
+    /// File to write, `-` for stdout
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Every event, one per line; what `import` reads
+    Jsonl,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// JSON lines, `-` for stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+pub fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<i32> {
+    let store = open(global)?;
+    let ids = trajectories(&store, &args.ids)?;
+    if args.file == Path::new("-") {
+        return written(write(&store, &ids, &mut io::BufWriter::new(io::stdout().lock()))?);
+    }
+    let events = to_file(&store, &ids, &args.file)?;
+    eprintln!("{} trajectories, {events} events written to {}", ids.len(), args.file.display());
+    Ok(0)
+}
+
+/// The ids meant, oldest first, each once.
+fn trajectories(store: &Store, pieces: &[String]) -> Result<Vec<String>, Error> {
+    let mut ids = Vec::new();
+    for piece in pieces {
+        if piece == "all" {
+            ids.extend(store.trajectories(None, 0)?.into_iter().map(|row| row.id));
+            continue;
+        }
+        match store.find(piece) {
+            Ok(id) => ids.push(id),
+            Err(StoreError::NotFound(_)) => {
+                let session = store.find_session(piece)?;
+                ids.extend(store.trajectories(Some(&session), 0)?.into_iter().map(|row| row.id));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// The inner error is the writer's, the outer the store's.
+fn write(store: &Store, ids: &[String], out: &mut impl Write) -> anyhow::Result<io::Result<()>> {
+    for id in ids {
+        for event in store.trajectory_events(id)? {
+            let line = serde_json::to_string(&event)?;
+            if let Err(e) = writeln!(out, "{line}") {
+                return Ok(Err(e));
+            }
+        }
+    }
+    Ok(out.flush())
+}
+
+/// All of it or nothing: a full disk leaves no half file under the name. Answers the events written.
+fn to_file(store: &Store, ids: &[String], path: &Path) -> anyhow::Result<usize> {
+    let cannot = |e: io::Error| Error::Usage(format!("cannot write {}: {e}", path.display()));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(cannot)?;
+    let mut out = io::BufWriter::new(file.as_file_mut());
+    let mut events = 0;
+    for id in ids {
+        for event in store.trajectory_events(id)? {
+            let line = serde_json::to_string(&event)?;
+            writeln!(out, "{line}").map_err(cannot)?;
+            events += 1;
+        }
+    }
+    out.flush().map_err(cannot)?;
+    drop(out);
+    file.as_file().sync_all().map_err(cannot)?;
+    file.persist(path).map_err(|e| cannot(e.error))?;
+    Ok(events)
+}
+
+pub fn import(global: &Global, args: &ImportArgs) -> anyhow::Result<i32> {
+    let store = open(global)?;
+    let groups = if args.file == Path::new("-") {
+        read(&mut io::stdin().lock(), &args.file)?
+    } else {
+        let file = File::open(&args.file)
+            .map_err(|e| Error::Usage(format!("cannot read {}: {e}", args.file.display())))?;
+        read(&mut BufReader::new(file), &args.file)?
+    };
+    let (mut new, mut known) = (0, 0);
+    for events in groups.values() {
+        if store.import(events)? { new += 1 } else { known += 1 }
+    }
+    println!("{new} trajectories imported, {known} were here already");
+    Ok(0)
+}
+
+/// Events by trajectory, in the order of their numbers.
+fn read(input: &mut impl BufRead, path: &Path) -> Result<BTreeMap<String, Vec<Event>>, Error> {
+    let mut groups: BTreeMap<String, Vec<Event>> = BTreeMap::new();
+    for (index, line) in input.lines().enumerate() {
+        let fault = |e: &dyn std::fmt::Display| {
+            Error::Usage(format!("{}, line {}: no event as export writes them: {e}", path.display(), index + 1))
+        };
+        let line = line.map_err(|e| fault(&e))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let event: Event = serde_json::from_str(&line).map_err(|e| fault(&e))?;
+        groups.entry(event.trajectory.clone()).or_default().push(event);
+    }
+    for events in groups.values_mut() {
+        events.sort_by_key(|event| event.seq);
+    }
+    Ok(groups)
+}

@@ -1,0 +1,116 @@
+//! `tillerman label`: a person's word on an answer, a plan or a turn, and taking it back.
+
+use clap::{Args, ValueEnum};
+
+use crate::error::Error;
+use crate::store::{Label, LabelValue, Scope, Store, StoreError, short};
+
+use super::sessions::open;
+use super::{Global, plain};
+
+#[derive(Debug, Args)]
+pub struct LabelArgs {
+    /// Beginning or end of a trajectory's id
+    pub id: String,
+    /// `clear` takes earlier labels back; they stay on record
+    #[arg(value_enum)]
+    pub value: Value,
+    /// Why, in your words
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// What is judged: the answer (counts for every equal answer) or only how this one was reached
+    #[arg(long, value_enum)]
+    pub scope: Option<LabelScope>,
+    /// Judge one turn
+    #[arg(long, value_name = "N", conflicts_with = "scope")]
+    pub turn: Option<usize>,
+    /// With `bad`: the right answer; settles the question
+    #[arg(long, value_name = "TEXT")]
+    pub correction: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Value {
+    Good,
+    Bad,
+    Clear,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabelScope {
+    Answer,
+    Plan,
+}
+
+pub fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<i32> {
+    let store = open(global)?;
+    let said = apply(&store, args)?;
+    println!("{said}");
+    Ok(0)
+}
+
+/// Do what the arguments say; answers the line that tells.
+fn apply(store: &Store, args: &LabelArgs) -> Result<String, Error> {
+    let row = store.row(&store.find(&args.id)?)?;
+    let name = short(&row.id);
+    let scope = match (args.scope, args.turn) {
+        (_, Some(_)) => Some(Scope::Turn),
+        (Some(LabelScope::Answer), None) => Some(Scope::Answer),
+        (Some(LabelScope::Plan), None) => Some(Scope::Plan),
+        (None, None) => None,
+    };
+    let value = match args.value {
+        Value::Good => LabelValue::Good,
+        Value::Bad => LabelValue::Bad,
+        Value::Clear => {
+            if args.note.is_some() || args.correction.is_some() {
+                return Err(Error::Usage("clear takes neither --note nor --correction".to_string()));
+            }
+            let count = store.clear_labels(&row.id, scope, args.turn)?;
+            return Ok(format!("{name}: {count} label{} taken back", if count == 1 { "" } else { "s" }));
+        }
+    };
+    if let Some(turn) = args.turn.filter(|turn| *turn == 0 || *turn > row.turns) {
+        return Err(Error::Usage(format!("{name} has no turn {turn}; its turns are 1 to {}", row.turns)));
+    }
+    let scope = scope.unwrap_or(Scope::Answer);
+    let label = Label {
+        turn: args.turn,
+        text: args.note.clone(),
+        correction: args.correction.clone(),
+        ..Label::on(&row, scope, value)
+    };
+    store.add_label(&label).map_err(|e| match e {
+        // A label that contradicts itself is the command line's fault.
+        StoreError::Invalid(text) => Error::Usage(text),
+        e => e.into(),
+    })?;
+    let what = match (scope, args.turn, &row.answer) {
+        (Scope::Turn, Some(turn), _) => format!("turn {turn}"),
+        (Scope::Answer, _, Some(answer)) => format!("answer {}", plain::one_line(answer, 80)),
+        (scope, ..) => scope.name().to_string(),
+    };
+    Ok(format!("{name}: {} ({what})", value.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        label: LabelArgs,
+    }
+
+    #[test]
+    fn scope_and_turn_exclude_each_other() {
+        let parse = |line: &str| Line::try_parse_from(line.split(' ')).map(|line| line.label);
+        assert_eq!(parse("label ab bad --scope plan").unwrap().scope, Some(LabelScope::Plan));
+        assert_eq!(parse("label ab good --turn 2").unwrap().turn, Some(2));
+        assert!(parse("label ab good --turn 2 --scope answer").is_err());
+        assert!(parse("label ab fine").is_err());
+    }
+}

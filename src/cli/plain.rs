@@ -1,0 +1,125 @@
+//! Events as lines of plain text: the progress of `ask`, of `replay` and of everything without a deck.
+//!
+//! Called for every event; what is only of interest afterwards (model calls, memory) has no line. All text
+//! is made safe here, so callers print lines as they are.
+
+use crate::flow::event::{Body, Event};
+use crate::flow::trajectory::Decision;
+use crate::text::safe;
+use crate::tools::ToolResult;
+
+/// Characters of a text that a line shows.
+const SHOWN: usize = 160;
+
+/// The line for an event, with the trajectory's clock in front; None where nothing is to be said.
+pub fn line(event: &Event) -> Option<String> {
+    let (label, text) = words(&event.body)?;
+    Some(format!("{} {label:<10} {}", clock(event.t_ms), one_line(&text, SHOWN)).trim_end().to_string())
+}
+
+fn words(body: &Body) -> Option<(String, String)> {
+    let at = |name: &str, turn: usize| format!("{name} {turn}");
+    Some(match body {
+        Body::Started { query, .. } => ("query".into(), query.clone()),
+        Body::Analysis { analysis } => ("analysis".into(), analysis.text.clone()),
+        Body::Plan { turn, plan, repaired } => {
+            let mended = if *repaired { " (mended)" } else { "" };
+            (at("plan", *turn), format!("{}: {}{mended}", plan.tool, plan.sub_goal))
+        }
+        Body::PlanRefused { turn, reason, .. } => (at("refused", *turn), reason.clone()),
+        Body::Command { turn, command } => {
+            (at("command", *turn), format!("{} {}", command.tool, command.arguments))
+        }
+        Body::ToolResult { turn, result } => (at("result", *turn), result_words(result)),
+        Body::Verdict { turn, verdict } => {
+            let decision = match verdict.decision {
+                Decision::Stop => "stop",
+                Decision::Continue => "continue",
+            };
+            (at("verdict", *turn), format!("{decision}: {}", verdict.reason))
+        }
+        Body::LimitReached { limit } => ("limit".into(), format!("{limit} reached, answering now")),
+        Body::Answered { turns, tokens, .. } => {
+            let plural = if *turns == 1 { "" } else { "s" };
+            ("answered".into(), format!("after {turns} turn{plural}, {tokens} tokens"))
+        }
+        Body::Failed { reason, remedy } => ("failed".into(), format!("{reason}; {remedy}")),
+        Body::Cancelled { .. } => ("cancelled".into(), String::new()),
+        Body::ModelCall(_) | Body::TurnStarted { .. } | Body::Memory { .. } | Body::Unknown(_) => return None,
+    })
+}
+
+/// A result with its fault in front, if it has one.
+pub fn result_words(result: &ToolResult) -> String {
+    match result.fault.and_then(|fault| serde_json::to_value(fault).ok()) {
+        Some(fault) => format!("{}: {}", fault.as_str().unwrap_or("failed").replace('_', " "), result.text),
+        None => result.text.clone(),
+    }
+}
+
+/// Seconds since the trajectory began, six wide.
+pub fn clock(t_ms: f64) -> String {
+    format!("{:>6.1}s", t_ms / 1e3)
+}
+
+/// Safe text on one line of at most `most` characters.
+pub fn one_line(text: &str, most: usize) -> String {
+    // Long before cleaning: a megabyte of result need not be cleaned for one line of it.
+    let start = &text[..text.floor_char_boundary(most * 16)];
+    let clean = safe(start);
+    let mut shown = String::new();
+    let mut chars = 0;
+    for word in clean.split_whitespace() {
+        if chars > 0 {
+            shown.push(' ');
+        }
+        shown.push_str(word);
+        chars += word.chars().count() + 1;
+        if chars > most {
+            break;
+        }
+    }
+    if shown.chars().count() > most || start.len() < text.len() {
+        shown = shown.chars().take(most.saturating_sub(1)).collect();
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::trajectory::{Command, Plan};
+    use crate::tools::ToolFault;
+
+    fn check(body: Body, expected: Option<&str>) {
+        let event = Event { trajectory: "t".into(), seq: 0, t_ms: 1234.5, body };
+        assert_eq!(line(&event).as_deref(), expected);
+    }
+
+    #[test]
+    fn lines() {
+        let plan = Plan { tool: "calculator".into(), sub_goal: "add\nboth".into(), context: String::new() };
+        check(
+            Body::Plan { turn: 2, plan, repaired: true },
+            Some("   1.2s plan 2     calculator: add both (mended)"),
+        );
+        let command = Command { tool: "calculator".into(), arguments: serde_json::json!({"expression": "2+3"}) };
+        check(
+            Body::Command { turn: 1, command },
+            Some("   1.2s command 1  calculator {\"expression\":\"2+3\"}"),
+        );
+        let result = ToolResult::fault(ToolFault::BadArguments, "\u{1b}]52;c;AAAA\u{7}no \u{202e}digits");
+        check(Body::ToolResult { turn: 1, result }, Some("   1.2s result 1   bad arguments: no digits"));
+        check(Body::TurnStarted { turn: 1 }, None);
+        check(Body::Cancelled { turn: 1 }, Some("   1.2s cancelled"));
+    }
+
+    #[test]
+    fn long_text_is_cut_and_says_so() {
+        assert_eq!(one_line("a b  c", 10), "a b c");
+        assert_eq!(one_line(&"x".repeat(50), 10), format!("{}…", "x".repeat(9)));
+        assert_eq!(one_line(&"é ".repeat(1 << 20), 10).chars().count(), 10);
+        assert_eq!(one_line("exactly 10", 10), "exactly 10");
+    }
+}

@@ -1,0 +1,93 @@
+//! `tillerman sessions`: what was asked, newest first.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::json;
+
+use crate::config::Home;
+use crate::store::{Row, Store, short};
+
+use super::{Global, plain};
+
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+    /// At most this many; 0: all
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Only this session's queries
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+}
+
+pub fn run(global: &Global, args: &SessionsArgs) -> anyhow::Result<i32> {
+    let store = open(global)?;
+    let session = args.session.as_deref().map(|piece| store.find_session(piece)).transpose()?;
+    // The whole list when a program reads it; a page of it for a person.
+    let limit = if args.json && args.limit == 50 { 0 } else { args.limit };
+    let rows = store.trajectories(session.as_deref(), limit)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    written(if args.json { print_json(&rows, &mut out) } else { print(&rows, &mut out) })
+}
+
+/// The store of the data directory that flags and environment name.
+///
+/// # Errors
+/// The data directory or the database cannot be used.
+pub fn open(global: &Global) -> anyhow::Result<Store> {
+    Ok(Store::open(&Home::open(global.home.as_deref())?)?)
+}
+
+/// A reader that went away (`| head`) has what it wanted.
+pub fn written(result: io::Result<()>) -> anyhow::Result<i32> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        other => Ok(other.map(|()| 0)?),
+    }
+}
+
+fn print_json(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
+    for row in rows {
+        let mut object = json!({"kind": "session", "trajectory": row.id, "short": short(&row.id)});
+        if let (Some(object), Ok(serde_json::Value::Object(fields))) =
+            (object.as_object_mut(), serde_json::to_value(row))
+        {
+            object.extend(fields.into_iter().filter(|(key, _)| key != "id"));
+        }
+        writeln!(out, "{object}")?;
+    }
+    out.flush()
+}
+
+fn print(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
+    if rows.is_empty() {
+        writeln!(out, "nothing asked yet; try: tillerman ask \"What is 37*41+5?\"")?;
+        return out.flush();
+    }
+    writeln!(out, "{:<8}  {:<16}  {:<11}  {:>5}  {:<5}  query", "id", "when", "status", "turns", "label")?;
+    for row in rows {
+        writeln!(
+            out,
+            "{:<8}  {:<16}  {:<11}  {:>5}  {:<5}  {}",
+            plain::one_line(short(&row.id), 12),
+            when(row.started_ms),
+            row.status.name(),
+            row.turns,
+            row.label.map_or("-", |label| label.name()),
+            plain::one_line(&row.query, 100),
+        )?;
+    }
+    out.flush()
+}
+
+/// Local date and time, to the minute.
+pub fn when(ms: i64) -> String {
+    match Timestamp::from_millisecond(ms) {
+        Ok(instant) => instant.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
+        Err(_) => "?".to_string(),
+    }
+}
