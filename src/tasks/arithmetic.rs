@@ -7,7 +7,7 @@ use crate::tasks::{
     Answer, Family, Split, Step, Task, TaskRng, Wordings, WrongStep, check, fill, knowledge, names, tool,
 };
 
-/// A story: {a}, {b}, {c} are numbers, {n} and {m} people, {x} a thing in the plural.
+/// A story: {a}, {b}, {c} are numbers, {p} is {a} times {b}, {q} a percentage of {h}, {n} and {m} people, {x} a thing in the plural.
 struct Story {
     expression: &'static str,
     wordings: Wordings,
@@ -117,15 +117,15 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
-        expression: "{a}*{b}/100",
+        expression: "{q}*{h}/100",
         wordings: Wordings {
             train: &[
-                "What is {a} % of {b}?",
-                "{a} % of the {b} {x} are red. How many {x} are red?",
-                "{n} has {b} {x} and sells {a} % of them. How many {x} does {n} sell?",
+                "What is {q} % of {h}?",
+                "{q} % of the {h} {x} are red. How many {x} are red?",
+                "{n} has {h} {x} and sells {q} % of them. How many {x} does {n} sell?",
             ],
-            gate: &["How much is {a} % of {b}?"],
-            held_out: &["{n} has {b} {x}. {a} % of the {x} are red. How many {x} are red?"],
+            gate: &["How much is {q} % of {h}?"],
+            held_out: &["{n} has {h} {x}. {q} % of the {x} are red. How many {x} are red?"],
         },
     },
     Story {
@@ -164,10 +164,22 @@ pub(crate) fn attempt(world: &World, split: Split, rng: &mut TaskRng) -> Option<
     let thing = thing(world, split, rng);
     let top = names::pick(rng, &[12_i64, 30, 99, 500]);
     let (a, b, c) = (rng.random_range(2..=top), rng.random_range(2..=top.min(99)), rng.random_range(2..=top));
+    // Shares and percentages come out whole.
     let product = (a * b).to_string();
+    let (percent, hundred) = (rng.random_range(1..=19) * 5, rng.random_range(1..=25) * 20);
+    let (percent, hundred) = (percent.to_string(), hundred.to_string());
     let (a, b, c) = (a.to_string(), b.to_string(), c.to_string());
-    let values =
-        [("a", a.as_str()), ("b", &b), ("c", &c), ("p", &product), ("n", &one), ("m", &two), ("x", &thing)];
+    let values = [
+        ("a", a.as_str()),
+        ("b", &b),
+        ("c", &c),
+        ("p", &product),
+        ("q", &percent),
+        ("h", &hundred),
+        ("n", &one),
+        ("m", &two),
+        ("x", &thing),
+    ];
     let expression = fill(story.expression, &values);
     let value = check::evaluate(&expression)?.to_f64();
     if one == two || value < 0.0 || Split::of(&expression) != split {

@@ -102,17 +102,18 @@ fn walk(world: &World, hops: usize, rng: &mut TaskRng) -> Option<Walk> {
     };
     let mut current = if inverse { fact.entity.clone() } else { fact.value.clone() };
     while walk.hops.len() < hops {
-        let used = |i: usize| walk.hops.iter().any(|hop| hop.fact == i);
-        let mut ways: Vec<(usize, bool)> =
-            world.about(&current).iter().filter(|&&i| !used(i)).map(|&i| (i, false)).collect();
-        if walk.hops.len() + 1 < hops {
-            ways.extend(
-                world
-                    .with_value(&current)
-                    .iter()
-                    .filter(|&&i| !used(i) && can_invert(world, i))
-                    .map(|&i| (i, true)),
-            );
+        // Back to a name that was there makes no longer chain; a number shared by chance is no link.
+        let seen = |name: &String| *name == current || walk.names.contains(name);
+        let mut ways: Vec<(usize, bool)> = world
+            .about(&current)
+            .iter()
+            .filter(|&&i| !seen(&world.facts[i].value))
+            .map(|&i| (i, false))
+            .collect();
+        if walk.hops.len() + 1 < hops && current.parse::<f64>().is_err() {
+            let joined = world.with_value(&current).iter();
+            let joined = joined.filter(|&&i| can_invert(world, i) && !seen(&world.facts[i].entity));
+            ways.extend(joined.map(|&i| (i, true)));
         }
         if ways.is_empty() {
             return None;
@@ -135,9 +136,6 @@ pub(crate) fn chain(world: &World, split: Split, hops: usize, rng: &mut TaskRng)
         return None;
     }
     let last = &world.facts[walk.hops[hops - 1].fact];
-    if walk.names.contains(&last.value) {
-        return None;
-    }
     let query = if hops == 1 && names::chance(rng, 0.3) {
         fill(ASK_TURNED.pick(split, rng), &[("e", &last.entity), ("r", &last.relation)])
     } else {
@@ -175,16 +173,15 @@ pub(crate) fn chain(world: &World, split: Split, hops: usize, rng: &mut TaskRng)
     Some(Task::new(family, query, value_answer(last), steps, wrong))
 }
 
-/// What counts as giving this fact's value.
+/// What counts as giving this fact's value. Numbers are copied, so they must be exact.
 fn value_answer(fact: &Fact) -> Answer {
     match fact.number() {
-        // Half a percent: knowledge figures are rounded anyway, but a neighbour's figure must not pass.
-        Some(value) => Answer::Number { value, tolerance: value.abs() * 0.005 },
+        Some(value) => Answer::Number { value, tolerance: value.abs() * 1e-9 },
         None => Answer::Text { accepted: vec![fact.value.clone()] },
     }
 }
 
-/// What is asked of two looked-up numbers. {a}, {b} are descriptions; {ofb} is "that of B".
+/// What is asked of two looked-up numbers. {a}, {b} are descriptions, {y} is the second entity.
 struct Operation {
     symbol: &'static str,
     wordings: Wordings,
@@ -263,6 +260,9 @@ const ONE: &[(&str, Wordings)] = &[
     ),
 ];
 
+/// Numbers that only a difference makes sense of.
+const ONLY_DIFFERENCE: &[&str] = &["birth year", "atomic number", "postal code", "calling code"];
+
 /// A numeric fact about an entity of the split, not too small to compare.
 fn numeric<'a>(world: &'a World, split: Split, rng: &mut TaskRng) -> Option<&'a Fact> {
     let fact = world.facts.get(rng.random_range(0..world.facts.len().max(1)))?;
@@ -275,7 +275,8 @@ pub(crate) fn with_arithmetic(world: &World, split: Split, rng: &mut TaskRng) ->
     let first = numeric(world, split, rng)?;
     let a = format!("the {} of {}", first.relation, first.entity);
     let mut steps = vec![Step::new("none", format!("find {a}"), tool::SEARCH, first.sentence())];
-    let (query, expression) = if names::chance(rng, 0.3) {
+    let counts = !ONLY_DIFFERENCE.contains(&first.relation.as_str());
+    let (query, expression) = if counts && names::chance(rng, 0.3) {
         let (suffix, wordings) = &ONE[rng.random_range(0..ONE.len())];
         (fill(wordings.pick(split, rng), &[("a", &a)]), format!("{}{suffix}", first.value))
     } else {
@@ -287,11 +288,10 @@ pub(crate) fn with_arithmetic(world: &World, split: Split, rng: &mut TaskRng) ->
         };
         let others: Vec<&Fact> = world.facts.iter().filter(fits).collect();
         let second = others.get(rng.random_range(0..others.len().max(1)))?;
-        let operation = &TWO[rng.random_range(0..TWO.len())];
+        let operation = &TWO[if counts { rng.random_range(0..TWO.len()) } else { 0 }];
         let b = format!("the {} of {}", second.relation, second.entity);
         steps.push(Step::new("none", format!("find {b}"), tool::SEARCH, second.sentence()));
         let wording = operation.wordings.pick(split, rng);
-        // Sums and differences read in either order; only the ratio and the difference fix it.
         (
             fill(wording, &[("a", &a), ("b", &b), ("y", &second.entity)]),
             format!("{}{}{}", first.value, operation.symbol, second.value),
@@ -312,7 +312,8 @@ pub(crate) fn with_arithmetic(world: &World, split: Split, rng: &mut TaskRng) ->
         },
         WrongStep { at: 0, sub_goal: format!("compute {a}"), tool: tool::CALCULATOR.to_string() },
     ];
-    let answer = Answer::Number { value, tolerance: (value.abs() * 0.005).max(1e-6) };
+    let answer =
+        Answer::Number { value, tolerance: if expression.contains('/') { value.abs() * 1e-3 } else { 1e-6 } };
     Some(Task::new(Family::LookupArithmetic, query, answer, steps, wrong))
 }
 

@@ -221,6 +221,8 @@ fn about(kind: &str, relations: Relations, shared: &[String], facts: &mut Vec<Fa
             Number(digits, unit) => (number(*digits, rng), *unit),
             Name => (proper(rng), ""),
             Person => (person(rng), ""),
+            // Real currencies stand with their article.
+            Word if *relation == "currency" && chance(rng, 0.5) => (format!("the {}", word(rng)), ""),
             Word if chance(rng, 0.3) => (format!("{} {}", title(rng), word(rng)), ""),
             Word => (word(rng), ""),
             Symbol => (

@@ -1,5 +1,7 @@
 //! Questions no tool here can answer: private facts, tomorrow, right now. The right move is to say so.
 
+use rand::Rng;
+
 use crate::tasks::world::World;
 use crate::tasks::{
     Answer, Family, Split, Step, Task, TaskRng, Wordings, WrongStep, fill, knowledge, names, tool,
@@ -22,24 +24,29 @@ const PRIVATE: Wordings = Wordings {
     held_out: &["Do you know where my {p} is?", "What is my {p} like?", "Tell me the colour of my {p}."],
 };
 
-const NAMED: Wordings = Wordings {
+const PLACE: Wordings = Wordings {
     train: &[
         "What will the weather in {n} be tomorrow?",
         "Will it rain in {n} tomorrow?",
-        "What did {n} do this morning?",
-        "What is {n} thinking right now?",
         "What is happening in {n} right now?",
         "Who will win in {n} next week?",
-        "What did {n} eat yesterday?",
         "Is it cold in {n} today?",
-        "What time did {n} wake up today?",
-    ],
-    gate: &["What will happen in {n} next week?", "Will it be cold in {n} tomorrow?"],
-    held_out: &[
-        "What will {n} do tomorrow?",
-        "Is it going to rain in {n} today?",
         "What happened in {n} this morning?",
     ],
+    gate: &["What will happen in {n} next week?", "Will it be cold in {n} tomorrow?"],
+    held_out: &["Is it going to rain in {n} today?", "What will happen in {n} tomorrow?"],
+};
+
+const PERSON: Wordings = Wordings {
+    train: &[
+        "What did {n} do this morning?",
+        "What is {n} thinking right now?",
+        "What did {n} eat yesterday?",
+        "What time did {n} wake up today?",
+        "Where will {n} be tomorrow?",
+    ],
+    gate: &["What is {n} doing right now?"],
+    held_out: &["What will {n} do tomorrow?", "What did {n} do yesterday?"],
 };
 
 const THINGS: &[&str] = &[
@@ -93,24 +100,22 @@ const THINGS: &[&str] = &[
 
 pub(crate) fn attempt(world: &World, split: Split, rng: &mut TaskRng) -> Option<Task> {
     let private = names::chance(rng, 0.5);
-    let name = match (private, world.real) {
-        (true, true) => names::pick(rng, THINGS).to_string(),
-        (true, false) if names::chance(rng, 0.5) => names::pick(rng, THINGS).to_string(),
-        (true, false) => names::word(rng),
-        (false, _) => {
-            let entity = world.facts.get(rand::Rng::random_range(rng, 0..world.facts.len().max(1)))?;
-            let fits = matches!(entity.kind.as_str(), "city" | "person" | "country") || !world.real;
-            fits.then(|| entity.entity.clone())?
+    let (name, wordings) = if private {
+        let made_up = !world.real && names::chance(rng, 0.5);
+        let name = if made_up { names::word(rng) } else { names::pick(rng, THINGS).to_string() };
+        (name, PRIVATE)
+    } else {
+        let fact = world.facts.get(rng.random_range(0..world.facts.len().max(1)))?;
+        match fact.kind.as_str() {
+            "city" | "country" => (fact.entity.clone(), PLACE),
+            "person" => (fact.entity.clone(), PERSON),
+            _ => return None,
         }
     };
-    if world.real || private {
-        // Things are split by their own hash in every world, names by the world's rule.
-        let allowed = if private { Split::of(&name) == split } else { world.allows(&name, split) };
-        if !allowed {
-            return None;
-        }
+    // Things are split by their own hash in every world, names by the world's rule.
+    if !(if private { Split::of(&name) == split } else { world.allows(&name, split) }) {
+        return None;
     }
-    let wordings = if private { PRIVATE } else { NAMED };
     let query = fill(wordings.pick(split, rng), &[("p", &name), ("n", &name)]);
     let steps = vec![Step::new("none", "answer the question".to_string(), tool::BASE, String::new())];
     let goal = knowledge::lower_query(&query);

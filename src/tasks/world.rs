@@ -132,7 +132,17 @@ pub fn knowledge_files() -> Vec<(&'static str, &'static str, &'static str)> {
 
 /// (name, text) of every bundled CSV file.
 pub fn data_files() -> Vec<(&'static str, &'static str)> {
-    data!("staff.csv", "orders.csv", "books.csv", "shops.csv", "trips.csv", "plants.csv").to_vec()
+    data!(
+        "staff.csv",
+        "orders.csv",
+        "books.csv",
+        "shops.csv",
+        "games.csv",
+        "trips.csv",
+        "cities.csv",
+        "boats.csv"
+    )
+    .to_vec()
 }
 
 /// The world of the bundled knowledge and data.
@@ -203,5 +213,68 @@ impl World {
     /// True when a question of this split may name the entity.
     pub fn allows(&self, entity: &str, split: Split) -> bool {
         !self.real || Split::of(self.group(entity)) == split
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_line_of_knowledge_is_a_fact() {
+        let mut seen = HashSet::new();
+        for (kind, file, text) in knowledge_files() {
+            assert!(text.lines().count() > 20, "{file}");
+            for line in text.lines() {
+                let fact = Fact::parse(kind, line).unwrap_or_else(|| panic!("{file}: {line}"));
+                assert_eq!(fact.sentence(), line, "{file}");
+                assert!(seen.insert((fact.entity.clone(), fact.relation.clone())), "twice: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_with_their_units() {
+        for (line, value, unit) in [
+            ("The area of Peru is 1285216 km2.", "1285216", "km2"),
+            ("The population of Peru is 34000000.", "34000000", ""),
+            ("The mouth of the Nile is the Mediterranean Sea.", "the Mediterranean Sea", ""),
+        ] {
+            let fact = Fact::parse("country", line).expect(line);
+            assert_eq!((fact.value.as_str(), fact.unit.as_str()), (value, unit));
+        }
+        assert_eq!(Fact::parse("country", "Lima is in Peru."), None);
+    }
+
+    #[test]
+    fn data_files_are_tables_and_every_split_has_some() {
+        assert_eq!(real().csv.len(), data_files().len());
+        for split in Split::ALL {
+            assert!(
+                real().csv.iter().filter(|file| Split::of(&file.name) == split).count() >= 2,
+                "{split:?}"
+            );
+        }
+        for file in &real().csv {
+            let numbers = (0..file.columns.len()).filter(|&column| file.is_number(column)).count();
+            assert!(numbers >= 2, "{}", file.name);
+        }
+    }
+
+    #[test]
+    fn chains_stay_in_one_group() {
+        let world = real();
+        for (name, group) in [
+            ("Lima", "Peru"),
+            ("Peru", "Peru"),
+            ("Pisa", "Italy"),
+            ("Galileo Galilei", "Italy"),
+            ("gold", "gold"),
+        ] {
+            assert_eq!(world.group(name), group);
+        }
+        // Shared values such as continents and seas join no groups.
+        assert_eq!(world.group("the Nile"), "Egypt");
     }
 }
