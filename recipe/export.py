@@ -1,0 +1,53 @@
+"""Writes the GGUF that llama.cpp loads: tensors, tokenizer, ChatML template, and who made it."""
+
+import gguf
+import numpy as np
+
+CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TYPES = {"f32": gguf.GGMLQuantizationType.F32, "q8_0": gguf.GGMLQuantizationType.Q8_0}
+FILE_TYPES = {"f32": gguf.LlamaFileType.ALL_F32, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+
+
+def write(path, kind, shape, weights, bpe, progress):
+    """Writes `path`; matrices are of type `kind`, vectors stay f32. No output.weight: tied."""
+    w = gguf.GGUFWriter(path, "qwen2")
+    w.add_name("tillerman-embedded")
+    w.add_description(
+        "Plays the planner, executor, verifier and generator of Tillerman on its own task families;"
+        f" trained from nothing on {progress['tokens'] / 1e6:.1f} M tokens with recipe/train.py."
+    )
+    w.add_license("MIT")
+    w.add_file_type(FILE_TYPES[kind])
+    w.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    w.add_context_length(shape.context)
+    w.add_embedding_length(shape.width)
+    w.add_block_count(shape.layers)
+    w.add_feed_forward_length(shape.ffn)
+    w.add_head_count(shape.heads)
+    w.add_head_count_kv(shape.heads_kv)
+    w.add_rope_freq_base(shape.rope_base)
+    w.add_layer_norm_rms_eps(shape.eps)
+    w.add_vocab_size(shape.vocab)
+
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("qwen2")
+    w.add_token_list(bpe.tokens)
+    w.add_token_types([gguf.TokenType.CONTROL if t in bpe.special else gguf.TokenType.NORMAL for t in bpe.tokens])
+    w.add_token_merges(bpe.merges)
+    w.add_bos_token_id(bpe.special["<|endoftext|>"])
+    w.add_eos_token_id(bpe.im_end)
+    w.add_pad_token_id(bpe.special["<|endoftext|>"])
+    w.add_add_bos_token(False)
+    w.add_chat_template(CHATML)
+
+    for name, tensor in weights.items():
+        a = tensor.detach().float().numpy()
+        as_type = TYPES[kind] if a.ndim == 2 else TYPES["f32"]
+        w.add_tensor(name, np.ascontiguousarray(gguf.quants.quantize(a, as_type)), raw_dtype=as_type)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
