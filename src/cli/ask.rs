@@ -1,6 +1,6 @@
 //! `tillerman ask`: one query; the answer on stdout, progress on stderr, or every event as JSON.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Write, stdin, stdout};
 use std::sync::Arc;
 
 use clap::Args;
@@ -34,16 +34,14 @@ pub struct AskArgs {
 /// The question `make run` asks where no terminal is.
 pub const SAMPLE: &str = "What is 37*41+5?";
 
-/// Records in the store first, then prints.
+/// Prints what the store has recorded.
 struct PrintSink {
-    store: StoreSink,
     json: bool,
     quiet: bool,
 }
 
 impl Sink for PrintSink {
     fn record(&self, event: Event) -> Result<(), String> {
-        self.store.record(event.clone())?;
         if self.json {
             let line = serde_json::to_string(&event).map_err(|e| e.to_string())?;
             // A reader that went away (`| head`) must not stop the query from being recorded.
@@ -79,8 +77,8 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
         conversation,
         seed: global.seed.unwrap_or_else(setup::fresh_seed),
     };
-    let sink = Arc::new(PrintSink { store: StoreSink::new(store), json: args.json, quiet: args.quiet });
-    answer(&setup, &ask, sink, args.json).await
+    let print = Arc::new(PrintSink { json: args.json, quiet: args.quiet });
+    answer(&setup, &ask, Arc::new(StoreSink::new(store).then(print)), args.json).await
 }
 
 async fn answer(setup: &Setup, ask: &Ask, sink: Arc<dyn Sink>, json: bool) -> anyhow::Result<i32> {
@@ -93,7 +91,6 @@ async fn answer(setup: &Setup, ask: &Ask, sink: Arc<dyn Sink>, json: bool) -> an
     });
     let trajectory = solve(&setup.flow, ask, sink, cancel).await;
     watcher.abort();
-    setup.engine.shutdown().await;
     match trajectory.outcome {
         Outcome::Answered => {
             if !json {
@@ -117,9 +114,14 @@ fn stdin_query() -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Whether there is a terminal to show the deck on.
+pub fn is_terminal() -> bool {
+    stdin().is_terminal() && stdout().is_terminal()
+}
+
 /// Without a terminal: say so, and show that the whole loop works here.
 pub async fn sample(global: &Global) -> anyhow::Result<i32> {
-    let why = if std::io::stdout().is_terminal() { "stdin is no terminal" } else { "stdout is no terminal" };
+    let why = if stdout().is_terminal() { "stdin is no terminal" } else { "stdout is no terminal" };
     eprintln!("{why}: answering one sample question instead of opening the deck");
     eprintln!("> {SAMPLE}");
     let args = AskArgs { json: false, session: None, quiet: false, query: SAMPLE.to_string() };

@@ -55,7 +55,6 @@ pub fn run(global: &Global, session: Option<&str>) -> anyhow::Result<i32> {
     // The deck is gone, and with it its end of the commands: the running query ends as cancelled.
     runtime.block_on(async {
         let _ = tokio::time::timeout(std::time::Duration::from_secs(3), wired).await;
-        setup.engine.shutdown().await;
     });
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     result?;

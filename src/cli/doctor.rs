@@ -129,7 +129,6 @@ async fn engine(global: &Global) -> Vec<Check> {
         Check::ok("cpu", info.cpu_features.clone()),
     ];
     checks.push(first_words(&setup.engine).await);
-    setup.engine.shutdown().await;
     checks
 }
 

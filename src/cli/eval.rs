@@ -89,7 +89,6 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
         }
         rows.push(row);
     }
-    setup.engine.shutdown().await;
     if cancel.is_cancelled() {
         return Err(Error::Interrupted.into());
     }

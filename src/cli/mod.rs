@@ -16,6 +16,7 @@ pub mod sessions;
 pub mod setup;
 pub mod show;
 pub mod tool;
+pub mod toy_gguf;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,9 @@ use crate::store::StoreError;
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
+    /// Continue an earlier session in the deck
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -74,6 +78,18 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Trajectories from a file
     Import(export::ImportArgs),
+    /// What was asked, newest first
+    Sessions(sessions::SessionsArgs),
+    /// One trajectory, turn by turn
+    Show(show::ShowArgs),
+    /// Watch a recorded trajectory again
+    Replay(replay::ReplayArgs),
+    /// Say whether an answer (or a plan) was good
+    Label(label::LabelArgs),
+    /// Write trajectories to a file
+    Export(export::ExportArgs),
+    /// Read trajectories from a file
+    Import(export::ImportArgs),
     /// Tools by hand: list their cards, run one
     Tool(tool::ToolArgs),
     /// Models: what is served, use another, check a file
@@ -92,6 +108,9 @@ pub enum Command {
     /// The sandbox child (started by the program itself)
     #[command(name = "__sandbox", hide = true)]
     Sandbox,
+    /// A random-weight model file, for tests and benchmarks
+    #[command(name = "__toy-gguf", hide = true)]
+    ToyGguf(toy_gguf::ToyGgufArgs),
     /// Record the scripted teacher through the real loop as training rows
     #[command(name = "__export-rows", hide = true)]
     ExportRows(export_rows::ExportRowsArgs),
@@ -138,14 +157,34 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Label(args)) => label::run(global, &args),
         Some(Command::Export(args)) => export::export(global, &args),
         Some(Command::Import(args)) => export::import(global, &args),
+        Some(Command::Sessions(args)) => sessions::run(global, &args),
+        Some(Command::Show(args)) => show::run(global, &args),
+        Some(Command::Replay(args)) => replay::run(global, &args),
+        Some(Command::Label(args)) => label::run(global, &args),
+        Some(Command::Export(args)) => export::export(global, &args),
+        Some(Command::Import(args)) => export::import(global, &args),
         Some(Command::Tool(args)) => block(tool::run(global, &args)),
         Some(Command::Model(args)) => block(model::run(global, &args)),
         Some(Command::Doctor(args)) => block(doctor::run(global, &args)),
         Some(Command::Eval(args)) => block(eval::run(global, &args)),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man) => completions::man(),
+        Some(Command::ToyGguf(args)) => toy_gguf::run(&args),
         Some(Command::ExportRows(args)) => block(export_rows::run(&args)),
+        None if ask::is_terminal() => deck::run(global, cli.session.as_deref()),
         None => block(ask::sample(global)),
+    }
+}
+
+/// The exit code a failed query ends with, from the error's place in the contract.
+fn failure_code(reason: &str) -> i32 {
+    let engine = ["the engine", "model file", "engine", "not enough memory", "chat template", "adapter"];
+    if reason.starts_with("the record could not be kept") {
+        4
+    } else if engine.iter().any(|start| reason.starts_with(start)) {
+        3
+    } else {
+        1
     }
 }
 

@@ -84,32 +84,29 @@ fn unwritable(path: &Path, error: &std::io::Error) -> anyhow::Error {
 }
 
 fn checked(path: &Path) -> anyhow::Result<crate::gguf::Header> {
-    if !path.exists() {
-        return Err(Error::Engine(crate::error::EngineError::ModelMissing { path: path.into() }).into());
-    }
-    Ok(crate::gguf::check(path).map_err(|e| Error::Engine(e.refused(path)))?)
+    Ok(crate::gguf::check(path).map_err(|e| Error::Engine(e.into()))?)
 }
 
 fn describe(header: &crate::gguf::Header) -> String {
     format!(
         "{}, {}, {:.1}M parameters, {}, {} layers, trained for {} tokens of context",
-        header.name().unwrap_or("no name"),
-        header.architecture(),
-        header.parameters() as f64 / 1e6,
-        header.file_type(),
-        header.layers(),
-        header.context_train()
+        if header.name().is_empty() { "no name" } else { header.name() },
+        header.architecture,
+        header.parameters as f64 / 1e6,
+        header.file_type,
+        header.blocks(),
+        header.context_train
     )
 }
 
 fn check(path: &Path, json: bool) -> anyhow::Result<i32> {
     let header = checked(path)?;
-    let needed_mb = crate::gguf::memory_needed(&header, 8_192.min(header.context_train() as usize), 1) >> 20;
+    let needed_mb = crate::gguf::memory_needed(&header, header.context_train.min(8_192), 1) >> 20;
     if json {
         let line = serde_json::json!({
-            "kind": "model", "path": path, "name": header.name(), "architecture": header.architecture(),
-            "parameters": header.parameters(), "file_type": header.file_type(), "layers": header.layers(),
-            "context": header.context_train(), "memory_mb": needed_mb,
+            "kind": "model", "path": path, "name": header.name(), "architecture": header.architecture,
+            "parameters": header.parameters, "file_type": header.file_type, "layers": header.blocks(),
+            "context": header.context_train, "memory_mb": needed_mb,
         });
         println!("{line}");
     } else {

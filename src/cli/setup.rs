@@ -102,8 +102,8 @@ pub fn model_path(global: &Global, home: &Home, config: &Config) -> anyhow::Resu
     if !path.exists() {
         return Err(Error::Engine(EngineError::ModelMissing { path }).into());
     }
-    let header = crate::gguf::check(&path).map_err(|e| Error::Engine(e.refused(&path)))?;
-    let embedded = header.name().is_some_and(|name| name == EMBEDDED_NAME);
+    let header = crate::gguf::check(&path).map_err(|e| Error::Engine(e.into()))?;
+    let embedded = header.name() == EMBEDDED_NAME;
     Ok((path, embedded))
 }
 

@@ -88,7 +88,6 @@ async fn run_one(
     });
     let result = toolbox.run(name, arguments, &context).await;
     if let Some(engine) = engine {
-        engine.shutdown().await;
     }
     let mut out = std::io::stdout();
     if json {

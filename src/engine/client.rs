@@ -36,6 +36,8 @@ pub struct EngineOptions {
     pub gpu_layers: Option<i32>,
     /// Adapter of the planner's context.
     pub adapter: Option<PathBuf>,
+    /// Jinja text used instead of the file's own chat template.
+    pub chat_template: Option<String>,
     /// Where the worker's stderr is kept, as `engine.log`; None keeps only its tail in memory.
     pub log_dir: Option<PathBuf>,
     /// The program that knows `__engine`: this one.
@@ -53,6 +55,7 @@ impl EngineOptions {
             threads: None,
             gpu_layers: None,
             adapter: None,
+            chat_template: None,
             log_dir: None,
             exe,
         }
@@ -153,7 +156,8 @@ impl LlamaEngine {
             let hash = hashing.await.map_err(|_| EngineError::Other("hashing was cut off".to_owned()))?;
             state.hash = Some(hash.map_err(|error| refused(&self.options.model, error.to_string()))?);
         }
-        let template = ChatTemplate::new(&loaded.template, &loaded.bos, &loaded.eos)?;
+        let text = self.options.chat_template.as_deref().unwrap_or(&loaded.template);
+        let template = ChatTemplate::new(text, &loaded.bos, &loaded.eos)?;
         let hash = state.hash.clone().unwrap_or_default();
         let info = model_info(&loaded, &self.options.model, hash);
         let served = Arc::new(Served { worker, info, template, bos: loaded.bos });
