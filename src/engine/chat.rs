@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Message, Speaker};
 use crate::error::EngineError;
+use crate::gguf::{CHATML, MAX_TEMPLATE};
 
 /// A stretch of the prompt that is tokenised by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,12 +22,6 @@ pub struct Segment {
     pub special: bool,
 }
 
-/// What files without a template get, and what the embedded planner is trained with.
-const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\
-    <|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-
-/// Longest template text that is looked at, in bytes.
-pub const MAX_TEMPLATE: usize = 256 * 1024;
 /// Instructions a template may run for one prompt; a 1,000-message chat takes about 50,000.
 const FUEL: u64 = 2_000_000;
 /// Sentinels are the characters of the Unicode private-use plane 15, one per message part.
