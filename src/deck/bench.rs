@@ -1,0 +1,47 @@
+//! Figures of the screen, measured in process: no terminal, frames into a sink that counts bytes.
+
+use std::io::sink;
+use std::time::Instant;
+
+use crossterm::event::KeyCode;
+
+use crate::deck::app::{Input, press};
+use crate::deck::demo;
+use crate::deck::screen::Screen;
+use crate::error::Error;
+
+/// Key to frame, in milliseconds: every key is typed into a deck of `cells` finished queries while a
+/// query streams, and drawn at once. One value per key, unsorted.
+///
+/// # Errors
+/// The theme does not load.
+pub fn key_to_frame(cells: usize, keys: usize, size: (u16, u16)) -> Result<Vec<f64>, Error> {
+    let mut app = demo::app(cells, size)?;
+    let mut screen = Screen::new(sink(), size);
+    demo::begin(&mut app, "What is the population of Peru divided by that of Chile?");
+    screen.draw(&mut app)?;
+    let mut out = Vec::with_capacity(keys);
+    for n in 0..keys {
+        app.update(demo::token(n), 0);
+        let started = Instant::now();
+        let letter = char::from(b'a' + u8::try_from(n % 26).unwrap_or(0));
+        app.update(press(KeyCode::Char(letter)), 0);
+        screen.draw(&mut app)?;
+        out.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(out)
+}
+
+/// From nothing to the first frame of a deck with `cells` finished queries, in milliseconds.
+///
+/// # Errors
+/// The theme does not load.
+pub fn first_frame(cells: usize, size: (u16, u16)) -> Result<f64, Error> {
+    let past = demo::past(cells);
+    let started = Instant::now();
+    let mut app = demo::app_with(past, size)?;
+    let mut screen = Screen::new(sink(), size);
+    screen.draw(&mut app)?;
+    app.update(Input::Resize(size.0, size.1), 0);
+    Ok(started.elapsed().as_secs_f64() * 1e3)
+}

@@ -1,0 +1,290 @@
+//! The chat screen: the conversation, the queue of queries, what is selected. State and update; the
+//! drawing is in `view`.
+//!
+//! One query runs at a time. A query sent meanwhile waits in the queue and shows there; every `Ask` is
+//! answered by the events of a trajectory up to its last, or by `Refused`.
+
+use std::collections::VecDeque;
+
+use crate::deck::app::Effect;
+use crate::deck::composer::Composer;
+use crate::deck::exchange::Exchange;
+use crate::deck::live::Live;
+use crate::deck::message::{DeckCommand, LabelRequest, LabelValue, Level, Past, Scope};
+use crate::deck::theme::Ink;
+use crate::deck::transcript::{Cell, Transcript};
+use crate::flow::event::{Body, Event, Progress};
+use crate::flow::trajectory::Outcome;
+
+#[derive(Default)]
+pub struct Chat {
+    pub transcript: Transcript,
+    pub composer: Composer,
+    /// The pane that has the focus, by its place in `Pane::ALL`; None is the input.
+    pub focus: Option<usize>,
+    /// On a narrow screen: the pane that stands in place of the conversation.
+    pub shown: Option<usize>,
+    /// Rows the focused pane is scrolled by.
+    pub pane_scroll: usize,
+    /// Position of the selected turn; None follows the newest.
+    turn: Option<usize>,
+    /// Cell of the selected exchange; None is the running one, else the newest.
+    selected: Option<usize>,
+    running: Option<usize>,
+    queue: VecDeque<usize>,
+}
+
+impl Chat {
+    pub fn new(first_lines: &[String], past: Vec<Past>, history: Vec<String>) -> Chat {
+        let mut chat = Chat { composer: Composer::with_history(history), ..Chat::default() };
+        if !first_lines.is_empty() {
+            let words = first_lines.iter().map(|line| (line.clone(), Ink::Text)).collect();
+            chat.transcript.push(Cell::Words(words));
+        }
+        for past in past {
+            let mut exchange = Exchange::asked(past.trajectory.query.clone(), false);
+            exchange.live = Some(Live::of(past.trajectory));
+            for (scope, turn, value) in past.labels {
+                exchange.set_label(scope, turn, value, true);
+            }
+            chat.transcript.push(Cell::Exchange(Box::new(exchange)));
+        }
+        chat
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The exchange the panes and the label keys are about.
+    pub fn current(&self) -> Option<usize> {
+        let newest = || self.transcript.exchanges().find(|(_, exchange)| !exchange.queued).map(|(cell, _)| cell);
+        self.selected.or(self.running).or_else(newest)
+    }
+
+    /// The trajectory the panes show, and the position of its selected turn.
+    pub fn followed(&self) -> Option<(&Live, usize)> {
+        let live = self.transcript.exchange(self.current()?)?.live.as_ref()?;
+        let last = live.trajectory.turns.len().saturating_sub(1);
+        Some((live, self.turn.map_or(last, |turn| turn.min(last))))
+    }
+
+    /// Send what is in the input, or queue it.
+    pub fn send(&mut self, session: &str) -> Vec<Effect> {
+        self.newest();
+        if self.composer.value().trim().is_empty() {
+            return Vec::new();
+        }
+        let query = self.composer.take().trim().to_string();
+        let queued = self.running.is_some();
+        let cell = self.transcript.push(Cell::Exchange(Box::new(Exchange::asked(query, queued))));
+        self.queue.push_back(cell);
+        self.next_query(session)
+    }
+
+    /// Ask the oldest queued query if none runs.
+    fn next_query(&mut self, session: &str) -> Vec<Effect> {
+        if self.running.is_some() {
+            return Vec::new();
+        }
+        let Some(cell) = self.queue.pop_front() else { return Vec::new() };
+        let Some(exchange) = self.transcript.exchange_mut(cell) else { return Vec::new() };
+        exchange.queued = false;
+        let query = exchange.query.clone();
+        self.running = Some(cell);
+        vec![Effect::Command(DeckCommand::Ask { query, conversation: session.to_string() })]
+    }
+
+    pub fn event(&mut self, event: &Event, session: &str, now_ms: u64) -> Vec<Effect> {
+        let cell = match self.cell_of(&event.trajectory) {
+            Some(cell) => cell,
+            None => match &event.body {
+                Body::Started { query, .. } => self.begin(query),
+                // A trajectory that began before the deck listened.
+                _ => return Vec::new(),
+            },
+        };
+        let Some(exchange) = self.transcript.exchange_mut(cell) else { return Vec::new() };
+        exchange.live.get_or_insert_default().apply(event);
+        if !event.body.is_last() {
+            return Vec::new();
+        }
+        exchange.ended_ms = Some(now_ms);
+        self.ended(cell, session)
+    }
+
+    pub fn progress(&mut self, progress: &Progress) {
+        let Some(cell) = self.cell_of(&progress.trajectory) else { return };
+        if let Some(live) = self.transcript.exchange_mut(cell).and_then(|exchange| exchange.live.as_mut()) {
+            live.progress(progress);
+        }
+    }
+
+    /// The query asked last could not start.
+    pub fn refused(&mut self, reason: &str, remedy: &str, session: &str) -> Vec<Effect> {
+        let Some(cell) = self.running else { return Vec::new() };
+        if let Some(exchange) = self.transcript.exchange_mut(cell) {
+            exchange.refused = Some((reason.to_string(), remedy.to_string()));
+        }
+        self.ended(cell, session)
+    }
+
+    fn ended(&mut self, cell: usize, session: &str) -> Vec<Effect> {
+        if self.running == Some(cell) {
+            self.running = None;
+        }
+        self.next_query(session)
+    }
+
+    /// The cell a new trajectory belongs to: the query that was asked, else a new one.
+    fn begin(&mut self, query: &str) -> usize {
+        let waiting = |cell: &usize| self.transcript.exchange(*cell).is_some_and(|exchange| exchange.live.is_none());
+        if let Some(cell) = self.running.filter(waiting) {
+            return cell;
+        }
+        let exchange = Exchange::asked(query.to_string(), false);
+        self.transcript.push(Cell::Exchange(Box::new(exchange)))
+    }
+
+    fn cell_of(&self, trajectory: &str) -> Option<usize> {
+        let mut exchanges = self.transcript.exchanges();
+        exchanges.find(|(_, exchange)| exchange.id() == Some(trajectory)).map(|(cell, _)| cell)
+    }
+
+    /// Let go of every selection and follow what is new.
+    pub fn newest(&mut self) {
+        self.selected = None;
+        self.turn = None;
+        self.focus = None;
+        self.shown = None;
+        self.pane_scroll = 0;
+        self.transcript.select(None);
+        self.transcript.follow();
+    }
+
+    pub fn notice(&mut self, level: Level, text: String) {
+        self.transcript.push(Cell::Notice(level, text));
+    }
+
+    /// Give pane `pane` the focus; the same again gives it back.
+    pub fn focus_pane(&mut self, pane: Option<usize>) {
+        let pane = if pane == self.focus { None } else { pane };
+        (self.focus, self.shown) = (pane, pane);
+        self.pane_scroll = 0;
+    }
+
+    /// Walk conversation, plan, tool calls, verdicts, memory, conversation ...
+    pub fn walk_panes(&mut self, forward: bool, count: usize) {
+        let at = self.focus.or(self.shown).map_or(0, |pane| pane + 1);
+        let next = if forward { (at + 1) % (count + 1) } else { (at + count) % (count + 1) };
+        let pane = next.checked_sub(1);
+        (self.focus, self.shown) = (pane, pane);
+        self.pane_scroll = 0;
+    }
+
+    /// Select the turn before or after; past the newest it follows again.
+    pub fn walk_turns(&mut self, forward: bool) {
+        let Some((live, at)) = self.followed() else { return };
+        let count = live.trajectory.turns.len();
+        self.turn = match forward {
+            true if at + 1 >= count => None,
+            true => Some(at + 1),
+            false => Some(at.saturating_sub(1)),
+        };
+        self.pane_scroll = 0;
+    }
+
+    /// Select the query before or after; past the newest nothing is selected.
+    pub fn walk_queries(&mut self, forward: bool) {
+        let Some(at) = self.current() else { return };
+        let cells: Vec<usize> = self.transcript.exchanges().map(|(cell, _)| cell).collect();
+        let position = cells.iter().position(|cell| *cell == at).unwrap_or(0);
+        let next = match (forward, self.selected) {
+            (true, _) => position.checked_sub(1),
+            // The first step selects what the panes already show.
+            (false, None) => Some(position),
+            (false, Some(_)) => Some((position + 1).min(cells.len() - 1)),
+        };
+        self.selected = next.map(|position| cells[position]);
+        self.turn = None;
+        self.pane_scroll = 0;
+        self.transcript.select(self.selected);
+    }
+
+    /// Label the current trajectory.
+    ///
+    /// # Errors
+    /// Why there is nothing to label, in words for the person.
+    pub fn label(
+        &mut self,
+        scope: Scope,
+        value: LabelValue,
+        correction: Option<String>,
+        now_ms: u64,
+    ) -> Result<Effect, &'static str> {
+        let cell = self.current().ok_or("there is no answer to label yet")?;
+        // A plan label is about the turn when one was selected by hand.
+        let turn = match (scope, self.turn, self.followed()) {
+            (Scope::Plan, Some(_), Some((live, at))) => live.turn(at).map(|turn| turn.turn),
+            _ => None,
+        };
+        let scope = if turn.is_some() { Scope::Turn } else { scope };
+        let shown_set = self.transcript.shown();
+        let exchange = self.transcript.exchange_mut(cell).ok_or("there is no answer to label yet")?;
+        let live = exchange.live.as_ref().ok_or("this query has no answer yet")?;
+        match live.trajectory.outcome {
+            Outcome::Answered => {}
+            Outcome::Running => return Err("still running; Alt+Up selects an earlier answer"),
+            Outcome::Failed { .. } | Outcome::Cancelled => {
+                return Err("only an answered query can be labelled: a failed one never trains");
+            }
+        }
+        let trajectory = live.trajectory.id.clone();
+        let seconds = exchange.ended_ms.map_or(0.0, |ended| now_ms.saturating_sub(ended) as f64 / 1e3);
+        if value != LabelValue::Clear {
+            exchange.set_label(scope, turn, value, false);
+        }
+        if correction.is_some() {
+            exchange.correction.clone_from(&correction);
+        }
+        let request = LabelRequest { trajectory, turn, scope, value, correction, shown_set, seconds };
+        Ok(Effect::Command(DeckCommand::Label(request)))
+    }
+
+    /// Take back every label of the current trajectory.
+    pub fn clear_labels(&mut self, now_ms: u64) -> Vec<Effect> {
+        let Some(cell) = self.current() else { return Vec::new() };
+        let labels = self.transcript.exchange(cell).map(|exchange| exchange.labels.clone()).unwrap_or_default();
+        let shown_set = self.transcript.shown();
+        let Some(exchange) = self.transcript.exchange_mut(cell) else { return Vec::new() };
+        let seconds = exchange.ended_ms.map_or(0.0, |ended| now_ms.saturating_sub(ended) as f64 / 1e3);
+        let trajectory = exchange.id().unwrap_or_default().to_string();
+        exchange.correction = None;
+        let clear = |(scope, turn, ..): (Scope, Option<usize>, LabelValue, bool)| LabelRequest {
+            trajectory: trajectory.clone(),
+            turn,
+            scope,
+            value: LabelValue::Clear,
+            correction: None,
+            shown_set: shown_set.clone(),
+            seconds,
+        };
+        labels.into_iter().map(clear).map(|request| Effect::Command(DeckCommand::Label(request))).collect()
+    }
+
+    pub fn label_stored(&mut self, trajectory: &str, scope: Scope, turn: Option<usize>, value: LabelValue) {
+        let Some(cell) = self.cell_of(trajectory) else { return };
+        if let Some(exchange) = self.transcript.exchange_mut(cell) {
+            exchange.set_label(scope, turn, value, true);
+        }
+    }
+
+    /// The current answer, as the model wrote it.
+    pub fn answer(&self) -> Option<String> {
+        self.followed().and_then(|(live, _)| live.trajectory.answer.clone())
+    }
+}

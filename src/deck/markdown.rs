@@ -1,0 +1,285 @@
+//! Answers as rows: the part of markdown that helps in a terminal (bold, code, lists, headings, quotes).
+//!
+//! Models write arithmetic too, and `(5-3)*2*12` must not lose its stars: emphasis whose marks touch a
+//! letter, a digit or a bracket outside, or that holds no letter, is shown with its marks, as written.
+
+use std::ops::Range;
+
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+
+use crate::deck::highlight;
+use crate::deck::row::{Prose, Row};
+use crate::deck::theme::Ink;
+use crate::text::safe;
+
+/// Rows of at most `width` columns, each behind `margin`.
+pub fn rows(source: &str, width: usize, margin: &Row) -> Vec<Row> {
+    let source = safe(source);
+    let mut page = Page { source: &source, width, margin, ..Page::new(margin) };
+    for (event, range) in Parser::new_ext(&source, Options::empty()).into_offset_iter() {
+        page.event(event, range);
+    }
+    page.flush();
+    page.rows
+}
+
+struct Page<'a> {
+    source: &'a str,
+    width: usize,
+    margin: &'a Row,
+    rows: Vec<Row>,
+    prose: Prose,
+    /// Inks of the marks that are open; the innermost is last.
+    inks: Vec<Ink>,
+    /// Marks shown as written, waiting for their end.
+    literal: Vec<Option<&'a str>>,
+    /// Next number per open list, None for bullets.
+    lists: Vec<Option<u64>>,
+    /// What stands before the next row of a list item ("- ").
+    bullet: Option<String>,
+    quotes: usize,
+    /// Language of the code block being read, and its text.
+    code: Option<(String, String)>,
+    /// A blank row is due before the next block.
+    gap: bool,
+}
+
+impl<'a> Page<'a> {
+    fn new(margin: &'a Row) -> Page<'a> {
+        Page {
+            source: "",
+            width: 0,
+            margin,
+            rows: Vec::new(),
+            prose: Prose::new(),
+            inks: Vec::new(),
+            literal: Vec::new(),
+            lists: Vec::new(),
+            bullet: None,
+            quotes: 0,
+            code: None,
+            gap: false,
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>, range: Range<usize>) {
+        match event {
+            Event::Start(tag) => self.start(&tag, range),
+            Event::End(tag) => self.end(tag),
+            Event::Text(text) => match &mut self.code {
+                Some((_, code)) => code.push_str(&text),
+                None => self.say(&text, self.ink()),
+            },
+            Event::Code(text) => self.say(&text, Ink::Code),
+            Event::SoftBreak | Event::HardBreak => self.say("\n", Ink::Text),
+            Event::Html(text) | Event::InlineHtml(text) => self.say(&text, Ink::Dim),
+            Event::Rule => {
+                self.block();
+                self.say("----", Ink::Dim);
+                self.flush();
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, tag: &Tag<'_>, range: Range<usize>) {
+        match tag {
+            Tag::Paragraph => self.block(),
+            Tag::Heading { .. } => {
+                self.block();
+                self.inks.push(Ink::Heading);
+            }
+            Tag::Emphasis => self.open(Ink::Emphasis, 1, range),
+            Tag::Strong => self.open(Ink::Strong, 2, range),
+            Tag::BlockQuote(_) => {
+                self.block();
+                self.quotes += 1;
+            }
+            Tag::CodeBlock(kind) => {
+                self.block();
+                let language = match kind {
+                    CodeBlockKind::Fenced(info) => info.split_whitespace().next().unwrap_or_default().to_string(),
+                    CodeBlockKind::Indented => String::new(),
+                };
+                self.code = Some((language, String::new()));
+            }
+            Tag::List(first) => {
+                self.block();
+                self.lists.push(*first);
+            }
+            Tag::Item => {
+                self.flush();
+                let bullet = match self.lists.last_mut() {
+                    Some(Some(number)) => {
+                        *number += 1;
+                        format!("{}. ", *number - 1)
+                    }
+                    _ => "- ".to_string(),
+                };
+                self.bullet = Some(bullet);
+                self.gap = false;
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, tag: TagEnd) {
+        match tag {
+            TagEnd::Paragraph | TagEnd::HtmlBlock => {
+                self.flush();
+                self.gap = self.lists.is_empty();
+            }
+            TagEnd::Heading(_) => {
+                self.flush();
+                self.inks.pop();
+                self.gap = true;
+            }
+            TagEnd::Emphasis | TagEnd::Strong => self.close(),
+            TagEnd::BlockQuote(_) => {
+                self.flush();
+                self.quotes = self.quotes.saturating_sub(1);
+                self.gap = true;
+            }
+            TagEnd::CodeBlock => self.code_block(),
+            TagEnd::Item => self.flush(),
+            TagEnd::List(_) => {
+                self.flush();
+                self.lists.pop();
+                self.gap = self.lists.is_empty();
+            }
+            _ => {}
+        }
+    }
+
+    /// A block begins: what was being said ends, and a blank row stands between the two.
+    fn block(&mut self) {
+        self.flush();
+        if self.gap && !self.rows.is_empty() {
+            self.rows.push(Row::new());
+        }
+        self.gap = false;
+    }
+
+    fn open(&mut self, ink: Ink, marks: usize, range: Range<usize>) {
+        let inside = &self.source[range.start + marks..range.end - marks];
+        let before = self.source[..range.start].chars().next_back();
+        let after = self.source[range.end..].chars().next();
+        let touches = |c: Option<char>, brackets: &str| {
+            c.is_some_and(|c| c.is_alphanumeric() || brackets.contains(c))
+        };
+        let literal = touches(before, ")]}") || touches(after, "([{") || !inside.contains(char::is_alphabetic);
+        if literal {
+            let mark = &self.source[range.start..range.start + marks];
+            self.say(mark, self.ink());
+            self.literal.push(Some(mark));
+        } else {
+            self.inks.push(ink);
+            self.literal.push(None);
+        }
+    }
+
+    fn close(&mut self) {
+        match self.literal.pop() {
+            Some(Some(mark)) => self.say(mark, self.ink()),
+            _ => {
+                self.inks.pop();
+            }
+        }
+    }
+
+    fn code_block(&mut self) {
+        let Some((language, code)) = self.code.take() else { return };
+        let lead = self.lead("").say("  ", Ink::Text);
+        for prose in highlight::lines(&code, &language) {
+            self.rows.extend(prose.wrap(self.width, &lead, &lead));
+        }
+        self.gap = true;
+    }
+
+    fn ink(&self) -> Ink {
+        self.inks.last().copied().unwrap_or_default()
+    }
+
+    fn say(&mut self, text: &str, ink: Ink) {
+        self.prose = std::mem::take(&mut self.prose).say(text, ink);
+    }
+
+    /// Margin, quote bars and list indentation, then `mark`.
+    fn lead(&self, mark: &str) -> Row {
+        let mut lead = self.margin.clone();
+        for _ in 0..self.quotes {
+            lead = lead.say("| ", Ink::Dim);
+        }
+        lead.say("  ".repeat(self.lists.len().saturating_sub(1)), Ink::Text).say(mark, Ink::Accent)
+    }
+
+    fn flush(&mut self) {
+        if self.prose.is_empty() && self.bullet.is_none() {
+            return;
+        }
+        let prose = std::mem::take(&mut self.prose);
+        let mark = self.bullet.take();
+        let indent = if self.lists.is_empty() { 0 } else { 2 };
+        let rest = self.lead(&" ".repeat(mark.as_ref().map_or(indent, |mark| mark.len())));
+        let first = mark.map_or_else(|| rest.clone(), |mark| self.lead(&mark));
+        let start = self.rows.len();
+        self.rows.extend(prose.wrap(self.width, &first, &rest));
+        debug_assert!(self.rows.len() > start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(source: &str, expected: &[&str]) {
+        let rows = rows(source, 40, &Row::new());
+        assert_eq!(rows.iter().map(Row::text).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn plain_answers_stay_as_they_are() {
+        check("1.73", &["1.73"]);
+        check("Lima\nSantiago", &["Lima", "Santiago"]);
+        check("one\n\ntwo", &["one", "", "two"]);
+    }
+
+    #[test]
+    fn arithmetic_keeps_its_stars() {
+        check("(5-3)*2*12", &["(5-3)*2*12"]);
+        check("2**3**2 = 512", &["2**3**2 = 512"]);
+        check("3 *4* 2", &["3 *4* 2"]);
+        check("a_b_c", &["a_b_c"]);
+    }
+
+    #[test]
+    fn marks_become_ink() {
+        check("**Lima** is *the* capital", &["Lima is the capital"]);
+        let row = &rows("**Lima**", 40, &Row::new())[0];
+        assert_eq!(*row, Row::new().say("Lima", Ink::Strong));
+    }
+
+    #[test]
+    fn lists_code_quotes_headings() {
+        check("# Title\n\n- a\n- b\n  - c\n\n1. x\n2. y", &["Title", "", "- a", "- b", "  - c", "", "1. x", "2. y"]);
+        check("see\n\n```text\na = 1\n\nb\n```\nend", &["see", "", "  a = 1", "  ", "  b", "", "end"]);
+        check("> said", &["| said"]);
+    }
+
+    #[test]
+    fn hostile_text_is_cleaned_first() {
+        check("a\u{1b}]52;c;x\u{7}b `\u{202e}c`", &["ab c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_fits(source in "[-a-z*_`#>\\n 0-9.()\\[\\]<&;|]{0,200}", width in 10usize..60) {
+            for row in rows(&source, width, &Row::new()) {
+                prop_assert!(row.width() <= width.max(12), "{:?}", row.text());
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What the deck and the flow say to each other. The deck knows neither store nor engine: whoever wires
+//! it (the command line, the demo, a test) reads commands and sends events.
+
+use std::sync::mpsc::Receiver;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::flow::event::{Event, Progress};
+use crate::flow::trajectory::Trajectory;
+
+/// The deck's end of the two channels. A closed `events` ends nothing: the deck stays readable.
+pub struct DeckHandle {
+    pub commands: UnboundedSender<DeckCommand>,
+    pub events: Receiver<DeckEvent>,
+}
+
+/// What a person asked the program to do. At most one `Ask` is under way; the deck queues the rest.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeckCommand {
+    /// `conversation` is the session the query belongs to.
+    Ask { query: String, conversation: String },
+    /// End the running query at the next point it can end.
+    Cancel,
+    Label(LabelRequest),
+    /// Answered by `DeckEvent::Conversation` with the new session.
+    NewConversation,
+    Quit,
+}
+
+/// A person's judgement, with what cannot be reconstructed later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelRequest {
+    pub trajectory: String,
+    /// Set when the judgement is about one turn (`scope` Turn).
+    pub turn: Option<usize>,
+    pub scope: Scope,
+    pub value: LabelValue,
+    /// What the answer should have been, in the person's words.
+    pub correction: Option<String>,
+    /// Trajectories whose answers were on the screen when the key was pressed, top to bottom.
+    pub shown_set: Vec<String>,
+    /// Seconds between the end of the query and the key.
+    pub seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Answer,
+    Plan,
+    Turn,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelValue {
+    Good,
+    Bad,
+    /// Take the label of this scope back.
+    Clear,
+}
+
+/// What happened that the deck should show.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeckEvent {
+    Flow(Event),
+    Progress(Progress),
+    Status(StatusLine),
+    /// Queries belong to this session from now on.
+    Conversation { session: String },
+    Notice { level: Level, text: String },
+    /// A label is on disk (or taken back, with `Clear`).
+    LabelStored { trajectory: String, turn: Option<usize>, scope: Scope, value: LabelValue, correction: Option<String> },
+    /// The query asked last could not even start.
+    Refused { reason: String, remedy: String },
+    /// The engine worker ended; the running query ends by its own `Failed` event.
+    EngineDied { reason: String, remedy: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+/// The line on top. Empty or zero fields are not shown; the running query's own figures fill the rest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StatusLine {
+    pub model: String,
+    /// Short name of the planner's adapter, e.g. "a3f9 (step 12)".
+    pub adapter: Option<String>,
+    pub devices: Vec<String>,
+    pub layers_offloaded: usize,
+    pub layers: usize,
+    /// Tokens in the planner's context, and how many it holds.
+    pub context_used: usize,
+    pub context_total: usize,
+    pub tokens_per_s: f64,
+    /// What is being waited for before queries run ("loading 43 %").
+    pub busy: Option<String>,
+}
+
+/// A finished query of an earlier run of the program, shown above the first new one.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    pub trajectory: Trajectory,
+    pub labels: Vec<(Scope, Option<usize>, LabelValue)>,
+}
+
+/// How the deck starts.
+pub struct DeckOptions {
+    pub handle: DeckHandle,
+    /// A name in `theme::NAMES`; NO_COLOR in the environment overrides it with "mono".
+    pub theme: String,
+    pub session: String,
+    /// What the model in use can and cannot do: the first screen, one paragraph each.
+    pub first_lines: Vec<String>,
+    pub status: StatusLine,
+    pub past: Vec<Past>,
+    /// Earlier inputs, oldest first, for the Up key.
+    pub history: Vec<String>,
+    /// Printed after the terminal is restored, e.g. how to continue this session.
+    pub farewell: Option<String>,
+}

@@ -1,0 +1,106 @@
+//! The four panes beside the conversation. Each turns the selected turn into rows, and nothing else.
+//!
+//! Siblings have one shape: `title`, then `rows(live, turn position, width)`. A pane shows the start of
+//! long texts and says how much it left out; the whole is in the record.
+
+pub mod memory;
+pub mod plan;
+pub mod tools;
+pub mod verdicts;
+
+use serde_json::Value;
+
+use crate::deck::composer::size;
+use crate::deck::live::Live;
+use crate::deck::row::{Prose, Row};
+use crate::deck::theme::Ink;
+
+/// Bytes of one text a pane shows.
+const SHOWN_BYTES: usize = 8_192;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pane {
+    Plan,
+    Tools,
+    Verdicts,
+    Memory,
+}
+
+impl Pane {
+    /// In the order of their keys.
+    pub const ALL: [Pane; 4] = [Pane::Plan, Pane::Tools, Pane::Verdicts, Pane::Memory];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Pane::Plan => "plan",
+            Pane::Tools => "tool calls",
+            Pane::Verdicts => "verdicts",
+            Pane::Memory => "memory",
+        }
+    }
+
+    pub fn title(self, live: &Live, turn: usize) -> String {
+        match self {
+            Pane::Plan => plan::title(live, turn),
+            Pane::Memory => memory::title(live, turn),
+            Pane::Tools | Pane::Verdicts => self.name().to_string(),
+        }
+    }
+
+    pub fn rows(self, live: &Live, turn: usize, width: usize) -> Vec<Row> {
+        match self {
+            Pane::Plan => plan::rows(live, turn, width),
+            Pane::Tools => tools::rows(live, turn, width),
+            Pane::Verdicts => verdicts::rows(live, turn, width),
+            Pane::Memory => memory::rows(live, turn, width),
+        }
+    }
+}
+
+/// `label     text`, the text wrapped beside its label.
+fn field(label: &str, text: &str, ink: Ink, width: usize) -> Vec<Row> {
+    let first = Row::new().say(format!("{label:<9} "), Ink::Dim);
+    Prose::of(shown(text).0, ink).wrap(width, &first, &Row::new().say(" ".repeat(10), Ink::Dim))
+}
+
+fn prose(text: &str, ink: Ink, width: usize) -> Vec<Row> {
+    let (text, rest) = shown(text);
+    let mut rows = Prose::of(text, ink).wrap(width, &Row::new(), &Row::new());
+    if rest > 0 {
+        rows.push(Row::new().say(format!("[and {} more]", size(rest)), Ink::Dim));
+    }
+    rows
+}
+
+/// The start of a text, and how many bytes are left out.
+fn shown(text: &str) -> (&str, usize) {
+    if text.len() <= SHOWN_BYTES {
+        return (text, 0);
+    }
+    let end = text.floor_char_boundary(SHOWN_BYTES);
+    (&text[..end], text.len() - end)
+}
+
+/// The end of a text under way: what is being written now.
+fn tail(text: &str) -> &str {
+    &text[text.ceil_char_boundary(text.len().saturating_sub(SHOWN_BYTES))..]
+}
+
+/// Arguments on one line: the value alone when there is one, else `name value, name value`.
+fn arguments_line(arguments: &Value) -> String {
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
+    match arguments {
+        Value::Object(map) if map.len() == 1 => map.values().map(plain).collect(),
+        Value::Object(map) => map.iter().map(|(k, v)| format!("{k} {}", plain(v))).collect::<Vec<_>>().join(", "),
+        other => plain(other),
+    }
+}
+
+/// A text on one line of at most `chars` characters.
+fn one_line(text: &str, chars: usize) -> String {
+    let flat = shown(text).0.split_whitespace().collect::<Vec<_>>().join(" ");
+    match flat.char_indices().nth(chars) {
+        Some((at, _)) => format!("{} ..", &flat[..at]),
+        None => flat,
+    }
+}

@@ -1,0 +1,47 @@
+//! The plan pane: what the planner chose in this turn, or what it is writing.
+
+use super::{field, prose, tail};
+use crate::deck::live::Live;
+use crate::deck::row::Row;
+use crate::deck::theme::Ink;
+use crate::engine::Role;
+use crate::flow::event::ProgressSource;
+
+pub fn title(live: &Live, turn: usize) -> String {
+    match live.turn(turn) {
+        Some(found) => format!("plan (turn {} of {})", found.turn, live.trajectory.turns.len()),
+        None => "plan".to_string(),
+    }
+}
+
+pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if let Some(found) = live.turn(turn) {
+        if let Some(plan) = &found.plan {
+            rows.extend(field("sub-goal", &plan.sub_goal, Ink::Text, width));
+            rows.extend(field("tool", &plan.tool, Ink::Tool, width));
+            if !plan.context.trim().is_empty() {
+                rows.extend(field("context", &plan.context, Ink::Text, width));
+            }
+            if found.plan_repaired {
+                rows.push(Row::new().say("the reply was mended before it could be read", Ink::Dim));
+            }
+        } else if let Some((text, reason)) = &found.refused {
+            rows.extend(field("refused", reason, Ink::Warning, width));
+            rows.extend(prose(text, Ink::Dim, width));
+        } else if let Some(text) = live.stream(ProgressSource::Role(Role::Planner), found.turn) {
+            rows.extend(prose(tail(text), Ink::Dim, width));
+        }
+    }
+    if let Some(analysis) = &live.trajectory.analysis {
+        if !rows.is_empty() {
+            rows.push(Row::new());
+        }
+        rows.push(Row::new().say("analysis", Ink::Dim));
+        rows.extend(prose(&analysis.text, Ink::Dim, width));
+    } else if let Some(text) = live.stream_of(Role::Analyst) {
+        rows.push(Row::new().say("analysis", Ink::Dim));
+        rows.extend(prose(tail(text), Ink::Dim, width));
+    }
+    rows
+}

@@ -1,0 +1,103 @@
+//! The tool pane: the call of this turn, its arguments (code with line numbers) and its result.
+
+use serde_json::Value;
+
+use super::{field, prose, shown, tail};
+use crate::deck::highlight;
+use crate::deck::live::Live;
+use crate::deck::row::Row;
+use crate::deck::theme::Ink;
+use crate::engine::Role;
+use crate::flow::event::ProgressSource;
+use crate::flow::trajectory::Turn;
+use crate::tools::{ToolFault, ToolResult};
+
+pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
+    let Some(found) = live.turn(turn) else { return Vec::new() };
+    let mut rows = Vec::new();
+    match &found.command {
+        Some(command) => {
+            rows.push(header(found, &command.tool));
+            rows.extend(arguments(&command.arguments, width));
+        }
+        None => {
+            if let Some(text) = live.stream(ProgressSource::Role(Role::Executor), found.turn) {
+                rows.extend(prose(tail(text), Ink::Dim, width));
+            }
+        }
+    }
+    match &found.result {
+        Some(result) => rows.extend(outcome(result, width)),
+        None => {
+            let base = live.stream(ProgressSource::Role(Role::Base), found.turn);
+            for text in [live.stream(ProgressSource::Tool, found.turn), base].into_iter().flatten() {
+                rows.extend(prose(tail(text), Ink::Dim, width));
+            }
+        }
+    }
+    rows
+}
+
+/// `python  exit 0  0.4 s  sandbox A`
+fn header(turn: &Turn, tool: &str) -> Row {
+    let mut row = Row::new().say(tool, Ink::Tool);
+    let Some(result) = &turn.result else { return row.say("  runs", Ink::Dim) };
+    if let Some(exit) = result.exit {
+        row = row.say(format!("  exit {exit}"), if exit == 0 { Ink::Dim } else { Ink::Bad });
+    }
+    row = row.say(format!("  {}", duration(result.time_ms)), Ink::Dim);
+    match &result.tier {
+        Some(tier) => row.say(format!("  sandbox {tier}"), Ink::Dim),
+        None => row,
+    }
+}
+
+fn duration(ms: f64) -> String {
+    if ms >= 100.0 { format!("{:.1} s", ms / 1e3) } else { format!("{ms:.1} ms") }
+}
+
+/// Code with line numbers, everything else as `name  value`.
+fn arguments(arguments: &Value, width: usize) -> Vec<Row> {
+    let Value::Object(map) = arguments else { return prose(&arguments.to_string(), Ink::Code, width) };
+    let mut rows = Vec::new();
+    for (name, value) in map {
+        match value.as_str() {
+            Some(code) if name == "code" => rows.extend(numbered(shown(code).0, width)),
+            Some(text) => rows.extend(field(name, text, Ink::Code, width)),
+            None => rows.extend(field(name, &value.to_string(), Ink::Code, width)),
+        }
+    }
+    rows
+}
+
+fn numbered(code: &str, width: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (n, line) in highlight::lines(code, "python").into_iter().enumerate() {
+        let first = Row::new().say(format!("{:>3} ", n + 1), Ink::Dim);
+        rows.extend(line.wrap(width, &first, &Row::new().say("    ", Ink::Dim)));
+    }
+    rows
+}
+
+fn outcome(result: &ToolResult, width: usize) -> Vec<Row> {
+    let mut rows = match result.fault {
+        Some(fault) => vec![Row::new().say(format!("-> {}", fault_words(fault)), Ink::Bad)],
+        None => vec![Row::new().say("->", Ink::Good)],
+    };
+    let text = if result.text.trim().is_empty() { "(nothing)" } else { result.text.trim_end() };
+    rows.extend(prose(text, Ink::Text, width));
+    for source in &result.sources {
+        rows.extend(field("source", source, Ink::Dim, width));
+    }
+    rows
+}
+
+fn fault_words(fault: ToolFault) -> &'static str {
+    match fault {
+        ToolFault::BadArguments => "arguments refused",
+        ToolFault::Failed => "failed",
+        ToolFault::Limit => "stopped by a limit",
+        ToolFault::Unknown => "no such tool",
+        ToolFault::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,1 @@
+//! Keys and events in, screens out.
