@@ -158,6 +158,11 @@ const THINGS: &[&str] = &[
     "potatoes", "ribbons", "candles", "chairs", "keys", "lamps", "spoons", "tiles",
 ];
 
+#[cfg(test)]
+pub(crate) fn wordings() -> Vec<&'static Wordings> {
+    STORIES.iter().map(|story| &story.wordings).collect()
+}
+
 pub(crate) fn attempt(world: &World, split: Split, rng: &mut TaskRng) -> Option<Task> {
     let story = &STORIES[rng.random_range(0..STORIES.len())];
     let (one, two) = (person(world, split, rng)?, person(world, split, rng)?);

@@ -70,6 +70,11 @@ const DIMENSIONS: &[&[(&str, f64)]] = &[
     &[("GB", 1000.0), ("MB", 1.0), ("kB", 0.001)],
 ];
 
+#[cfg(test)]
+pub(crate) fn wordings() -> Vec<&'static Wordings> {
+    vec![&UNITS, &AFTER, &BEFORE]
+}
+
 pub(crate) fn attempt(split: Split, rng: &mut TaskRng) -> Option<Task> {
     match rng.random_range(0..10) {
         0..=5 => units(split, rng),

@@ -64,6 +64,11 @@ fn condition_words(column: &str, sign: &str, value: &str, rng: &mut TaskRng) -> 
     format!("where {column} {said} {value}")
 }
 
+#[cfg(test)]
+pub(crate) fn wordings() -> Vec<&'static Wordings> {
+    vec![&COUNT, &SUM, &MAX, &MIN]
+}
+
 pub(crate) fn attempt(world: &World, split: Split, rng: &mut TaskRng) -> Option<Task> {
     let files: Vec<&CsvFile> =
         world.csv.iter().filter(|f| !world.real || Split::of(&f.name) == split).collect();

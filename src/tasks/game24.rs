@@ -27,6 +27,11 @@ const ASK: Wordings = Wordings {
     ],
 };
 
+#[cfg(test)]
+pub(crate) fn wordings() -> Vec<&'static Wordings> {
+    vec![&ASK]
+}
+
 /// A multiset of the split with a solution, as a task. Half of the queries are the benchmark's.
 pub(crate) fn attempt(split: Split, rng: &mut TaskRng) -> Option<Task> {
     let numbers: Vec<i64> = (0..4).map(|_| rng.random_range(1..=13)).collect();

@@ -43,3 +43,65 @@ pub fn generate_many(
     }
     tasks
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::tasks::{check, tool};
+    use crate::tools::calculator::Calculator;
+    use crate::tools::search::{SearchIndex, SearchTool, Source};
+    use crate::tools::{ToolContext, Toolbox};
+
+    fn tools(world: &World) -> Toolbox {
+        let lines = Source::Lines { name: "knowledge".into(), text: world.lines().join("\n") };
+        let index = SearchIndex::build(vec![lines]).expect("index");
+        Toolbox {
+            tools: vec![Arc::new(Calculator::new()), Arc::new(SearchTool::new(Arc::new(index)))],
+            refused: Vec::new(),
+        }
+    }
+
+    /// Run a task's steps; how many failed to bring what they should.
+    async fn failures(task: &Task, tools: &Toolbox) -> Vec<String> {
+        let mut failed = Vec::new();
+        for step in &task.steps {
+            if matches!(step.tool.as_str(), tool::BASE | tool::PYTHON) {
+                continue;
+            }
+            let result = tools.run(&step.tool, &step.arguments, &ToolContext::default()).await;
+            let last = step == task.steps.last().expect("steps");
+            let right = result.fault.is_none()
+                && result.text.contains(&step.gives)
+                && (!last || !step.gives.is_empty() || check(&task.answer, &result.text));
+            if !right {
+                failed
+                    .push(format!("{} -> {} {:?}: {}", task.query, step.sub_goal, task.answer, result.text));
+            }
+        }
+        failed
+    }
+
+    #[tokio::test]
+    async fn right_steps_bring_the_answer_with_the_real_tools() {
+        let mut rng = TaskRng::seed_from_u64(11);
+        let made_up = World::synthetic(11);
+        for world in [World::real(), &made_up] {
+            let tools = tools(world);
+            let (mut failed, mut all) = (Vec::new(), 0);
+            for family in Family::ALL {
+                let splits: &[Split] = if world.real { &Split::ALL } else { &[Split::Train] };
+                for &split in splits {
+                    for task in generate_many(family, world, split, 60, &mut rng) {
+                        all += 1;
+                        failed.extend(failures(&task, &tools).await);
+                    }
+                }
+            }
+            assert!(failed.len() * 200 <= all, "{} of {all}:\n{}", failed.len(), failed.join("\n"));
+        }
+    }
+}

@@ -56,6 +56,16 @@ const INVERSE: &[&str] = &[
     "largest port",
 ];
 
+#[cfg(test)]
+pub(crate) fn wordings() -> Vec<&'static Wordings> {
+    vec![&ASK, &ASK_TURNED]
+}
+
+#[cfg(test)]
+pub(crate) fn arithmetic_wordings() -> Vec<&'static Wordings> {
+    TWO.iter().map(|operation| &operation.wordings).chain(ONE.iter().map(|(_, wordings)| wordings)).collect()
+}
+
 struct Hop {
     fact: usize,
     inverse: bool,

@@ -13,6 +13,7 @@ pub mod arithmetic;
 pub mod check;
 pub mod conversion;
 pub mod csv;
+pub mod files;
 pub mod game24;
 pub mod generate;
 pub mod knowledge;
@@ -220,5 +221,47 @@ pub(crate) fn capital_first(text: &str) -> String {
     match letters.next() {
         Some(first) => first.to_uppercase().chain(letters).collect(),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn wordings_of_splits_differ_and_are_many() {
+        for family in Family::ALL {
+            let wordings = match family {
+                Family::Arithmetic => arithmetic::wordings(),
+                Family::Conversion => conversion::wordings(),
+                Family::Game24 => game24::wordings(),
+                Family::Lookup | Family::Hop2 | Family::Hop3 => knowledge::wordings(),
+                Family::LookupArithmetic => knowledge::arithmetic_wordings(),
+                Family::Csv => csv::wordings(),
+                Family::Unanswerable => unanswerable::wordings(),
+            };
+            let mut seen = HashSet::new();
+            for split in Split::ALL {
+                for list in &wordings {
+                    assert!(!list.of(split).is_empty(), "{family:?} {split:?}");
+                    for wording in list.of(split) {
+                        assert!(seen.insert(*wording), "{family:?} {split:?}: {wording} is there twice");
+                    }
+                }
+            }
+            assert!(seen.len() >= 12, "{family:?}: {}", seen.len());
+        }
+    }
+
+    #[test]
+    fn a_split_never_changes() {
+        // Published figures depend on these.
+        for (entity, split) in
+            [("Peru", Split::Train), ("Canada", Split::HeldOut), ("boats.csv", Split::Gate)]
+        {
+            assert_eq!(Split::of(entity), split, "{entity}");
+        }
     }
 }

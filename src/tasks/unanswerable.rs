@@ -98,6 +98,11 @@ const THINGS: &[&str] = &[
     "sofa",
 ];
 
+#[cfg(test)]
+pub(crate) fn wordings() -> Vec<&'static Wordings> {
+    vec![&PRIVATE, &PLACE, &PERSON]
+}
+
 pub(crate) fn attempt(world: &World, split: Split, rng: &mut TaskRng) -> Option<Task> {
     let private = names::chance(rng, 0.5);
     let (name, wordings) = if private {

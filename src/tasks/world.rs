@@ -130,6 +130,11 @@ pub fn knowledge_files() -> Vec<(&'static str, &'static str, &'static str)> {
     .to_vec()
 }
 
+/// (file name, text) of every knowledge file, one passage a line: what the search tool is given.
+pub fn knowledge() -> Vec<(String, String)> {
+    knowledge_files().into_iter().map(|(_, stem, text)| (format!("{stem}.txt"), text.to_string())).collect()
+}
+
 /// (name, text) of every bundled CSV file.
 pub fn data_files() -> Vec<(&'static str, &'static str)> {
     data!(
