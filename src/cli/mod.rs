@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod completions;
+pub mod deck;
 pub mod doctor;
 pub mod eval;
 pub mod export;
@@ -78,18 +79,6 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Trajectories from a file
     Import(export::ImportArgs),
-    /// What was asked, newest first
-    Sessions(sessions::SessionsArgs),
-    /// One trajectory, turn by turn
-    Show(show::ShowArgs),
-    /// Watch a recorded trajectory again
-    Replay(replay::ReplayArgs),
-    /// Say whether an answer (or a plan) was good
-    Label(label::LabelArgs),
-    /// Write trajectories to a file
-    Export(export::ExportArgs),
-    /// Read trajectories from a file
-    Import(export::ImportArgs),
     /// Tools by hand: list their cards, run one
     Tool(tool::ToolArgs),
     /// Models: what is served, use another, check a file
@@ -111,6 +100,9 @@ pub enum Command {
     /// A random-weight model file, for tests and benchmarks
     #[command(name = "__toy-gguf", hide = true)]
     ToyGguf(toy_gguf::ToyGgufArgs),
+    /// The deck on a scripted feeder, for looking at it without a model
+    #[command(name = "__deck-demo", hide = true)]
+    DeckDemo,
     /// Record the scripted teacher through the real loop as training rows
     #[command(name = "__export-rows", hide = true)]
     ExportRows(export_rows::ExportRowsArgs),
@@ -157,19 +149,14 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Label(args)) => label::run(global, &args),
         Some(Command::Export(args)) => export::export(global, &args),
         Some(Command::Import(args)) => export::import(global, &args),
-        Some(Command::Sessions(args)) => sessions::run(global, &args),
-        Some(Command::Show(args)) => show::run(global, &args),
-        Some(Command::Replay(args)) => replay::run(global, &args),
-        Some(Command::Label(args)) => label::run(global, &args),
-        Some(Command::Export(args)) => export::export(global, &args),
-        Some(Command::Import(args)) => export::import(global, &args),
         Some(Command::Tool(args)) => block(tool::run(global, &args)),
         Some(Command::Model(args)) => block(model::run(global, &args)),
         Some(Command::Doctor(args)) => block(doctor::run(global, &args)),
         Some(Command::Eval(args)) => block(eval::run(global, &args)),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man) => completions::man(),
-        Some(Command::ToyGguf(args)) => toy_gguf::run(&args),
+        Some(Command::ToyGguf(args)) => Ok(toy_gguf::run(&args).map(|()| 0)?),
+        Some(Command::DeckDemo) => Ok(crate::deck::demo::run().map(|()| 0)?),
         Some(Command::ExportRows(args)) => block(export_rows::run(&args)),
         None if ask::is_terminal() => deck::run(global, cli.session.as_deref()),
         None => block(ask::sample(global)),

@@ -52,7 +52,7 @@ pub fn load(load: &Load, abort: &Arc<AtomicBool>, out: &Outbox) -> Result<Engine
     let threads = load.threads.unwrap_or_else(|| os::physical_cores().saturating_sub(1)).max(1);
     let pool = Threads::new(threads).map(Arc::new);
     let outputs = (LOGITS_BYTES / 4 / model.vocabulary()).clamp(16, BATCH).max(plan.slots);
-    let lane = || {
+    let lane = || -> Result<Lane, EngineError> {
         let options =
             ContextOptions { cells: plan.cells, batch: BATCH, sequences: plan.slots, outputs, threads };
         let context = Context::new(model.clone(), options, pool.clone(), abort.clone())
