@@ -151,11 +151,7 @@ async fn first_words(engine: &Arc<crate::engine::client::LlamaEngine>) -> Check 
 }
 
 fn tools(global: &Global) -> Vec<Check> {
-    let probe = crate::tools::sandbox::probe(&setup::exe());
-    let mut checks = vec![match &probe.tier {
-        Some(tier) => Check::ok("sandbox", format!("tier {tier}: model-written code runs confined")),
-        None => Check::bad("sandbox", probe.reason.clone(), probe.remedy.clone()),
-    }];
+    let mut checks = vec![sandbox()];
     let toolbox = setup::home_and_config(global).and_then(|(home, config)| {
         let pack = Arc::new(crate::flow::prompt::Pack::bundled("full")?);
         setup::toolbox(global, &home, &config, None, &pack)
@@ -173,6 +169,18 @@ fn tools(global: &Global) -> Vec<Check> {
         }
     }
     checks
+}
+
+fn sandbox() -> Check {
+    let interpreter = match crate::tools::python::Interpreter::find() {
+        Ok(interpreter) => interpreter,
+        Err(reason) => return Check::bad("sandbox", reason, "install Python 3 (Debian: apt install python3)"),
+    };
+    let probe = crate::tools::sandbox::probe(&crate::tools::sandbox_exe(), &interpreter);
+    match &probe.tier {
+        Some(tier) => Check::ok("sandbox", format!("tier {tier}: model-written code runs confined")),
+        None => Check::bad("sandbox", probe.reason.clone(), probe.remedy.clone()),
+    }
 }
 
 fn terminal() -> Check {

@@ -19,7 +19,7 @@ use crate::flow::trajectory::Limits;
 use crate::tasks::recording::{TeacherEngine, TrainingRow, rows};
 use crate::tasks::{Family, Split, Task, TaskRng, Teacher, TeacherOptions, WrongRates, World, generate};
 use crate::tools::search::{SearchIndex, SearchTool, Source};
-use crate::tools::{Tool, Toolbox, base::BaseTool, calculator::Calculator, python::PythonTool};
+use crate::tools::{Tool, Toolbox, base::Base, calculator::Calculator, python::Python};
 
 use super::setup;
 
@@ -128,7 +128,7 @@ impl WorldTools {
         }
         let lines = Source::Lines { name: "knowledge".into(), text: world.lines().join("\n") };
         let index = SearchIndex::build(vec![lines])?;
-        let python = PythonTool::new(setup::exe(), Some(folder.to_path_buf())).map_err(|refused| {
+        let python = Python::new(setup::exe(), Some(folder.to_path_buf())).map_err(|refused| {
             anyhow::anyhow!("python tool: {}; {}", refused.reason, refused.remedy)
         })?;
         let tools: Vec<Arc<dyn Tool>> =
@@ -149,12 +149,11 @@ async fn record(
     let teacher = TeacherEngine::new(Teacher::new(task.clone(), TeacherOptions { seed, wrong }));
     let engine: Arc<dyn Engine> = teacher.clone();
     let prompts = pack.clone();
-    let base = BaseTool::new(
+    let base = Base::new(
         engine.clone(),
         Arc::new(move |question: &str| -> Vec<Message> {
             prompts.messages(Role::Base, &Fill { sub_goal: question, ..Fill::default() })
         }),
-        pack.max_tokens(Role::Base),
     );
     let mut tools = world.tools.clone();
     tools.push(Arc::new(base));

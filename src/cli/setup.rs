@@ -211,14 +211,13 @@ pub fn toolbox(
         base_prompt: Arc::new(move |question: &str| {
             prompts.messages(Role::Base, &Fill { sub_goal: question, ..Fill::default() })
         }),
-        base_max_tokens: pack.max_tokens(Role::Base),
         knowledge: crate::tasks::world::knowledge(),
         folders,
         data: Some(data),
-        sandbox_exe: exe(),
+        sandbox_exe: crate::tools::sandbox_exe(),
         python: config.tools.python,
     };
-    Ok(crate::tools::standard(options).map_err(Error::Tool)?)
+    Ok(crate::tools::standard(options))
 }
 
 /// The bundled CSV files, below the data directory where the sandbox can bind them.

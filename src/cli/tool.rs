@@ -65,11 +65,10 @@ async fn run_one(
     arguments: &serde_json::Value,
     json: bool,
 ) -> anyhow::Result<i32> {
-    let (toolbox, engine) = if name == "base" {
-        let setup = setup::open(global, 1)?;
-        (setup.flow.toolbox.clone(), Some(setup.engine))
+    let toolbox = if name == "base" {
+        setup::open(global, 1)?.flow.toolbox.clone()
     } else {
-        (Arc::new(toolbox(global)?), None)
+        Arc::new(toolbox(global)?)
     };
     if toolbox.get(name).is_none() {
         let refused = toolbox.refused.iter().find(|refused| refused.name == name);
@@ -87,8 +86,6 @@ async fn run_one(
         }
     });
     let result = toolbox.run(name, arguments, &context).await;
-    if let Some(engine) = engine {
-    }
     let mut out = std::io::stdout();
     if json {
         let mut line = serde_json::to_value(&result)?;

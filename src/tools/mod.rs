@@ -9,6 +9,7 @@ pub mod sandbox;
 pub mod schema;
 pub mod search;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Completion, OnPiece, Request};
+use crate::engine::{Completion, Engine, OnPiece, Request};
 
 /// What a planner and an executor may know about a tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,4 +148,57 @@ impl Toolbox {
         result.time_ms = started.elapsed().as_secs_f64() * 1e3;
         result
     }
+}
+
+/// What the tools of a session are built from.
+pub struct StandardOptions {
+    /// For the base generator; None leaves it out.
+    pub engine: Option<Arc<dyn Engine>>,
+    /// The base generator's messages for a sub-goal.
+    pub base_prompt: base::BasePrompt,
+    /// Name and text of the bundled knowledge; every line is a passage.
+    pub knowledge: Vec<(String, String)>,
+    /// Folders of the user's to search in.
+    pub folders: Vec<PathBuf>,
+    /// The folder python programs can read as `data/`.
+    pub data: Option<PathBuf>,
+    /// The tillerman binary; [`sandbox_exe`] in the program, another path in tests.
+    pub sandbox_exe: PathBuf,
+    pub python: bool,
+}
+
+/// This very binary, whatever happens to its file.
+pub fn sandbox_exe() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        PathBuf::from("/proc/self/exe")
+    } else {
+        std::env::current_exe().unwrap_or_default()
+    }
+}
+
+/// calculator, search, python and base, in this order; what cannot work here is refused with a reason.
+/// Reads the folders and tries the sandbox out, so it takes about 0.2 s.
+pub fn standard(options: StandardOptions) -> Toolbox {
+    let mut toolbox = Toolbox::default();
+    toolbox.tools.push(Arc::new(calculator::Calculator::new()));
+    let lines = options.knowledge.into_iter().map(|(name, text)| search::Source::Lines { name, text });
+    let sources = lines.chain(options.folders.into_iter().map(search::Source::Folder)).collect();
+    match search::SearchIndex::build(sources) {
+        Ok(index) => toolbox.tools.push(Arc::new(search::SearchTool::new(Arc::new(index)))),
+        Err(error) => toolbox.refused.push(Refused {
+            name: "search".into(),
+            reason: error.to_string(),
+            remedy: "name folders that can be read".into(),
+        }),
+    }
+    if options.python {
+        match python::Python::new(options.sandbox_exe, options.data) {
+            Ok(python) => toolbox.tools.push(Arc::new(python)),
+            Err(refused) => toolbox.refused.push(refused),
+        }
+    }
+    if let Some(engine) = options.engine {
+        toolbox.tools.push(Arc::new(base::Base::new(engine, options.base_prompt)));
+    }
+    toolbox
 }

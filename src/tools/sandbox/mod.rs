@@ -1,1 +1,106 @@
-//! To be written.
+//! Runs model-written code in a process that can reach nothing: tier A of the safety design.
+//!
+//! `job` (this process) starts `tillerman __sandbox` and speaks to it; `child` is that process: it
+//! makes its own namespaces and a private root (`root`), gives up every right (`confine`,
+//! `syscalls`) and starts the program. `probe` decides by trying whether all that works here.
+//! Any failure to set it up is an error of the tool: nothing ever runs without it. There is no tier
+//! B or C yet, and nothing but Linux.
+
+pub mod child;
+#[cfg(target_os = "linux")]
+mod confine;
+mod job;
+mod probe;
+#[cfg(target_os = "linux")]
+mod root;
+#[cfg(target_os = "linux")]
+mod sys;
+#[cfg(target_os = "linux")]
+mod syscalls;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use job::{End, Job, Kept, Outcome, run};
+pub use probe::{Probe, probe};
+
+/// Own user, mount, pid, net, ipc and uts namespaces, a private root, Landlock and seccomp.
+pub const TIER: &str = "A";
+
+/// The argument that makes this binary a sandbox child.
+pub const SUBCOMMAND: &str = "__sandbox";
+
+/// The child could not set the sandbox up; its reason is in the status pipe.
+pub const EXIT_SETUP: i32 = 125;
+
+/// The file descriptor on which the child says how it went.
+const STATUS_FD: i32 = 3;
+
+/// The directory the program starts in, inside the private root.
+pub const RUN_DIR: &str = "/work";
+
+/// How far a program may go. Each limit ends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub wall_ms: u64,
+    /// Per process.
+    pub cpu_s: u64,
+    /// Address space per process, and resident memory of all processes together.
+    pub memory_bytes: u64,
+    pub processes: u64,
+    pub open_files: u64,
+    pub file_bytes: u64,
+    /// The run directory as a whole.
+    pub run_dir_bytes: u64,
+    /// Output kept, half from its start and half from its end; reading goes on beyond it.
+    pub output_bytes: usize,
+    /// Output after which the program is ended.
+    pub flood_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            wall_ms: 30_000,
+            cpu_s: 20,
+            memory_bytes: 2 << 30,
+            processes: 64,
+            open_files: 256,
+            file_bytes: 64 << 20,
+            run_dir_bytes: 256 << 20,
+            output_bytes: 1 << 20,
+            flood_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What the child is told, as one line of JSON on its standard input.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Policy {
+    /// The program (a path inside the private root) and its arguments.
+    argv: Vec<String>,
+    /// The whole environment.
+    env: Vec<(String, String)>,
+    /// Name and content of the files put into the run directory.
+    files: Vec<(String, String)>,
+    /// Directories outside /usr shown read-only at the same path (the interpreter's).
+    binds: Vec<PathBuf>,
+    /// Shown read-only as `data` in the run directory.
+    data: Option<PathBuf>,
+    limits: Limits,
+}
+
+/// What the child says, one line of JSON each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    /// The sandbox could not be set up.
+    Failed(String),
+    Exited(i32),
+    Signalled(i32),
+    /// Resident memory of all processes together went over the limit.
+    Memory,
+    /// So did the number of processes.
+    Processes,
+}

@@ -1,0 +1,153 @@
+//! Decides by trying: a canary program attempts what must not work, and the tier is granted only
+//! when every attempt failed and the program itself ran.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{End, Job, Limits, Outcome, RUN_DIR, TIER, run};
+use crate::tools::python::Interpreter;
+
+/// Whether model-written code can run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// "A", or None: nothing may run.
+    pub tier: Option<String>,
+    /// Why not; empty where a tier was granted.
+    pub reason: String,
+    /// What would change that.
+    pub remedy: String,
+}
+
+impl Probe {
+    fn refused(reason: impl Into<String>, remedy: impl Into<String>) -> Probe {
+        Probe { tier: None, reason: reason.into(), remedy: remedy.into() }
+    }
+}
+
+/// Run the canary, once per process (about 0.1 s); later calls get the same answer.
+pub fn probe(exe: &Path, interpreter: &Interpreter) -> Probe {
+    static PROBE: OnceLock<Probe> = OnceLock::new();
+    PROBE.get_or_init(|| try_out(exe, interpreter)).clone()
+}
+
+fn try_out(exe: &Path, interpreter: &Interpreter) -> Probe {
+    let bait = match tempfile::tempdir() {
+        Ok(bait) => bait,
+        Err(error) => return Probe::refused(format!("no temporary directory: {error}"), "set TMPDIR"),
+    };
+    let secret = bait.path().join("secret");
+    if let Err(error) = std::fs::write(&secret, "secret") {
+        return Probe::refused(format!("{secret:?}: {error}"), "set TMPDIR");
+    }
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
+    let mut job = interpreter.job(exe, CANARY, None);
+    job.limits = Limits { wall_ms: 10_000, ..Limits::default() };
+    let places = [secret.as_path(), bait.path(), Path::new(&home)];
+    job.argv.extend(places.map(|path| path.to_string_lossy().into_owned()));
+    match run_alone(job) {
+        Ok(outcome) => judge(&outcome, bait.path()),
+        Err(reason) => Probe::refused(reason, "try again"),
+    }
+}
+
+/// On a thread of its own: the caller may or may not be inside a runtime.
+fn run_alone(job: Job) -> Result<Outcome, String> {
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        Ok(runtime.block_on(run(job, &CancellationToken::new(), None)))
+    });
+    thread.join().unwrap_or_else(|_| Err("the probe panicked".into()))
+}
+
+fn judge(outcome: &Outcome, bait: &Path) -> Probe {
+    match &outcome.end {
+        End::Exited(0) => {}
+        End::Setup(reason) => return Probe::refused(reason.clone(), remedy(reason)),
+        other => {
+            let words = outcome.stderr.text();
+            let reason = format!("the canary ended with {other:?}: {}", words.trim());
+            return Probe::refused(reason, "please report this");
+        }
+    }
+    let said: Value = serde_json::from_str(outcome.stdout.text().trim()).unwrap_or_default();
+    let escaped: Vec<&str> = ATTEMPTS
+        .iter()
+        .filter(|attempt| said[**attempt] != Value::Bool(false))
+        .copied()
+        .chain(std::fs::exists(bait.join("written")).unwrap_or(true).then_some("write outside"))
+        .chain(outcome.survivors.then_some("survive the end"))
+        .collect();
+    if escaped.is_empty() {
+        return Probe { tier: Some(TIER.into()), reason: String::new(), remedy: String::new() };
+    }
+    let reason = format!("a test program could {}", escaped.join(", "));
+    Probe::refused(reason, "please report this; nothing is run on this machine")
+}
+
+/// What changes the machine so that the step that failed succeeds.
+fn remedy(reason: &str) -> String {
+    let setting = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
+        return "AppArmor refuses user namespaces: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for tillerman with `userns,`".into();
+    }
+    if setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
+        return "sudo sysctl kernel.unprivileged_userns_clone=1".into();
+    }
+    if setting("/proc/sys/user/max_user_namespaces") == "0" {
+        return "sudo sysctl user.max_user_namespaces=15000".into();
+    }
+    if reason.starts_with("Landlock") {
+        return "boot with landlock in the kernel's lsm= list (Linux 5.13 or newer)".into();
+    }
+    if cfg!(not(target_os = "linux")) {
+        return "run tillerman on Linux".into();
+    }
+    "needs Linux 5.13 or newer with user namespaces; inside a container, allow them there".into()
+}
+
+const ATTEMPTS: [&str; 6] =
+    ["read outside", "write outside", "list home", "open a socket", "make a namespace", "see processes"];
+
+/// Prints which attempts succeeded, and leaves a process in a session of its own behind that holds
+/// the output open: if it lived on, the output would not end.
+const CANARY: &str = r#"
+import json, os, socket, sys
+secret, outside, home = sys.argv[1:4]
+def tried(attempt):
+    try:
+        return bool(attempt())
+    except OSError:
+        return False
+def write():
+    with open(os.path.join(outside, "written"), "w") as file:
+        return file.write("x")
+def connect():
+    return socket.create_connection(("127.0.0.1", 9), 1)
+def namespace():
+    import ctypes
+    return ctypes.CDLL(None).unshare(0x10000000) == 0
+result = {
+    "read outside": tried(lambda: open(secret).read()),
+    "write outside": tried(write),
+    "list home": tried(lambda: os.path.realpath(home) not in ("/", "/usr") and [
+        name for name in os.listdir(home) if not sys.prefix.startswith(os.path.join(home, name))]),
+    "open a socket": tried(lambda: socket.socket()) or tried(connect),
+    "make a namespace": tried(namespace),
+    "see processes": len([name for name in os.listdir("/proc") if name.isdigit()]) > 2,
+}
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        import time
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+print(json.dumps(result))
+"#;
+
+/// The run directory is the one place inside the root the canary's checks rely on.
+const _: () = assert!(!RUN_DIR.is_empty());
