@@ -126,10 +126,8 @@ impl Python {
 }
 
 fn card(limits: &Limits, data: bool) -> ToolCard {
-    let example = |code: &str, result: &str| ToolExample {
-        arguments: json!({ "code": code }),
-        result: result.into(),
-    };
+    let example =
+        |code: &str, result: &str| ToolExample { arguments: json!({ "code": code }), result: result.into() };
     let mut bounds = vec![
         "Only what the program prints is returned.".to_owned(),
         "No network and no files of yours; nothing is kept between calls; the standard library only.".into(),
@@ -194,13 +192,16 @@ fn describe(outcome: &Outcome, limits: &Limits) -> ToolResult {
         }
         End::Exited(code) => {
             let words = last_words(&outcome.stderr.text());
-            let fault =
-                if words.starts_with("MemoryError") { ToolFault::Limit } else { ToolFault::Failed };
+            let fault = if words.starts_with("MemoryError") { ToolFault::Limit } else { ToolFault::Failed };
             let why = if words.is_empty() { format!("exit code {code}") } else { words };
             ToolResult { exit: Some(*code), ..stopped(fault, why) }
         }
         End::Signalled(libc::SIGXCPU) => {
             stopped(ToolFault::Limit, format!("stopped after {} seconds of computing", limits.cpu_s))
+        }
+        // The kernel's answer to a program that ignores the signal above, and to no memory left.
+        End::Signalled(libc::SIGKILL) => {
+            stopped(ToolFault::Limit, "killed: too much computing time or memory".to_owned())
         }
         End::Signalled(signal) => ToolResult {
             exit: Some(128 + signal),
@@ -208,11 +209,15 @@ fn describe(outcome: &Outcome, limits: &Limits) -> ToolResult {
         },
         End::Wall => stopped(
             ToolFault::Limit,
-            format!("stopped after {} seconds", f64::from(u32::try_from(limits.wall_ms).unwrap_or(u32::MAX)) / 1e3),
+            format!(
+                "stopped after {} seconds",
+                f64::from(u32::try_from(limits.wall_ms).unwrap_or(u32::MAX)) / 1e3
+            ),
         ),
-        End::Memory => {
-            stopped(ToolFault::Limit, format!("stopped: more than {} MiB of memory", limits.memory_bytes >> 20))
-        }
+        End::Memory => stopped(
+            ToolFault::Limit,
+            format!("stopped: more than {} MiB of memory", limits.memory_bytes >> 20),
+        ),
         End::Processes => {
             stopped(ToolFault::Limit, format!("stopped: more than {} processes", limits.processes))
         }
@@ -242,9 +247,11 @@ fn last_words(stderr: &str) -> String {
         return String::new();
     };
     let place = format!("{SCRIPT}\", line ");
-    let line = stderr.lines().rev().find_map(|line| line.split_once(&place)).map(|(_, rest)| {
-        rest.chars().take_while(char::is_ascii_digit).collect::<String>()
-    });
+    let line = stderr
+        .lines()
+        .rev()
+        .find_map(|line| line.split_once(&place))
+        .map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
     match line {
         Some(line) => format!("{} (line {line})", last.trim()),
         None => last.trim().to_owned(),

@@ -153,6 +153,8 @@ async fn start(job: &Job) -> Result<Started, String> {
     let (status_read, status_write) = status_pipe().map_err(|error| format!("status pipe: {error}"))?;
     let mut command = Command::new(&job.exe);
     command
+        // The program can read this name in /proc; a path would tell it about the machine.
+        .arg0("tillerman")
         .arg(SUBCOMMAND)
         .env_clear()
         .stdin(Stdio::piped())
@@ -196,7 +198,11 @@ fn hand_over(command: &mut Command, write: &OwnedFd) {
     let place = move || {
         // SAFETY: two calls that are safe between fork and exec; no memory is touched.
         let done = unsafe {
-            if write == STATUS_FD { libc::fcntl(write, libc::F_SETFD, 0) } else { libc::dup2(write, STATUS_FD) }
+            if write == STATUS_FD {
+                libc::fcntl(write, libc::F_SETFD, 0)
+            } else {
+                libc::dup2(write, STATUS_FD)
+            }
         };
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };

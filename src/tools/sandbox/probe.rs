@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Job, Limits, Outcome, RUN_DIR, TIER, run};
+use super::{End, Job, Limits, Outcome, TIER, run};
 use crate::tools::python::Interpreter;
 
 /// Whether model-written code can run here.
@@ -30,6 +30,9 @@ impl Probe {
 /// Run the canary, once per process (about 0.1 s); later calls get the same answer.
 pub fn probe(exe: &Path, interpreter: &Interpreter) -> Probe {
     static PROBE: OnceLock<Probe> = OnceLock::new();
+    if cfg!(not(target_os = "linux")) {
+        return Probe::refused("there is no sandbox for this system yet", "run tillerman on Linux");
+    }
     PROBE.get_or_init(|| try_out(exe, interpreter)).clone()
 }
 
@@ -103,9 +106,6 @@ fn remedy(reason: &str) -> String {
     if reason.starts_with("Landlock") {
         return "boot with landlock in the kernel's lsm= list (Linux 5.13 or newer)".into();
     }
-    if cfg!(not(target_os = "linux")) {
-        return "run tillerman on Linux".into();
-    }
     "needs Linux 5.13 or newer with user namespaces; inside a container, allow them there".into()
 }
 
@@ -148,6 +148,3 @@ if os.fork() == 0:
 os.wait()
 print(json.dumps(result))
 "#;
-
-/// The run directory is the one place inside the root the canary's checks rely on.
-const _: () = assert!(!RUN_DIR.is_empty());

@@ -31,7 +31,8 @@ pub(super) fn enter(policy: &Policy, identity: Identity) -> Step<()> {
     proc_files()?;
     sys::detach(Path::new(OLD)).map_err(at("leaving the old root"))?;
     fs::remove_dir(OLD).map_err(at("removing the old root"))?;
-    sys::set_mount_attributes(Path::new("/"), PRIVATE | sys::READ_ONLY, false).map_err(at("read-only root"))?;
+    sys::set_mount_attributes(Path::new("/"), PRIVATE | sys::READ_ONLY, false)
+        .map_err(at("read-only root"))?;
     std::env::set_current_dir(RUN_DIR).map_err(at("run directory"))
 }
 
@@ -113,9 +114,7 @@ fn run_dir(policy: &Policy, identity: Identity) -> Step<()> {
         fs::write(run_dir.join(name), content).map_err(at(name))?;
     }
     match &policy.data {
-        Some(data) => {
-            show(&old(data)?, &run_dir.join("data"), PRIVATE | sys::READ_ONLY | sys::NO_EXEC)
-        }
+        Some(data) => show(&old(data)?, &run_dir.join("data"), PRIVATE | sys::READ_ONLY | sys::NO_EXEC),
         None => Ok(()),
     }
 }

@@ -185,10 +185,8 @@ pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     let (source, target) = (c_path(source)?, c_path(target)?);
     let flags = libc::MS_BIND | libc::MS_REC;
     // SAFETY: both strings outlive the call; kind and data are not read for a bind.
-    check(unsafe {
-        libc::mount(source.as_ptr(), target.as_ptr(), std::ptr::null(), flags, std::ptr::null())
-    })
-    .map(drop)
+    check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), std::ptr::null(), flags, std::ptr::null()) })
+        .map(drop)
 }
 
 #[repr(C)]

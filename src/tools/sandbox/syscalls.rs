@@ -46,10 +46,10 @@ fn refusals() -> Step<Rules> {
         namespaces.push(rule_with_bit(0, flag as u64)?);
     }
     rules.insert(libc::SYS_clone, namespaces);
-    let terminal = [libc::TIOCSTI, libc::TIOCLINUX];
+    let terminal = [u64::from(libc::TIOCSTI), u64::from(libc::TIOCLINUX)];
     let terminal = terminal.map(|request| {
         let value = SeccompCmpOp::Eq;
-        SeccompCondition::new(1, SeccompCmpArgLen::Dword, value, request as u64)
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, value, request)
             .and_then(|condition| SeccompRule::new(vec![condition]))
             .map_err(|error| format!("seccomp: {error}"))
     });

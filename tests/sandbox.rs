@@ -1,0 +1,483 @@
+//! The python tool in its sandbox, as a program sees it: what it is for works, every known escape fails.
+//!
+//! Where this machine grants no sandbox the tests say why; `without_a_sandbox_nothing_runs` holds there too.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tillerman::tools::python::{Interpreter, Python};
+use tillerman::tools::sandbox::{self, End, Limits};
+use tillerman::tools::{StandardOptions, Tool, ToolContext, ToolFault, ToolResult};
+use tokio_util::sync::CancellationToken;
+
+fn exe() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_tillerman"))
+}
+
+fn python(data: Option<&Path>) -> Option<Python> {
+    match Python::new(exe(), data.map(Path::to_owned)) {
+        Ok(python) => Some(python),
+        Err(refused) => {
+            // Past the capture of the test runner: a skip is to be seen.
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "SKIPPED, no sandbox here: {} ({})", refused.reason, refused.remedy)
+                .expect("stderr");
+            None
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("runtime").block_on(future)
+}
+
+fn call(python: &Python, code: &str) -> ToolResult {
+    block_on(python.call(&json!({ "code": code }), &ToolContext::default()))
+}
+
+/// The program runs to its end and prints exactly this.
+fn check(python: &Python, code: &str, expected: &str) {
+    let result = call(python, code);
+    assert_eq!((result.text.as_str(), result.fault), (expected, None), "{code}");
+    assert_eq!((result.exit, result.tier.as_deref()), (Some(0), Some("A")));
+}
+
+/// Attempts, one per line `name: expression`; each must raise OSError.
+fn check_refused(python: &Python, attempts: &str) {
+    let mut code = String::from("import ctypes, os, socket, sys\n");
+    code.push_str("def attempt(name, what):\n    try:\n        print(name, 'SUCCEEDED', what())\n");
+    code.push_str("    except OSError as error:\n        print(name, 'refused')\n");
+    let mut expected = Vec::new();
+    for line in attempts.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (name, expression) = line.split_once(": ").expect("name: expression");
+        code.push_str(&format!("attempt({name:?}, lambda: {expression})\n"));
+        expected.push(format!("{name} refused"));
+    }
+    check(python, &code, &expected.join("\n"));
+}
+
+/// Processes of this machine whose command line starts with the marker.
+fn alive(marker: &str) -> usize {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let command = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    processes.map(command).filter(|line| line.starts_with(marker.as_bytes())).count()
+}
+
+/// A kill is not instantaneous; a survivor is what is still there after ten seconds.
+fn gone(marker: &str) -> bool {
+    let start = Instant::now();
+    while alive(marker) > 0 {
+        if start.elapsed() > Duration::from_secs(10) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+/// Starts a process that left the session twice and is called `marker`, then says "ready" and waits.
+fn runaway(marker: &str) -> String {
+    format!(
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.execv('/usr/bin/sleep', ['{marker}', '300'])\n    os._exit(0)\nos.wait()\ntime.sleep(0.2)\nprint('ready')\n"
+    )
+}
+
+#[test]
+fn what_programs_need_works() {
+    let Some(python) = python(None) else { return };
+    for example in python.card().examples.clone() {
+        check(&python, example.arguments["code"].as_str().expect("code"), &example.result);
+    }
+    let code = "
+import asyncio, concurrent.futures, multiprocessing, os, sqlite3, subprocess, tempfile, threading, time
+thread = threading.Thread(target=lambda: print('thread')); thread.start(); thread.join()
+print(subprocess.run(['echo', 'child'], capture_output=True, text=True).stdout.strip())
+async def main():
+    child = await asyncio.create_subprocess_exec('echo', 'async', stdout=asyncio.subprocess.PIPE)
+    print((await child.communicate())[0].decode().strip())
+asyncio.run(main())
+def square(x): return x * x
+if __name__ == '__main__':
+    with multiprocessing.Pool(2) as pool: print(pool.map(square, range(4)))
+    with multiprocessing.Lock(): pass
+    with tempfile.TemporaryDirectory() as name: open(os.path.join(name, 'x'), 'w').write('x')
+    db = sqlite3.connect('x.db'); db.execute('create table t(a)'); db.execute('insert into t values(7)'); db.commit()
+    print(db.execute('select a from t').fetchone()[0], os.getcwd(), time.localtime().tm_zone)
+";
+    check(&python, code, "thread\nchild\nasync\n[0, 1, 4, 9]\n7 /work UTC");
+}
+
+#[test]
+fn results_carry_the_exit_and_the_error() {
+    let Some(python) = python(None) else { return };
+    let result = call(&python, "x = 1\nprint('before')\nx / 0");
+    assert_eq!((result.fault, result.exit), (Some(ToolFault::Failed), Some(1)));
+    assert_eq!(result.text, "ZeroDivisionError: division by zero (line 3)\nprinted before: before");
+    let result = call(&python, "print('a'");
+    assert_eq!(result.text, "SyntaxError: '(' was never closed (line 1)");
+    let result = call(&python, "import sys; sys.exit(7)");
+    assert_eq!((result.text.as_str(), result.exit), ("exit code 7", Some(7)));
+    check(&python, "x = 1", "no output; print the result");
+    check(&python, "import sys; print(repr(sys.stdin.read()), len(sys.argv))", "'' 1");
+    let seen = Arc::new(std::sync::Mutex::new(String::new()));
+    let sink = Arc::clone(&seen);
+    let context = ToolContext {
+        on_output: Some(Arc::new(move |text: &str| sink.lock().expect("lock").push_str(text))),
+        ..ToolContext::default()
+    };
+    block_on(python.call(&json!({"code": "print('live')"}), &context));
+    assert_eq!(*seen.lock().expect("lock"), "live\n");
+}
+
+#[test]
+fn the_data_folder_is_read_only_and_all_there_is() {
+    let dir = tempfile::tempdir().expect("dir");
+    let outside = tempfile::tempdir().expect("dir");
+    fs::write(outside.path().join("secret"), "secret").expect("write");
+    // The program may run as another user than the owner of the folder.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    fs::write(dir.path().join("staff.csv"), "name,city\nAnna,Oslo\n").expect("write");
+    std::os::unix::fs::symlink(outside.path().join("secret"), dir.path().join("link")).expect("link");
+    let Some(python) = python(Some(dir.path())) else { return };
+    check(&python, "print(open('data/staff.csv').read())", "name,city\nAnna,Oslo");
+    check_refused(
+        &python,
+        "write: open('data/new', 'w')
+         append: open('data/staff.csv', 'a')
+         remove: os.remove('data/staff.csv')
+         move: os.rename('data/staff.csv', 'mine')
+         move the folder: os.rename('data', 'mine')
+         mode: os.chmod('data/staff.csv', 0o777)
+         time: os.utime('data/staff.csv')
+         hard link: os.link('data/staff.csv', 'mine')
+         link out: open('data/link').read()
+         out: open('data/../../etc/shadow').read()",
+    );
+    assert_eq!(fs::read_to_string(dir.path().join("staff.csv")).expect("read"), "name,city\nAnna,Oslo\n");
+}
+
+#[test]
+fn no_file_outside_can_be_read_or_changed() {
+    let Some(python) = python(None) else { return };
+    let dir = tempfile::tempdir().expect("dir");
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "secret").expect("write");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("mode");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o666)).expect("mode");
+    let (secret, dir_name) = (secret.display(), dir.path().display());
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
+    let project = env!("CARGO_MANIFEST_DIR");
+    check_refused(
+        &python,
+        &format!(
+            "read a secret: open('{secret}').read()
+             read by way of proc: open('/proc/1/root{secret}').read()
+             read by way of a parent: open('/proc/self/cwd/../..{secret}').read()
+             list home: os.listdir('{home}')
+             list root's home: os.listdir('/root')
+             read the project: open('{project}/Cargo.toml').read()
+             passwords: open('/etc/shadow').read()
+             write outside: open('{dir_name}/new', 'w')
+             overwrite: open('{secret}', 'w')
+             protected file that is not there yet: os.makedirs('{home}/.config/tillerman')
+             chmod: os.chmod('{secret}', 0o777)
+             utime: os.utime('{secret}')
+             link then read: (os.symlink('{secret}', 'link'), open('link').read())
+             link then write: (os.symlink('{dir_name}/new', 'link2'), open('link2', 'w'))
+             hard link: os.link('{secret}', 'hard')
+             hard link of a program: os.link('/usr/bin/env', 'env')
+             chmod of a program: os.chmod('/usr/bin/env', 0o777)
+             write to the system: open('/usr/bin/new', 'w')
+             write to the root: open('/new', 'w')
+             write after chdir: (os.chdir('/'), open('new', 'w'))
+             write to etc: open('/etc/passwd', 'w')
+             device: os.mknod('null', 0o20666, os.makedev(1, 3))
+             disk: open('/dev/sda', 'rb')
+             kernel memory: open('/dev/mem', 'rb')
+             terminal: open('/dev/tty', 'w')
+             setuid: os.setuid(0)
+             mount: open('/proc/self/uid_map', 'w').write('0 0 1')
+             old root: os.listdir('/old')"
+        ),
+    );
+    assert_eq!(fs::read_to_string(dir.path().join("secret")).expect("read"), "secret");
+    assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
+}
+
+#[test]
+fn no_socket_reaches_anything() {
+    let Some(python) = python(None) else { return };
+    let dir = tempfile::tempdir().expect("dir");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("mode");
+    let path = dir.path().join("socket");
+    let _listener = UnixListener::bind(&path).expect("listen");
+    let path = path.display();
+    check_refused(
+        &python,
+        &format!(
+            "unix socket: socket.socket(socket.AF_UNIX).connect('{path}')
+             abstract socket: socket.socket(socket.AF_UNIX).connect('\\0/tmp/.X11-unix/X0')
+             datagram to a path: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', '{path}')
+             tcp: socket.create_connection(('127.0.0.1', 22), 2)
+             tcp6: socket.socket(socket.AF_INET6)
+             udp: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 53))
+             raw: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)
+             netlink: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+             vsock: socket.socket(40, socket.SOCK_STREAM)
+             packet: socket.socket(17, socket.SOCK_RAW)
+             name: socket.gethostbyname('example.org')
+             bind a pair: socket.socketpair()[0].bind('here')
+             listen on a pair: socket.socketpair()[0].listen()"
+        ),
+    );
+    check(&python, "import socket; a, b = socket.socketpair(); a.send(b'x'); print(b.recv(1))", "b'x'");
+}
+
+#[test]
+fn kernel_doors_are_closed() {
+    let Some(python) = python(None) else { return };
+    let code = "
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+new_user = (ctypes.c_uint64 * 11)(0x10000000)
+calls = {'clone3': (435, new_user, 88), 'unshare': (272, 0x10000000), 'clone': (56, 0x10000000 | 17, 0, 0, 0, 0),
+    'clone mount': (56, 0x20000 | 17, 0, 0, 0, 0), 'ptrace': (101, 0), 'process_vm_readv': (310, 1),
+    'process_vm_writev': (311, 1), 'mount': (165, 0), 'umount2': (166, 0), 'pivot_root': (155, 0), 'chroot': (161, b'/tmp'),
+    'fsopen': (430, b'tmpfs', 0), 'fsmount': (432, 0), 'move_mount': (429, 0), 'open_tree': (428, 0),
+    'mount_setattr': (442, 0), 'setns': (308, 0), 'bpf': (321, 0), 'io_uring_setup': (425, 1, 0),
+    'keyctl': (250, 0), 'add_key': (248, 0), 'request_key': (249, 0), 'perf_event_open': (298, 0),
+    'userfaultfd': (323, 0), 'pidfd_getfd': (438, 0), 'open_by_handle_at': (304, 0), 'name_to_handle_at': (303, 0),
+    'kexec_load': (246, 0), 'init_module': (175, 0), 'personality': (135, 0x0040000), 'memfd_secret': (447, 0),
+    'reboot': (169, 0), 'swapon': (167, 0), 'ptrace x32': (0x40000000 | 521, 0), 'socket x32': (0x40000000 | 41, 2, 1, 0),
+    'TIOCSTI': (16, 0, 0x5412, 0)}
+print([name for name, call in calls.items() if libc.syscall(*call) != -1])
+";
+    if cfg!(target_arch = "x86_64") {
+        check(&python, code, "[]");
+    }
+    let rights = "
+status = dict(line.split(':\\t') for line in open('/proc/self/status').read().splitlines() if ':\\t' in line)
+print([status[name] for name in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')] == ['0' * 16] * 5, status['NoNewPrivs'], status['Seccomp'])
+";
+    check(&python, rights, "True 1 2");
+    let privileged = "import os\nprint(os.path.exists('/usr/bin/su') and os.system('/usr/bin/su -c id </dev/null 2>/dev/null') == 0, os.getuid() == 0)";
+    let result = call(&python, privileged);
+    assert_eq!(result.text.lines().last(), Some("False False"), "{result:?}");
+}
+
+#[test]
+fn nothing_of_this_process_leaks_in() {
+    let Some(python) = python(None) else { return };
+    let file = tempfile::tempfile().expect("file");
+    // A descriptor that an exec would pass on.
+    // SAFETY: duplicates a descriptor; the copy is closed with the process.
+    let leak = unsafe { libc::dup(std::os::fd::AsRawFd::as_raw_fd(&file)) };
+    assert!(leak > 2);
+    let code = "
+import os
+def is_open(fd):
+    try: return os.fstat(fd) is not None
+    except OSError: return False
+print([fd for fd in range(256) if is_open(fd)], sorted(os.environ))
+";
+    let expected = "[0, 1, 2] ['HOME', 'LANG', 'LC_CTYPE', 'PATH', 'TERM', 'TMPDIR', 'TZ']";
+    let text = call(&python, code).text.replace("'LANG', 'PATH'", "'LANG', 'LC_CTYPE', 'PATH'");
+    assert_eq!(text, expected);
+    let code = "
+import os
+pids = [name for name in os.listdir('/proc') if name.isdigit()]
+def readable(name):
+    try: return bool(os.listdir(name) if os.path.isdir(name) else open(name, 'rb').read(1))
+    except OSError: return False
+print(pids, [name for name in ('environ', 'mem', 'maps', 'fd', 'root', 'cwd') if readable(f'/proc/1/{name}')])
+os.kill(1, 9)
+print(open('/proc/1/cmdline').read().split('\\0')[0])
+";
+    check(&python, code, "['1', '2'] []\ntillerman");
+}
+
+#[test]
+fn limits_end_a_program() {
+    let Some(python) = python(None) else { return };
+    let check_limit = |limits: Limits, code: &str, part: &str| {
+        let result = call(&self::python(None).expect("python").with_limits(limits), code);
+        assert_eq!(result.fault, Some(ToolFault::Limit), "{code}: {result:?}");
+        assert!(result.text.contains(part), "{code}: {result:?}");
+    };
+    let short = Limits { wall_ms: 3000, ..Limits::default() };
+    let sleeps = "import time\nprint('first')\ntime.sleep(300)";
+    check_limit(short.clone(), sleeps, "stopped after 3 seconds\nprinted before: first");
+    let busy = Limits { cpu_s: 1, ..Limits::default() };
+    check_limit(busy.clone(), "while True: pass", "stopped after 1 seconds of computing");
+    let deaf = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass";
+    check_limit(busy, deaf, "killed: too much computing time");
+    check_limit(Limits::default(), "b = bytearray(2 << 30)", "MemoryError");
+    let small = Limits { memory_bytes: 512 << 20, ..Limits::default() };
+    let family = "import os, time\nfor n in range(6):\n    if os.fork() == 0:\n        b = b'x' * (200 << 20)\n        time.sleep(300)\ntime.sleep(300)";
+    check_limit(small, family, "more than 512 MiB of memory");
+    let loud = Limits { flood_bytes: 8 << 20, ..Limits::default() };
+    check_limit(loud, "while True: print('x' * 100000)", "more than 8 MiB printed");
+    check_limit(
+        short,
+        "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        "stopped after 3",
+    );
+
+    let count = "import os, time\nn = 0\ntry:\n    while n < 1000:\n        if os.fork() == 0: time.sleep(300)\n        n += 1\nexcept OSError: pass\nprint(30 < n < 64)";
+    check(&python, count, "True");
+    let file =
+        "try: open('big', 'wb').write(bytes(65 << 20))\nexcept OSError as error: print(error.strerror)";
+    check(&python, file, "File too large");
+    let files = "try:\n    for n in range(9): open(f'f{n}', 'wb').write(bytes(60 << 20))\nexcept OSError as error: print(error.strerror)";
+    check(&python, files, "No space left on device");
+    let open = "files = []\ntry:\n    while True: files.append(open('/dev/null'))\nexcept OSError as error: print(error.strerror, len(files) < 256)";
+    check(&python, open, "Too many open files True");
+    let raise = "import resource\nfor what in (resource.RLIMIT_AS, resource.RLIMIT_NPROC, resource.RLIMIT_CPU):\n    try: resource.setrlimit(what, (1 << 40, 1 << 40)); print('raised')\n    except ValueError: pass";
+    check(&python, raise, "no output; print the result");
+}
+
+#[test]
+fn much_output_keeps_its_ends() {
+    let Some(python) = python(None) else { return };
+    let result = call(&python, "import sys\nsys.stdout.write('first\\n' + 'x' * 5_000_000 + '\\nlast\\n')");
+    assert_eq!(result.fault, None);
+    assert!(result.text.starts_with("first\n") && result.text.ends_with("\nlast"));
+    assert!(result.text.contains("bytes left out]") && result.text.len() < 1_100_000);
+}
+
+#[test]
+fn nothing_survives_the_end() {
+    let Some(python) = python(None) else { return };
+    let marker = format!("tillerman-test-end-{}", std::process::id());
+    let code = runaway(&marker).replace(
+        "time.sleep(0.2)",
+        "time.sleep(0.2); print(len([n for n in os.listdir('/proc') if n.isdigit()]))",
+    );
+    check(&python, &code, "3\nready");
+    assert!(gone(&marker), "a process outlived its program");
+}
+
+#[test]
+fn cancelling_kills_everything() {
+    let Some(python) = python(None) else { return };
+    let marker = format!("tillerman-test-cancel-{}", std::process::id());
+    let code = format!("{}time.sleep(300)", runaway(&marker));
+    let cancel = CancellationToken::new();
+    let (cancelled, seen) = (cancel.clone(), marker.clone());
+    let context = ToolContext {
+        cancel,
+        // The runaway must be seen from outside, or its absence afterwards would say nothing.
+        on_output: Some(Arc::new(move |_: &str| {
+            assert_eq!(alive(&seen), 1);
+            cancelled.cancel();
+        })),
+        ..ToolContext::default()
+    };
+    let result = block_on(python.call(&json!({ "code": code }), &context));
+    assert_eq!(result.fault, Some(ToolFault::Cancelled), "{result:?}");
+    assert!(gone(&marker), "a process outlived its cancelled program");
+}
+
+#[test]
+fn dropping_the_call_kills_everything() {
+    let Some(python) = python(None) else { return };
+    let marker = format!("tillerman-test-drop-{}", std::process::id());
+    let code = format!("{}time.sleep(300)", runaway(&marker));
+    let ready = Arc::new(tokio::sync::Notify::new());
+    let notify = Arc::clone(&ready);
+    let context = ToolContext {
+        on_output: Some(Arc::new(move |_: &str| notify.notify_one())),
+        ..ToolContext::default()
+    };
+    let arguments = json!({ "code": code });
+    block_on(async {
+        tokio::select! {
+            result = python.call(&arguments, &context) => panic!("ended: {result:?}"),
+            () = ready.notified() => assert_eq!(alive(&marker), 1),
+        }
+    });
+    assert!(gone(&marker), "a process outlived its dropped call");
+}
+
+#[test]
+fn a_starter_that_dies_takes_the_program_along() {
+    if python(None).is_none() {
+        return;
+    }
+    let marker = format!("tillerman-test-starter-{}", std::process::id());
+    let job = Interpreter::find().expect("python").job(&exe(), "", None);
+    let code = format!("{}time.sleep(300)", runaway(&marker));
+    let policy = json!({
+        "argv": job.argv, "env": job.env, "files": [["main.py", code]], "binds": job.binds, "data": null,
+        "limits": job.limits,
+    });
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "exec \"$0\" __sandbox 3>/dev/null"])
+        .arg(exe())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start");
+    let mut stdin = child.stdin.take().expect("stdin");
+    writeln!(stdin, "{policy}").expect("policy");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("read");
+    assert_eq!((line.as_str(), alive(&marker)), ("ready\n", 1));
+    // What the kernel does for a starter that was killed.
+    drop(stdin);
+    assert!(gone(&marker), "a process outlived its starter");
+    child.wait().expect("wait");
+}
+
+#[test]
+fn without_a_sandbox_nothing_runs() {
+    let Ok(interpreter) = Interpreter::find() else { return };
+    let dir = tempfile::tempdir().expect("dir");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("mode");
+    let trace = dir.path().join("trace");
+    let code = format!("open({:?}, 'w')\nprint('ran')", trace.display().to_string());
+    let mut broken = Vec::new();
+    for exe in ["/no/such/program", "/bin/true", "/bin/sh"] {
+        broken.push(interpreter.job(Path::new(exe), &code, None));
+    }
+    broken.push(interpreter.job(&exe(), &code, Some("/no/such/data".into())));
+    let mut no_program = interpreter.job(&exe(), &code, None);
+    no_program.argv[0] = "/no/such/python".into();
+    broken.push(no_program);
+    for job in broken {
+        let outcome = block_on(sandbox::run(job, &CancellationToken::new(), None));
+        assert!(matches!(outcome.end, End::Setup(_)), "{outcome:?}");
+        assert_eq!(outcome.stdout.total, 0, "{outcome:?}");
+        assert!(!trace.exists());
+    }
+}
+
+#[test]
+fn the_standard_tools_come_in_their_order() {
+    let options = StandardOptions {
+        engine: None,
+        base_prompt: Arc::new(|_| Vec::new()),
+        knowledge: vec![("countries.txt".into(), "The capital of Peru is Lima.".into())],
+        folders: Vec::new(),
+        data: Some("/no/such/data".into()),
+        sandbox_exe: exe(),
+        python: true,
+    };
+    let toolbox = tillerman::tools::standard(options);
+    assert_eq!(toolbox.names(), ["calculator", "search"]);
+    assert_eq!(toolbox.refused[0].name, "python");
+    assert!(!toolbox.refused[0].reason.is_empty() && !toolbox.refused[0].remedy.is_empty());
+    let run = |name: &str, arguments| block_on(toolbox.run(name, &arguments, &ToolContext::default()));
+    assert_eq!(run("calculator", json!({"expression": "37*41+5"})).text, "1522");
+    assert_eq!(run("search", json!({"query": "capital of Peru"})).text, "The capital of Peru is Lima.");
+    assert_eq!(run("python", json!({"code": "print(1)"})).fault, Some(ToolFault::Unknown));
+    assert_eq!(run("calculator", json!({"code": "1"})).fault, Some(ToolFault::BadArguments));
+}
