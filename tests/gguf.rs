@@ -479,3 +479,17 @@ fn load_each() {
         }
     }
 }
+
+/// By hand, for the time it takes: `cargo test --release --test gguf half_a_billion -- --ignored --nocapture`.
+#[test]
+#[ignore = "writes half a gigabyte"]
+fn half_a_billion_parameters_are_written_in_pieces() {
+    let shape = tillerman::gguf::toy::shape_named("0.5b").unwrap();
+    let started = std::time::Instant::now();
+    let (_folder, path) =
+        written(&ToyModel { shape, kind: TensorType::Q8_0, context: 32_768, ..ToyModel::default() });
+    let taken = started.elapsed();
+    let header = check(&path).unwrap();
+    println!("{} bytes in {taken:?}, checked in {:?}", header.file_bytes, started.elapsed() - taken);
+    assert_eq!((header.parameters, header.vocabulary()), (494_032_768, 151_936));
+}
