@@ -6,7 +6,6 @@ use crate::deck::chat::Chat;
 use crate::deck::composer::Composer;
 use crate::deck::keymap::{self, Action, Place};
 use crate::deck::message::{DeckCommand, DeckEvent, DeckOptions, LabelValue, Level, Scope, StatusLine};
-use crate::deck::pane::Pane;
 use crate::deck::popup::Popup;
 use crate::deck::theme::Theme;
 
@@ -80,6 +79,7 @@ impl App {
 
     /// `now_ms` is any clock that only goes forward.
     pub fn update(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
+        self.chat.tick(now_ms);
         match input {
             Input::Key(key) => self.key(&key, now_ms),
             Input::Paste(text) => {
@@ -125,10 +125,17 @@ impl App {
             DeckEvent::LabelStored { trajectory, turn, scope, value, .. } => {
                 self.chat.label_stored(&trajectory, scope, turn, value);
             }
-            DeckEvent::Refused { reason, remedy } => return self.chat.refused(&reason, &remedy, &self.session),
+            DeckEvent::Refused { reason, remedy } => {
+                return self.chat.refused(&reason, &remedy, &self.session, now_ms);
+            }
             DeckEvent::EngineDied { reason, remedy } => {
                 let text = if remedy.is_empty() { reason } else { format!("{reason}; {remedy}") };
-                self.chat.notice(Level::Error, text);
+                // A running query tells it itself, in its place; the bottom line is enough then.
+                if self.chat.is_running() {
+                    self.notice = Some((Level::Error, text));
+                } else {
+                    self.chat.notice(Level::Error, text);
+                }
             }
         }
         Vec::new()
@@ -176,7 +183,7 @@ impl App {
                 if self.chat.composer.newline_for_backslash() {
                     return Vec::new();
                 }
-                return self.chat.send(&self.session);
+                return self.chat.send(&self.session, now_ms);
             }
             Action::Newline => self.chat.composer.insert("\n"),
             Action::Edit(edit) => {
@@ -190,8 +197,8 @@ impl App {
             Action::Suspend => return vec![Effect::Suspend],
             Action::Redraw => return vec![Effect::Redraw],
             Action::Help => self.popups.push(Popup::Help { scroll: 0 }),
-            Action::NextPane => self.chat.walk_panes(true, Pane::ALL.len()),
-            Action::PreviousPane => self.chat.walk_panes(false, Pane::ALL.len()),
+            Action::NextPane => self.chat.walk_panes(true),
+            Action::PreviousPane => self.chat.walk_panes(false),
             Action::Pane(pane) => self.chat.focus_pane(Some(pane)),
             Action::TurnBack => self.chat.walk_turns(false),
             Action::TurnForward => self.chat.walk_turns(true),
@@ -289,8 +296,13 @@ impl App {
                 Some(Action::ScrollDown) => *scroll += 1,
                 Some(Action::PageUp) => *scroll = scroll.saturating_sub(page),
                 Some(Action::PageDown) => *scroll += page,
+                Some(Action::Escape | Action::Interrupt | Action::Send | Action::Help) => {
+                    self.popups.pop();
+                }
+                // Any other key closes the page and does what it does: nothing typed is lost.
                 _ => {
                     self.popups.pop();
+                    return self.key(key, now_ms);
                 }
             },
             Some(Popup::Correct { input, .. }) => match keymap::action(&[Place::Anywhere], key) {

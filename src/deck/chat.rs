@@ -11,6 +11,7 @@ use crate::deck::composer::Composer;
 use crate::deck::exchange::Exchange;
 use crate::deck::live::Live;
 use crate::deck::message::{DeckCommand, LabelRequest, LabelValue, Level, Past, Scope};
+use crate::deck::pane::Pane;
 use crate::deck::theme::Ink;
 use crate::deck::transcript::{Cell, Transcript};
 use crate::flow::event::{Body, Event, Progress};
@@ -74,7 +75,7 @@ impl Chat {
     }
 
     /// Send what is in the input, or queue it.
-    pub fn send(&mut self, session: &str) -> Vec<Effect> {
+    pub fn send(&mut self, session: &str, now_ms: u64) -> Vec<Effect> {
         self.newest();
         if self.composer.value().trim().is_empty() {
             return Vec::new();
@@ -83,17 +84,18 @@ impl Chat {
         let queued = self.running.is_some();
         let cell = self.transcript.push(Cell::Exchange(Box::new(Exchange::asked(query, queued))));
         self.queue.push_back(cell);
-        self.next_query(session)
+        self.next_query(session, now_ms)
     }
 
     /// Ask the oldest queued query if none runs.
-    fn next_query(&mut self, session: &str) -> Vec<Effect> {
+    fn next_query(&mut self, session: &str, now_ms: u64) -> Vec<Effect> {
         if self.running.is_some() {
             return Vec::new();
         }
         let Some(cell) = self.queue.pop_front() else { return Vec::new() };
         let Some(exchange) = self.transcript.exchange_mut(cell) else { return Vec::new() };
         exchange.queued = false;
+        (exchange.asked_ms, exchange.now_ms) = (now_ms, now_ms);
         let query = exchange.query.clone();
         self.running = Some(cell);
         vec![Effect::Command(DeckCommand::Ask { query, conversation: session.to_string() })]
@@ -114,7 +116,18 @@ impl Chat {
             return Vec::new();
         }
         exchange.ended_ms = Some(now_ms);
-        self.ended(cell, session)
+        self.ended(cell, session, now_ms)
+    }
+
+    /// Let the running query show how long it has run.
+    pub fn tick(&mut self, now_ms: u64) {
+        let Some(cell) = self.running else { return };
+        let stale = |exchange: &Exchange| exchange.now_ms / 1_000 != now_ms / 1_000;
+        if self.transcript.exchange(cell).is_some_and(stale)
+            && let Some(exchange) = self.transcript.exchange_mut(cell)
+        {
+            exchange.now_ms = now_ms;
+        }
     }
 
     pub fn progress(&mut self, progress: &Progress) {
@@ -125,19 +138,19 @@ impl Chat {
     }
 
     /// The query asked last could not start.
-    pub fn refused(&mut self, reason: &str, remedy: &str, session: &str) -> Vec<Effect> {
+    pub fn refused(&mut self, reason: &str, remedy: &str, session: &str, now_ms: u64) -> Vec<Effect> {
         let Some(cell) = self.running else { return Vec::new() };
         if let Some(exchange) = self.transcript.exchange_mut(cell) {
             exchange.refused = Some((reason.to_string(), remedy.to_string()));
         }
-        self.ended(cell, session)
+        self.ended(cell, session, now_ms)
     }
 
-    fn ended(&mut self, cell: usize, session: &str) -> Vec<Effect> {
+    fn ended(&mut self, cell: usize, session: &str, now_ms: u64) -> Vec<Effect> {
         if self.running == Some(cell) {
             self.running = None;
         }
-        self.next_query(session)
+        self.next_query(session, now_ms)
     }
 
     /// The cell a new trajectory belongs to: the query that was asked, else a new one.
@@ -173,17 +186,22 @@ impl Chat {
     /// Give pane `pane` the focus; the same again gives it back.
     pub fn focus_pane(&mut self, pane: Option<usize>) {
         let pane = if pane == self.focus { None } else { pane };
+        self.show_pane(pane);
+    }
+
+    /// Lists are looked at from their end, texts from their start; drawing holds the scroll in bounds.
+    fn show_pane(&mut self, pane: Option<usize>) {
         (self.focus, self.shown) = (pane, pane);
-        self.pane_scroll = 0;
+        let list = pane.is_some_and(|pane| matches!(Pane::ALL[pane], Pane::Verdicts | Pane::Memory));
+        self.pane_scroll = if list { usize::MAX } else { 0 };
     }
 
     /// Walk conversation, plan, tool calls, verdicts, memory, conversation ...
-    pub fn walk_panes(&mut self, forward: bool, count: usize) {
+    pub fn walk_panes(&mut self, forward: bool) {
+        let count = Pane::ALL.len();
         let at = self.focus.or(self.shown).map_or(0, |pane| pane + 1);
         let next = if forward { (at + 1) % (count + 1) } else { (at + count) % (count + 1) };
-        let pane = next.checked_sub(1);
-        (self.focus, self.shown) = (pane, pane);
-        self.pane_scroll = 0;
+        self.show_pane(next.checked_sub(1));
     }
 
     /// Select the turn before or after; past the newest it follows again.

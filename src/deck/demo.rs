@@ -86,6 +86,12 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
         match command {
             DeckCommand::Ask { query, .. } => {
                 count += 1;
+                match query.as_str() {
+                    // For the tests of the panic hook: a thread the deck outlives, and one it does not.
+                    "panic" => crash("background"),
+                    "crash" => crash("deck-crash"),
+                    _ => {}
+                }
                 if !play(&format!("demo-{count}"), &query, &mut commands, events) {
                     return;
                 }
@@ -98,6 +104,11 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
             DeckCommand::Quit => return,
         }
     }
+}
+
+/// A thread of this name that panics.
+fn crash(name: &str) {
+    let _ = std::thread::Builder::new().name(name.to_string()).spawn(|| panic!("the demo was asked to crash"));
 }
 
 fn stored(request: LabelRequest) -> DeckEvent {

@@ -26,6 +26,9 @@ pub struct Exchange {
     pub refused: Option<(String, String)>,
     pub labels: Labels,
     pub correction: Option<String>,
+    /// When it was sent to the engine, and the time it was last looked at, in the deck's milliseconds.
+    pub asked_ms: u64,
+    pub now_ms: u64,
     /// When the last event came, in the deck's milliseconds: a label's `seconds` count from here.
     pub ended_ms: Option<u64>,
 }
@@ -90,10 +93,14 @@ impl Exchange {
                     rows.extend(markdown::rows(text, width, &margin()));
                 }
                 let turn = trajectory.turns.len();
-                let words = match turn {
+                let mut words = match turn {
                     0 => live.stage_words(),
                     _ => format!("turn {turn} · {}", live.stage_words()),
                 };
+                let seconds = self.now_ms.saturating_sub(self.asked_ms) / 1_000;
+                if seconds > 0 {
+                    words = format!("{words} · {seconds} s");
+                }
                 rows.extend(note(&words, width));
                 rows
             }

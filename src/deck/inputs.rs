@@ -119,12 +119,15 @@ fn set_panic_hook(inputs: Sender<Input>) {
     std::panic::set_hook(Box::new(move |info| {
         let current = thread::current();
         let own = current.id() == main || current.name().is_some_and(|name| name.starts_with(OWN_THREADS));
-        let told = !own && inputs.lock().is_ok_and(|inputs| {
-            inputs.send(Input::System(System::Panicked(info.to_string()))).is_ok()
-        });
-        if !told {
-            terminal::restore();
-            previous(info);
+        let tell = |system| inputs.lock().is_ok_and(|inputs| inputs.send(Input::System(system)).is_ok());
+        if !own && terminal::is_entered() && tell(System::Panicked(info.to_string())) {
+            return;
+        }
+        terminal::restore();
+        previous(info);
+        // The main thread unwinds by itself; when another of the deck's threads falls, it must follow.
+        if own && current.id() != main {
+            tell(System::InputClosed("a thread of the deck panicked".to_string()));
         }
     }));
 }

@@ -102,12 +102,12 @@ pub const KEYS: &[Binding] = &[
     on(Pane, NONE, Char('2'), Action::Pane(1), ""),
     on(Pane, NONE, Char('3'), Action::Pane(2), ""),
     on(Pane, NONE, Char('4'), Action::Pane(3), ""),
-    on(EmptyInput, NONE, Char('['), Action::TurnBack, "turn before"),
-    on(EmptyInput, NONE, Char(']'), Action::TurnForward, "turn after"),
-    on(Anywhere, ALT, Char(','), Action::TurnBack, "turn before"),
-    on(Anywhere, ALT, Char('.'), Action::TurnForward, "turn after"),
-    on(Anywhere, ALT, KeyCode::Up, Action::QueryBack, "query before"),
-    on(Anywhere, ALT, KeyCode::Down, Action::QueryForward, "query after"),
+    on(EmptyInput, NONE, Char('['), Action::TurnBack, "turn before and after"),
+    on(EmptyInput, NONE, Char(']'), Action::TurnForward, "turn before and after"),
+    on(Anywhere, ALT, Char(','), Action::TurnBack, "turn before and after"),
+    on(Anywhere, ALT, Char('.'), Action::TurnForward, "turn before and after"),
+    on(Anywhere, ALT, KeyCode::Up, Action::QueryBack, "query before and after"),
+    on(Anywhere, ALT, KeyCode::Down, Action::QueryForward, "query before and after"),
     on(Pane, NONE, KeyCode::Up, Action::ScrollUp, "scroll the pane"),
     on(Pane, NONE, KeyCode::Down, Action::ScrollDown, "scroll the pane"),
     on(Anywhere, NONE, KeyCode::PageUp, Action::PageUp, "scroll a page"),
@@ -139,8 +139,8 @@ pub const KEYS: &[Binding] = &[
     on(Popup, NONE, KeyCode::Up, Action::ScrollUp, ""),
     on(Popup, NONE, KeyCode::Down, Action::ScrollDown, ""),
 
-    on(Anywhere, NONE, KeyCode::Up, Action::Edit(Edit::Up), "line above, input before"),
-    on(Anywhere, NONE, KeyCode::Down, Action::Edit(Edit::Down), "line below, input after"),
+    on(Anywhere, NONE, KeyCode::Up, Action::Edit(Edit::Up), "line above and below; at the ends, input before and after"),
+    on(Anywhere, NONE, KeyCode::Down, Action::Edit(Edit::Down), "line above and below; at the ends, input before and after"),
     on(Anywhere, NONE, KeyCode::Left, Action::Edit(Edit::Left), ""),
     on(Anywhere, NONE, KeyCode::Right, Action::Edit(Edit::Right), ""),
     on(Anywhere, CTRL, KeyCode::Left, Action::Edit(Edit::WordLeft), "word left and right"),
@@ -209,15 +209,28 @@ pub fn help() -> Vec<(String, &'static str)> {
         let key = key_name(binding.key);
         match lines.last_mut() {
             Some((keys, words)) if *words == binding.words => {
-                if !keys.split("  ").any(|known| known == key) {
-                    keys.push_str("  ");
-                    keys.push_str(&key);
-                }
+                add_key(keys, &key);
             }
             _ => lines.push((key, binding.words)),
         }
     }
     lines
+}
+
+/// `F1` then `F2` reads `F1-F2`; anything else stands beside what is there.
+fn add_key(keys: &mut String, key: &str) {
+    let last = keys.split("  ").last().unwrap_or_default();
+    let (prefix, digit) = key.split_at(key.len() - 1);
+    let number = digit.parse::<u8>().ok().filter(|_| !prefix.is_empty());
+    let follows = number.is_some_and(|n| last.starts_with(prefix) && last.ends_with(&(n - 1).to_string()));
+    if follows {
+        let start = last.split_once('-').map_or(last, |(start, _)| start).to_string();
+        keys.truncate(keys.len() - last.len());
+        keys.push_str(&format!("{start}-{digit}"));
+    } else if !keys.split("  ").any(|known| known == key) {
+        keys.push_str("  ");
+        keys.push_str(key);
+    }
 }
 
 fn key_name((modifiers, code): (KeyModifiers, KeyCode)) -> String {
@@ -276,6 +289,8 @@ mod tests {
     #[test]
     fn help_groups_keys_of_one_meaning() {
         let help = help();
-        assert!(help.iter().any(|(keys, words)| keys == "+  Alt++  Alt+=" && *words == "good answer"), "{help:?}");
+        for expected in ["+  Alt++  Alt+=", "F1-4  Alt+1-4", "[  ]  Alt+,  Alt+."] {
+            assert!(help.iter().any(|(keys, _)| keys == expected), "{expected} in {help:?}");
+        }
     }
 }

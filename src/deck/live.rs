@@ -36,7 +36,8 @@ pub struct Live {
 }
 
 impl Live {
-    pub fn of(trajectory: Trajectory) -> Live {
+    pub fn of(mut trajectory: Trajectory) -> Live {
+        trajectory.calls = Vec::new();
         Live { trajectory, stage: Stage::Done, ..Live::default() }
     }
 

@@ -1,7 +1,7 @@
 //! Answers as rows: the part of markdown that helps in a terminal (bold, code, lists, headings, quotes).
 //!
 //! Models write arithmetic too, and `(5-3)*2*12` must not lose its stars: emphasis whose marks touch a
-//! letter, a digit or a bracket outside, or that holds no letter, is shown with its marks, as written.
+//! letter, a digit or a bracket outside, and single stars around no letter, are shown as written.
 
 use std::ops::Range;
 
@@ -167,7 +167,7 @@ impl<'a> Page<'a> {
         let touches = |c: Option<char>, brackets: &str| {
             c.is_some_and(|c| c.is_alphanumeric() || brackets.contains(c))
         };
-        let literal = touches(before, ")]}") || touches(after, "([{") || !inside.contains(char::is_alphabetic);
+        let literal = touches(before, ")]}") || touches(after, "([{") || (marks == 1 && !inside.contains(char::is_alphabetic));
         if literal {
             let mark = &self.source[range.start..range.start + marks];
             self.say(mark, self.ink());
@@ -258,6 +258,7 @@ mod tests {
     #[test]
     fn marks_become_ink() {
         check("**Lima** is *the* capital", &["Lima is the capital"]);
+        check("**1.73**: done", &["1.73: done"]);
         let row = &rows("**Lima**", 40, &Row::new())[0];
         assert_eq!(*row, Row::new().say("Lima", Ink::Strong));
     }

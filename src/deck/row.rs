@@ -61,6 +61,9 @@ impl Row {
     }
 
     fn push(&mut self, text: &str, ink: Ink) {
+        if text.is_empty() {
+            return;
+        }
         match self.pieces.last_mut() {
             Some((last, same)) if *same == ink => last.push_str(text),
             _ => self.pieces.push((text.to_string(), ink)),
@@ -169,13 +172,17 @@ fn break_at(line: &[Unit], start: usize, room: usize) -> (usize, usize) {
             if unit.text == " " {
                 return (at, at + 1);
             }
+            if unit.width > 1 && at > start {
+                return (at, at);
+            }
             return candidate.unwrap_or((at.max(start + 1), at.max(start + 1)));
         }
         used += unit.width;
         if unit.text == " " {
             candidate = if word_seen { Some((at, at + 1)) } else { candidate };
         } else {
-            candidate = if unit.width > 1 && at > start { Some((at, at)) } else { candidate };
+            let wide = unit.width > 1 || line[at.saturating_sub(1)].width > 1;
+            candidate = if wide && at > start { Some((at, at)) } else { candidate };
             word_seen = true;
         }
     }

@@ -2,56 +2,68 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use unicode_width::UnicodeWidthStr;
 
 use crate::deck::app::App;
 use crate::deck::row::Row;
 use crate::deck::theme::Ink;
 
-/// `tillerman  model · adapter · device 28/28 · ctx 3.1k/8k · 41 tok/s          turn 2 of 3`
+const NAME: &str = " tillerman  ";
+
+/// `tillerman  model · adapter · device 28/28 · ctx 3.1k/8k · 41 tok/s`; what matters least goes first
+/// when the line is short.
 pub fn draw(buffer: &mut Buffer, area: Rect, app: &App) {
     buffer.set_style(area, app.theme.style(Ink::Status));
-    let mut row = Row::new().say(" tillerman  ", Ink::StatusStrong);
-    row = row.say(facts(app).join(" · "), Ink::Status);
+    let mut facts = facts(app);
+    let line = |facts: &[(u8, String)]| facts.iter().map(|(_, fact)| fact.as_str()).collect::<Vec<_>>().join(" · ");
+    let room = usize::from(area.width).saturating_sub(NAME.len() + 1);
+    while facts.len() > 1 && line(&facts).width() > room {
+        let least = facts.iter().enumerate().max_by_key(|(_, (rank, _))| *rank).map_or(0, |(at, _)| at);
+        facts.remove(least);
+    }
+    let row = Row::new().say(NAME, Ink::StatusStrong).say(line(&facts), Ink::Status);
     row.draw(buffer, area, &app.theme);
 }
 
-fn facts(app: &App) -> Vec<String> {
+/// (rank, words); a low rank stays longest.
+fn facts(app: &App) -> Vec<(u8, String)> {
     let status = &app.status;
     let mut facts = Vec::new();
     if !status.model.is_empty() {
-        facts.push(status.model.clone());
+        facts.push((1, status.model.clone()));
     }
     if let Some(busy) = &status.busy {
-        facts.push(busy.clone());
+        facts.push((0, busy.clone()));
     }
     if let Some(adapter) = &status.adapter {
-        facts.push(format!("adapter {adapter}"));
+        facts.push((3, format!("adapter {adapter}")));
     }
     if !status.devices.is_empty() {
         let mut devices = status.devices.join("+").to_lowercase();
         if status.layers_offloaded > 0 {
             devices = format!("{devices} {}/{}", status.layers_offloaded, status.layers);
         }
-        facts.push(devices);
+        facts.push((5, devices));
     }
     let figures = app.chat.followed().map(|(live, _)| live.figures).unwrap_or_default();
     let used = if figures.context_used > 0 { figures.context_used } else { status.context_used };
     if status.context_total > 0 {
-        facts.push(format!("ctx {}/{}", thousands(used), thousands(status.context_total)));
+        facts.push((2, format!("ctx {}/{}", kilo(used), kilo(status.context_total))));
     }
     let speed = if figures.tokens_per_s > 0.0 { figures.tokens_per_s } else { status.tokens_per_s };
     if speed > 0.0 {
-        facts.push(format!("{speed:.0} tok/s"));
+        facts.push((4, format!("{speed:.0} tok/s")));
     }
     facts
 }
 
-fn thousands(count: usize) -> String {
-    if count < 1_000 { count.to_string() } else { format!("{:.1}k", count as f64 / 1e3).replace(".0k", "k") }
+/// Tokens in units of 1024, as contexts are sized.
+fn kilo(count: usize) -> String {
+    if count < 1_000 { count.to_string() } else { format!("{:.1}k", count as f64 / 1_024.0).replace(".0k", "k") }
 }
 
-/// Keys that help in the present state.
-pub fn hints(app: &App) -> Row {
+/// Keys that help in the present state, as many as fit into `room` columns.
+pub fn hints(app: &App, room: usize) -> Row {
     let chat = &app.chat;
     let mut hints: Vec<(&str, &str)> = Vec::new();
     let empty = chat.composer.is_empty();
@@ -68,18 +80,20 @@ pub fn hints(app: &App) -> Row {
     if chat.followed().is_some_and(|(live, _)| live.trajectory.turns.len() > 1) && empty {
         hints.push(("[ ]", "turn"));
     }
-    hints.extend([("Tab", "panes"), if empty { ("?", "keys") } else { ("Ctrl+G", "keys") }]);
+    hints.extend([if empty { ("?", "keys") } else { ("Ctrl+G", "keys") }, ("Tab", "panes")]);
     if empty && !chat.is_running() {
         hints.push(("Ctrl+D", "quit"));
     }
     let mut row = Row::new().say(" ", Ink::Dim);
+    if chat.queue_len() > 0 {
+        row = row.say(format!("{} queued   ", chat.queue_len()), Ink::Warning);
+    }
     for (key, words) in hints {
-        row = row.say(key, Ink::Accent).say(format!(" {words}   "), Ink::Dim);
+        if row.width() + key.len() + 1 + words.len() <= room {
+            row = row.say(key, Ink::Accent).say(format!(" {words}   "), Ink::Dim);
+        }
     }
-    match chat.queue_len() {
-        0 => row,
-        waiting => row.say(format!("{waiting} queued"), Ink::Warning),
-    }
+    row
 }
 
 /// `turns |=#-|`: one mark per turn, `#` the selected one.

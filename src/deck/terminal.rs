@@ -62,6 +62,11 @@ pub fn enter() -> Result<(), Error> {
     })
 }
 
+/// Whether the deck holds the terminal.
+pub fn is_entered() -> bool {
+    ENTERED.load(Ordering::SeqCst)
+}
+
 /// Undo `enter`. Does nothing when there is nothing to undo.
 pub fn restore() {
     if !ENTERED.swap(false, Ordering::SeqCst) {

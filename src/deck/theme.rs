@@ -142,6 +142,8 @@ fn style(look: &Look, palette: &BTreeMap<String, String>) -> Result<Style, Strin
             style = style.add_modifier(modifier);
         }
     }
+    // What an ink does not ask for it takes away: a title on a dim border is not dim.
+    style.sub_modifier = !style.add_modifier;
     Ok(style)
 }
 

@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Clear, Widget};
 use crate::deck::app::App;
 use crate::deck::layout::{LEAST, Layout, layout};
 use crate::deck::message::Level;
-use crate::deck::pane::Pane;
+use crate::deck::pane::{Page, Pane};
 use crate::deck::popup::Popup;
 use crate::deck::row::Row;
 use crate::deck::status;
@@ -58,7 +58,7 @@ fn prepare(app: &mut App, layout: &Layout) {
     }
     if let Some((pane, area)) = layout.panes.iter().find(|(pane, _)| app.chat.focus == Some(*pane)) {
         let inner = inner(*area);
-        let rows = pane_rows(app, *pane, inner.width).len();
+        let rows = pane_page(app, *pane, inner.width).rows.len();
         app.chat.pane_scroll = app.chat.pane_scroll.min(rows.saturating_sub(usize::from(inner.height)));
     }
     if let Some(Popup::Help { scroll }) = app.popups.last_mut() {
@@ -99,19 +99,31 @@ fn draw_pane(buffer: &mut Buffer, area: Rect, pane: usize, app: &App, wide: bool
     };
     draw_title(buffer, area, &title, &app.theme);
     let inside = inner(area);
-    let rows = pane_rows(app, pane, inside.width);
-    let scroll = if focus { app.chat.pane_scroll } else { 0 };
-    draw_rows(buffer, inside, rows.iter().skip(scroll), &app.theme);
-    let below = rows.len().saturating_sub(scroll + usize::from(inside.height));
-    if below > 0 {
-        draw_corner(buffer, area, &Row::new().say(format!(" {below} more "), Ink::Dim), &app.theme);
+    let page = pane_page(app, pane, inside.width);
+    let height = usize::from(inside.height);
+    if !focus {
+        let hidden = page.rows.len().saturating_sub(height);
+        draw_rows(buffer, inside, page.fit(height).iter(), &app.theme);
+        if hidden > 0 {
+            let words = format!(" {hidden} more: F{} ", pane + 1);
+            draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), &app.theme);
+        }
+        return;
+    }
+    let scroll = app.chat.pane_scroll;
+    draw_rows(buffer, inside, page.rows.iter().skip(scroll), &app.theme);
+    let below = page.rows.len().saturating_sub(scroll + height);
+    if scroll + below > 0 {
+        let words = format!(" {scroll} above, {below} below ");
+        draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), &app.theme);
     }
 }
 
-fn pane_rows(app: &App, pane: usize, width: u16) -> Vec<Row> {
+fn pane_page(app: &App, pane: usize, width: u16) -> Page {
+    let (pane, width) = (Pane::ALL[pane], usize::from(width));
     match app.chat.followed() {
-        Some((live, turn)) => Pane::ALL[pane].rows(live, turn, usize::from(width)),
-        None => Vec::new(),
+        Some((live, turn)) => pane.page(live, turn, width),
+        None => pane.introduction(width),
     }
 }
 
@@ -157,16 +169,16 @@ fn draw_input(
 }
 
 fn footer(buffer: &mut Buffer, area: Rect, app: &App) {
+    let bar = status::turn_bar(app).unwrap_or_default();
+    let room = usize::from(area.width).saturating_sub(bar.width());
     let left = match &app.notice {
-        Some((level, text)) => Row::new().say(text, level_ink(*level)),
-        None => status::hints(app),
+        Some((level, text)) => Row::new().say(" ", Ink::Text).say(text, level_ink(*level)),
+        None => status::hints(app, room),
     };
     left.draw(buffer, area, &app.theme);
-    if let Some(bar) = status::turn_bar(app) {
-        let width = u16::try_from(bar.width()).unwrap_or(area.width);
-        if usize::from(area.width) > left.width() + bar.width() + 2 {
-            bar.draw(buffer, Rect::new(area.right() - width, area.y, width, 1), &app.theme);
-        }
+    if left.width() <= room {
+        let x = area.x + u16::try_from(room).unwrap_or(0);
+        bar.draw(buffer, Rect::new(x, area.y, area.right() - x, 1), &app.theme);
     }
 }
 

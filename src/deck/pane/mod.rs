@@ -1,7 +1,7 @@
 //! The four panes beside the conversation. Each turns the selected turn into rows, and nothing else.
 //!
-//! Siblings have one shape: `title`, then `rows(live, turn position, width)`. A pane shows the start of
-//! long texts and says how much it left out; the whole is in the record.
+//! Siblings have one shape: `title` where it varies, then the rows from (live, turn position, width). A
+//! pane shows the start of long texts and says how much it left out; the whole is in the record.
 
 pub mod memory;
 pub mod plan;
@@ -47,13 +47,61 @@ impl Pane {
         }
     }
 
-    pub fn rows(self, live: &Live, turn: usize, width: usize) -> Vec<Row> {
+    pub fn page(self, live: &Live, turn: usize, width: usize) -> Page {
         match self {
-            Pane::Plan => plan::rows(live, turn, width),
-            Pane::Tools => tools::rows(live, turn, width),
-            Pane::Verdicts => verdicts::rows(live, turn, width),
-            Pane::Memory => memory::rows(live, turn, width),
+            Pane::Plan => plan::page(live, turn, width),
+            Pane::Tools => tools::page(live, turn, width),
+            Pane::Verdicts => Page { rows: verdicts::rows(live, turn, width), keep: Keep::End },
+            Pane::Memory => Page { rows: memory::rows(live, turn, width), keep: Keep::End },
         }
+    }
+
+    /// What the pane is for, while there is nothing to show in it.
+    pub fn introduction(self, width: usize) -> Page {
+        let words = match self {
+            Pane::Plan => "what the planner, the one role that is trained, chooses to do next: a sub-goal, a tool, \
+                           and what of memory the tool needs",
+            Pane::Tools => "the call the executor writes for that plan, and what came back",
+            Pane::Verdicts => "after each turn the verifier says whether to continue or to stop, and why",
+            Pane::Memory => "what later turns may see; + marks what the selected turn added",
+        };
+        Page { rows: prose(words, Ink::Dim, width), keep: Keep::Start }
+    }
+}
+
+/// A pane's rows, and which of them stay when there is no room for all.
+pub struct Page {
+    pub rows: Vec<Row>,
+    pub keep: Keep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    Start,
+    End,
+    /// A call and, from this row on, its result: half the room for each, what one leaves to the other.
+    CallAndResult(usize),
+}
+
+impl Page {
+    /// The rows that show in `height` rows.
+    pub fn fit(self, height: usize) -> Vec<Row> {
+        let Page { mut rows, keep } = self;
+        let over = rows.len().saturating_sub(height);
+        if over == 0 {
+            return rows;
+        }
+        match keep {
+            Keep::Start => rows.truncate(height),
+            Keep::End => drop(rows.drain(..over)),
+            Keep::CallAndResult(at) => {
+                let result = (rows.len() - at).min((height / 2).max(height.saturating_sub(at)));
+                let call = height - result;
+                rows.drain(call..at);
+                rows.truncate(height);
+            }
+        }
+        rows
     }
 }
 
@@ -88,7 +136,14 @@ fn tail(text: &str) -> &str {
 
 /// Arguments on one line: the value alone when there is one, else `name value, name value`.
 fn arguments_line(arguments: &Value) -> String {
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
+    let plain = |value: &Value| match value.as_str().map(str::trim_end) {
+        // A program shows as its first line.
+        Some(text) => match text.split_once('\n') {
+            Some((first, _)) => format!("{first} .."),
+            None => text.to_string(),
+        },
+        None => value.to_string(),
+    };
     match arguments {
         Value::Object(map) if map.len() == 1 => map.values().map(plain).collect(),
         Value::Object(map) => map.iter().map(|(k, v)| format!("{k} {}", plain(v))).collect::<Vec<_>>().join(", "),

@@ -1,6 +1,6 @@
 //! The plan pane: what the planner chose in this turn, or what it is writing.
 
-use super::{field, prose, tail};
+use super::{Keep, Page, field, prose, tail};
 use crate::deck::live::Live;
 use crate::deck::row::Row;
 use crate::deck::theme::Ink;
@@ -14,8 +14,9 @@ pub fn title(live: &Live, turn: usize) -> String {
     }
 }
 
-pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
+pub fn page(live: &Live, turn: usize, width: usize) -> Page {
     let mut rows = Vec::new();
+    let mut keep = Keep::Start;
     if let Some(found) = live.turn(turn) {
         if let Some(plan) = &found.plan {
             rows.extend(field("sub-goal", &plan.sub_goal, Ink::Text, width));
@@ -30,7 +31,9 @@ pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
             rows.extend(field("refused", reason, Ink::Warning, width));
             rows.extend(prose(text, Ink::Dim, width));
         } else if let Some(text) = live.stream(ProgressSource::Role(Role::Planner), found.turn) {
+            keep = Keep::End;
             rows.extend(prose(tail(text), Ink::Dim, width));
+            return Page { rows, keep };
         }
     }
     if let Some(analysis) = &live.trajectory.analysis {
@@ -40,8 +43,9 @@ pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
         rows.push(Row::new().say("analysis", Ink::Dim));
         rows.extend(prose(&analysis.text, Ink::Dim, width));
     } else if let Some(text) = live.stream_of(Role::Analyst) {
+        keep = Keep::End;
         rows.push(Row::new().say("analysis", Ink::Dim));
         rows.extend(prose(tail(text), Ink::Dim, width));
     }
-    rows
+    Page { rows, keep }
 }

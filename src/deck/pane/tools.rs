@@ -2,19 +2,20 @@
 
 use serde_json::Value;
 
-use super::{field, prose, shown, tail};
+use super::{Keep, Page, field, prose, shown, tail};
+use crate::deck::composer::size;
 use crate::deck::highlight;
 use crate::deck::live::Live;
-use crate::deck::row::Row;
+use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
 use crate::engine::Role;
 use crate::flow::event::ProgressSource;
 use crate::flow::trajectory::Turn;
 use crate::tools::{ToolFault, ToolResult};
 
-pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
-    let Some(found) = live.turn(turn) else { return Vec::new() };
+pub fn page(live: &Live, turn: usize, width: usize) -> Page {
     let mut rows = Vec::new();
+    let Some(found) = live.turn(turn) else { return Page { rows, keep: Keep::Start } };
     match &found.command {
         Some(command) => {
             rows.push(header(found, &command.tool));
@@ -26,6 +27,7 @@ pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
             }
         }
     }
+    let call_rows = rows.len();
     match &found.result {
         Some(result) => rows.extend(outcome(result, width)),
         None => {
@@ -35,7 +37,8 @@ pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
             }
         }
     }
-    rows
+    let keep = if found.command.is_some() { Keep::CallAndResult(call_rows) } else { Keep::End };
+    Page { rows, keep }
 }
 
 /// `python  exit 0  0.4 s  sandbox A`
@@ -80,12 +83,17 @@ fn numbered(code: &str, width: usize) -> Vec<Row> {
 }
 
 fn outcome(result: &ToolResult, width: usize) -> Vec<Row> {
-    let mut rows = match result.fault {
-        Some(fault) => vec![Row::new().say(format!("-> {}", fault_words(fault)), Ink::Bad)],
-        None => vec![Row::new().say("->", Ink::Good)],
+    let (ink, words) = match result.fault {
+        Some(fault) => (Ink::Bad, format!("{}: ", fault_words(fault))),
+        None => (Ink::Good, String::new()),
     };
     let text = if result.text.trim().is_empty() { "(nothing)" } else { result.text.trim_end() };
-    rows.extend(prose(text, Ink::Text, width));
+    let (text, rest) = shown(text);
+    let mut prose = Prose::of(words, ink).say(text, Ink::Text);
+    if rest > 0 {
+        prose = prose.say(format!("\n[and {} more]", size(rest)), Ink::Dim);
+    }
+    let mut rows = prose.wrap(width, &Row::new().say("-> ", ink), &Row::new().say("   ", ink));
     for source in &result.sources {
         rows.extend(field("source", source, Ink::Dim, width));
     }

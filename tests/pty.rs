@@ -1,0 +1,255 @@
+//! The deck in a real pseudo-terminal: whatever ends it, the terminal is as it was before.
+
+#![cfg(unix)]
+
+use std::io::{Read, Write};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+/// Long enough for a loaded machine; nothing here waits that long when it passes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Terminal {
+    master: Box<dyn MasterPty + Send>,
+    writer: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+    modes_before: String,
+}
+
+impl Terminal {
+    fn start(env: &[(&str, &str)]) -> Terminal {
+        let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let modes_before = modes(&*pair.master);
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tillerman"));
+        command.arg("__deck-demo");
+        command.env("TERM", "xterm-256color");
+        command.env_remove("NO_COLOR");
+        for (name, value) in env {
+            command.env(name, value);
+        }
+        let child = pair.slave.spawn_command(command).unwrap();
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let sink = bytes.clone();
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut chunk) {
+                sink.lock().unwrap().extend_from_slice(&chunk[..n]);
+            }
+        });
+        // The slave stays open on this side too, or its modes could not be read after the end.
+        std::mem::forget(pair.slave);
+        let writer = pair.master.take_writer().unwrap();
+        Terminal { master: pair.master, writer, child, bytes, modes_before }
+    }
+
+    fn type_text(&mut self, text: &str) {
+        self.writer.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn raw(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap().clone()
+    }
+
+    fn screen(&self) -> vt100::Parser {
+        let mut parser = vt100::Parser::new(24.try_into().unwrap(), 80.try_into().unwrap(), 0);
+        parser.process(&self.raw());
+        parser
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str) {
+        self.wait_until(what, |terminal| terminal.screen().screen().contents().contains(what));
+    }
+
+    #[track_caller]
+    fn wait_until(&self, what: &str, holds: impl Fn(&Terminal) -> bool) {
+        let started = Instant::now();
+        while !holds(self) {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "never came: {what}\n{}",
+                self.screen().screen().contents()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.process_id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Wait for the end; the exit code.
+    fn end(&mut self) -> u32 {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                // What was written last may still be on its way.
+                std::thread::sleep(Duration::from_millis(50));
+                return status.exit_code();
+            }
+            if started.elapsed() > PATIENCE {
+                self.child.kill().unwrap();
+                panic!("it does not end");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[track_caller]
+    fn assert_restored(&self) {
+        let parser = self.screen();
+        let screen = parser.screen();
+        assert!(!screen.alternate_screen(), "still on the alternate screen");
+        assert!(!screen.bracketed_paste(), "still in bracketed paste");
+        assert!(!screen.hide_cursor(), "the cursor is hidden");
+        assert!(!screen.bold() && !screen.inverse(), "attributes are left");
+        let text = String::from_utf8_lossy(&self.raw()).into_owned();
+        assert_eq!(text.matches("\u{1b}[>1u").count(), text.matches("\u{1b}[<1u").count(), "keyboard flags");
+        assert_eq!(modes(&*self.master), self.modes_before, "line modes");
+    }
+}
+
+fn modes(master: &(dyn MasterPty + Send)) -> String {
+    format!("{:?}", master.get_termios().unwrap())
+}
+
+fn ready() -> Terminal {
+    let terminal = Terminal::start(&[]);
+    terminal.wait_for("ask something");
+    terminal
+}
+
+#[test]
+fn quitting_restores_the_terminal_and_says_farewell() {
+    let mut terminal = ready();
+    assert!(terminal.screen().screen().alternate_screen());
+    terminal.type_text("hello\r");
+    terminal.wait_for("812 tokens");
+    terminal.type_text("+");
+    terminal.wait_for("(good)");
+    terminal.type_text("\u{4}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+    terminal.wait_for("nothing was kept");
+}
+
+#[test]
+fn signals_restore_the_terminal() {
+    for signal in ["TERM", "HUP", "INT"] {
+        let mut terminal = ready();
+        terminal.type_text("long\r");
+        terminal.wait_for("quick brown fox");
+        terminal.signal(signal);
+        assert_eq!(terminal.end(), 130, "SIG{signal}");
+        terminal.assert_restored();
+    }
+}
+
+#[test]
+fn a_panic_in_the_deck_restores_the_terminal_before_it_is_printed() {
+    let mut terminal = ready();
+    terminal.type_text("crash\r");
+    terminal.end();
+    terminal.assert_restored();
+    terminal.wait_for("the demo was asked to crash");
+}
+
+#[test]
+fn a_panic_elsewhere_is_told_and_survived() {
+    let mut terminal = ready();
+    terminal.type_text("panic\r");
+    terminal.wait_for("a part of the program crashed");
+    terminal.wait_for("812 tokens");
+    terminal.type_text("\u{4}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+#[test]
+fn suspended_and_brought_back() {
+    let mut terminal = ready();
+    terminal.type_text("some text\u{1a}");
+    let stat = format!("/proc/{}/stat", terminal.child.process_id().unwrap());
+    let stopped = |_: &Terminal| std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+    if std::path::Path::new(&stat).exists() {
+        terminal.wait_until("the stop", stopped);
+    }
+    terminal.wait_until("the main screen", |terminal| !terminal.screen().screen().alternate_screen());
+    terminal.assert_restored();
+    terminal.signal("CONT");
+    terminal.wait_for("> some text");
+    assert!(terminal.screen().screen().alternate_screen());
+    terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+#[test]
+fn resizing_redraws_at_the_new_size() {
+    let mut terminal = ready();
+    let size = PtySize { rows: 12, cols: 60, pixel_width: 0, pixel_height: 0 };
+    terminal.master.resize(size).unwrap();
+    terminal.wait_until("a frame of 12 rows", |terminal| {
+        let contents = terminal.screen().screen().contents();
+        contents.lines().nth(10).is_some_and(|line| line.starts_with("> ask something"))
+    });
+    terminal.type_text("\u{4}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+#[test]
+fn no_color_leaves_the_colours_out_and_keeps_the_weight() {
+    let mut terminal = Terminal::start(&[("NO_COLOR", "1")]);
+    terminal.wait_for("ask something");
+    terminal.type_text("hello\r");
+    terminal.wait_for("812 tokens");
+    let text = String::from_utf8_lossy(&terminal.raw()).into_owned();
+    assert!(!text.contains("\u{1b}[38;") && !text.contains("\u{1b}[48;"), "colours were written");
+    assert!(text.contains("\u{1b}[1m"), "bold is gone as well");
+    terminal.type_text("\u{4}");
+    terminal.end();
+    terminal.assert_restored();
+}
+
+#[test]
+fn a_megabyte_of_paste_does_not_hang() {
+    let mut terminal = ready();
+    terminal.type_text("\u{1b}[200~");
+    for _ in 0..1024 {
+        terminal.type_text(&"0123456789abcdef".repeat(64));
+    }
+    terminal.type_text("\u{1b}[201~");
+    terminal.wait_for("[pasted 1.0 MiB]");
+    terminal.type_text("\r");
+    terminal.wait_for("and 1022.0 KiB more");
+    terminal.wait_for("812 tokens");
+    terminal.type_text("\u{4}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+#[test]
+fn an_idle_deck_writes_nothing() {
+    let mut terminal = ready();
+    std::thread::sleep(Duration::from_millis(300));
+    let before = terminal.raw().len();
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(terminal.raw().len(), before);
+    terminal.type_text("\u{4}");
+    terminal.end();
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_do() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tillerman")).arg("__deck-demo").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("tillerman ask"));
+}
