@@ -197,7 +197,7 @@ pub(crate) fn attempt(world: &World, split: Split, rng: &mut TaskRng) -> Option<
         sub_goal: format!("find {}", knowledge::lower_query(&query)),
         tool: tool::SEARCH.to_string(),
     }];
-    let answer = Answer::Number { value, tolerance: (value.abs() * 0.002).min(0.01).max(1e-6) };
+    let answer = Answer::Number { value, tolerance: (value.abs() * 0.002).clamp(1e-6, 0.01) };
     Some(Task::new(Family::Arithmetic, query, answer, steps, wrong))
 }
 

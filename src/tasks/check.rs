@@ -132,21 +132,21 @@ impl Rational {
         Some(Rational { top: top / divisor, bottom: bottom / divisor })
     }
 
-    pub fn add(self, other: Rational) -> Option<Rational> {
+    pub fn plus(self, other: Rational) -> Option<Rational> {
         let left = self.top.checked_mul(other.bottom)?;
         let right = other.top.checked_mul(self.bottom)?;
         Rational::new(left.checked_add(right)?, self.bottom.checked_mul(other.bottom)?)
     }
 
-    pub fn sub(self, other: Rational) -> Option<Rational> {
-        self.add(Rational { top: -other.top, bottom: other.bottom })
+    pub fn minus(self, other: Rational) -> Option<Rational> {
+        self.plus(Rational { top: -other.top, bottom: other.bottom })
     }
 
-    pub fn mul(self, other: Rational) -> Option<Rational> {
+    pub fn times(self, other: Rational) -> Option<Rational> {
         Rational::new(self.top.checked_mul(other.top)?, self.bottom.checked_mul(other.bottom)?)
     }
 
-    pub fn div(self, other: Rational) -> Option<Rational> {
+    pub fn over(self, other: Rational) -> Option<Rational> {
         Rational::new(self.top.checked_mul(other.bottom)?, self.bottom.checked_mul(other.top)?)
     }
 
@@ -198,7 +198,7 @@ impl Parser<'_> {
         let mut value = self.product()?;
         while let Some(sign) = self.next_is(&['+', '-']) {
             let right = self.product()?;
-            value = if sign == '+' { value.add(right)? } else { value.sub(right)? };
+            value = if sign == '+' { value.plus(right)? } else { value.minus(right)? };
         }
         Some(value)
     }
@@ -207,7 +207,7 @@ impl Parser<'_> {
         let mut value = self.atom()?;
         while let Some(sign) = self.next_is(&['*', '/']) {
             let right = self.atom()?;
-            value = if sign == '*' { value.mul(right)? } else { value.div(right)? };
+            value = if sign == '*' { value.times(right)? } else { value.over(right)? };
         }
         Some(value)
     }
@@ -219,7 +219,7 @@ impl Parser<'_> {
         }
         self.depth += 1;
         let value = if self.next_is(&['-']).is_some() {
-            Rational::from(0).sub(self.atom()?)
+            Rational::from(0).minus(self.atom()?)
         } else if self.next_is(&['(']).is_some() {
             let inner = self.sum()?;
             self.next_is(&[')']).map(|_| inner)

@@ -95,7 +95,7 @@ pub fn solvable(numbers: &[i64]) -> bool {
                 let rest = values.iter().enumerate().filter(|(k, _)| *k != i && *k != j).map(|(_, v)| *v);
                 let rest: Vec<Rational> = rest.collect();
                 let (a, b) = (values[i], values[j]);
-                for combined in [a.add(b), a.sub(b), a.mul(b), a.div(b)].into_iter().flatten() {
+                for combined in [a.plus(b), a.minus(b), a.times(b), a.over(b)].into_iter().flatten() {
                     let mut next = rest.clone();
                     next.push(combined);
                     if reach(&next) {
