@@ -39,6 +39,7 @@ def write(path, kind, shape, weights, bpe, progress):
     w.add_token_merges(bpe.merges)
     w.add_bos_token_id(bpe.special["<|endoftext|>"])
     w.add_eos_token_id(bpe.im_end)
+    w.add_eot_token_id(bpe.im_end)
     w.add_pad_token_id(bpe.special["<|endoftext|>"])
     w.add_add_bos_token(False)
     w.add_chat_template(CHATML)

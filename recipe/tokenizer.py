@@ -9,6 +9,7 @@ teaches copying the other.
 
 import collections
 import json
+import os
 
 import regex
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -62,7 +63,7 @@ def word_counts(rows):
         every.update(words)
         for word, n in words.items():
             capital = any(c.isupper() for c in word)
-            if n >= max(3, (SHARE_MIN_CAPITAL if capital else SHARE_MIN) * total[group]):
+            if n >= max(10, (SHARE_MIN_CAPITAL if capital else SHARE_MIN) * total[group]):
                 counts[word] += n
     return {w: min(n, COUNT_CAP) for w, n in counts.items()}, sorted(every - set(counts))
 
@@ -70,7 +71,8 @@ def word_counts(rows):
 def learn_merges(words, weights, merges_max, length_max, count_min):
     """Plain BPE over `words` (lists of pieces): joins the most frequent neighbours, again and again.
 
-    No piece grows beyond `length_max` bytes. Ties break by the pair's text, so the result does not
+    No piece grows beyond `length_max` bytes, and a capital never joins what stands before its word:
+    a name has the same pieces after a space, after a quote and at the start of a segment. Ties break by the pair's text, so the result does not
     depend on the order of the rows.
     """
     pairs, where = collections.Counter(), collections.defaultdict(set)
@@ -78,9 +80,14 @@ def learn_merges(words, weights, merges_max, length_max, count_min):
         for p in zip(w, w[1:]):
             pairs[p] += weights[i]
             where[p].add(i)
+
+    def allowed(pair):
+        a, b = pair
+        return len(a + b) <= length_max and (a[-1].isascii() and a[-1].isalpha() or not b[0].isupper())
+
     merges = []
     while len(merges) < merges_max:
-        best = max((p for p in pairs if len(p[0] + p[1]) <= length_max), key=lambda p: (pairs[p], p), default=None)
+        best = max((p for p in pairs if allowed(p)), key=lambda p: (pairs[p], p), default=None)
         if best is None or pairs[best] < count_min:
             break
         merges.append(best)
@@ -107,32 +114,37 @@ def learn_merges(words, weights, merges_max, length_max, count_min):
 
 def train(rows, vocab_size, name_merges, path):
     """Learns at most `vocab_size` tokens from `rows`, `name_merges` of them pieces of rare words."""
+    if os.path.exists(path):
+        raise SystemExit(f"{path} exists: a checkpoint is worthless without its tokenizer, so choose another path")
     common, rare = word_counts(rows)
     base = SPECIALS + [BYTES[b] for b in range(256)]
 
-    def write(merges):
+    def saved(merges):
         tokens = list(dict.fromkeys(base + [a + b for a, b in merges]))
         capitals = sorted({w.strip() for w in common if w.strip()[:1].isupper()})
-        with open(path, "w") as f:
-            saved = {"tokens": tokens, "merges": [f"{a} {b}" for a, b in merges], "common_capitals": capitals}
-            json.dump(saved, f, ensure_ascii=False, indent=0)
-        return Bpe(path)
+        return {"tokens": tokens, "merges": [f"{a} {b}" for a, b in merges], "common_capitals": capitals}
 
     words = sorted(common)
     merges = learn_merges([[BYTES[b] for b in w.encode()] for w in words], [common[w] for w in words],
                           vocab_size - len(base) - name_merges, 1 << 30, PAIR_COUNT_MIN)
-    bpe = write(merges)
+    bpe = Bpe(saved(merges))
     pieces = [[bpe.tokens[i] for i in bpe.fast.encode(w).ids] for w in rare]
     merges += learn_merges(pieces, [1] * len(pieces), name_merges, NAME_PIECE_MAX, PAIR_COUNT_MIN_NAMES)
-    return write(merges)
+    with open(path + ".part", "w") as f:
+        json.dump(saved(merges), f, ensure_ascii=False, indent=0)
+    os.replace(path + ".part", path)
+    return load(path)
+
+
+def load(path):
+    with open(path) as f:
+        return Bpe(json.load(f))
 
 
 class Bpe:
     """Text to token ids, segment by segment, as the program's own engine does it."""
 
-    def __init__(self, path):
-        with open(path) as f:
-            saved = json.load(f)
+    def __init__(self, saved):
         self.tokens, self.merges = saved["tokens"], saved["merges"]
         self.common_capitals = set(saved["common_capitals"])  # capitalised words that are no names
         ids = {t: i for i, t in enumerate(self.tokens)}

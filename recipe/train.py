@@ -12,6 +12,7 @@ import argparse
 import collections
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -33,6 +34,11 @@ def load(path):
     """Checkpoint at `path`: (shape, f32 weights, whole checkpoint)."""
     saved = torch.load(path, map_location="cpu", weights_only=True)
     return model.Shape(**saved["shape"]), saved["optimizer"]["master"], saved
+
+
+def check_vocabulary(bpe, shape):
+    if len(bpe) != shape.vocab:
+        raise SystemExit(f"the tokenizer has {len(bpe)} tokens, the checkpoint {shape.vocab}: give the run's own tokenizer.json")
 
 
 def save(path, shape, opt, progress):
@@ -103,15 +109,19 @@ def train(args):
     torch.manual_seed(args.seed)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    bpe = tokenizer.Bpe(args.tokenizer)
+    bpe = tokenizer.load(args.tokenizer)
     ckpt = out / "checkpoint.pt"
     progress = {"step": 0, "tokens": 0, "seconds": 0.0}
     if args.resume and ckpt.exists():
         shape, weights, saved = load(ckpt)
         progress = saved["progress"]
+        check_vocabulary(bpe, shape)
     else:
         shape = model.Shape(len(bpe), args.layers, args.width, args.heads, args.heads_kv, args.ffn, args.rope_base)
         weights, saved = model.init(shape, args.seed), None
+        if args.wire and shape.layers > 2:
+            model.wire_copying(weights, shape, args.seed)
+        shutil.copyfile(args.tokenizer, out / "tokenizer.json")
     net = model.Net(shape, args.compile)
     opt = optim.Optimizer(weights, args.optimizer == "muon", args.lr_matrix, args.lr_embed, args.lr_vector, args.decay)
     if saved:
@@ -162,8 +172,9 @@ def train(args):
 
 def eval_command(args):
     torch.set_num_threads(args.threads)
-    bpe = tokenizer.Bpe(args.tokenizer)
+    bpe = tokenizer.load(args.tokenizer)
     shape, weights, _ = load(args.checkpoint)
+    check_vocabulary(bpe, shape)
     held = data.eval_batches(bpe, data.read_rows(args.rows)[0][: args.n], 4096)
     print(json.dumps(evaluate(model.Net(shape), weights, held), indent=1))
 
@@ -171,8 +182,9 @@ def eval_command(args):
 def sample(args):
     """Greedy completions, every token from the whole text again: slow, but the plain network."""
     torch.set_num_threads(args.threads)
-    bpe = tokenizer.Bpe(args.tokenizer)
+    bpe = tokenizer.load(args.tokenizer)
     shape, weights, _ = load(args.checkpoint)
+    check_vocabulary(bpe, shape)
     net = model.Net(shape)
     lines = data.read_rows(args.rows)[0]
     for i in np.random.default_rng(args.seed).permutation(len(lines))[: args.n]:
@@ -200,7 +212,7 @@ def learn_tokenizer(args):
 
 def tokens_check(args):
     """[{"segments": [[text, special, ids], ...], "completion": text, "completion_ids": ids}, ...]."""
-    bpe = tokenizer.Bpe(args.tokenizer)
+    bpe = tokenizer.load(args.tokenizer)
     lines, _ = data.read_rows(args.rows)
     out = []
     for line in lines[:: max(1, len(lines) // args.n)][: args.n]:
@@ -212,7 +224,8 @@ def tokens_check(args):
 
 def export_command(args):
     shape, weights, saved = load(args.checkpoint)
-    bpe = tokenizer.Bpe(args.tokenizer)
+    bpe = tokenizer.load(args.tokenizer)
+    check_vocabulary(bpe, shape)
     for kind in args.types:
         path = f"{args.out}-{kind}.gguf"
         export.write(path, kind, shape, weights, bpe, saved["progress"])
@@ -250,7 +263,8 @@ def arguments():
             ("--seed", int, 1, "weights, order of rows, practice"),
             ("--layers", int, 6, "blocks"), ("--width", int, 256, "channels"), ("--heads", int, 4, "query heads"),
             ("--heads-kv", int, 2, "key heads"), ("--ffn", int, 704, "feed-forward size, a multiple of 32"),
-            ("--rope-base", float, 10000.0, "RoPE base"),
+            ("--rope-base", float, 1e6, "RoPE base"),
+            ("--wire", bool, True, "start with a copying circuit"),
             ("--batch", int, 4096, "distinct tokens a step"),
             ("--cluster", int, 4, "neighbouring rows of a file that stay together"),
             ("--rename", float, 0.3, "share of rows whose copied names become made-up ones"),
