@@ -4,7 +4,7 @@
 //! roles did their part. A question that failed (engine, limit) counts as wrong and is also counted failed.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
         let row = done?;
         if args.json {
             println!("{}", question_line(&row));
-        } else {
+        } else if std::io::stderr().is_terminal() {
             eprint!("\r{} questions answered", rows.len() + 1);
         }
         rows.push(row);
