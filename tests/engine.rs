@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use tillerman::engine::client::{EngineOptions, LlamaEngine};
+use tillerman::engine::peer::{Peer, worker_decode_speed};
 use tillerman::engine::{
     Completion, Constraint, Engine, Message, OnPiece, Request, Role, Sampler, Speaker, StopReason,
 };
@@ -30,7 +31,7 @@ static FILES: LazyLock<Files> = LazyLock::new(|| {
     ToyModel { kind: TensorType::Q8_0, ..ToyModel::default() }.write(&q8).unwrap();
     let adapters = [path("a.gguf"), path("b.gguf")];
     for (seed, adapter) in adapters.iter().enumerate() {
-        toy_adapter(adapter, &f32, 4, 8.0, seed as u64, 0.3).unwrap();
+        toy_adapter(adapter, &f32, 4, 8.0, seed as u64, 0.1).unwrap();
     }
     Files { f32, q8, adapters, dir }
 });
@@ -88,8 +89,8 @@ fn first_piece() -> (OnPiece, CancellationToken) {
 
 #[tokio::test]
 async fn recorded_logprobs_are_those_of_a_full_forward() {
-    // Q8_0 rounds activations per block of 32, so a token alone and in a batch differ a little.
-    for (model, bound) in [(&FILES.f32, 1e-3), (&FILES.q8, 2e-2)] {
+    // Without flash attention one token and many are computed alike; Q8_0 rounds activations as well.
+    for (model, bound) in [(&FILES.f32, 1e-4), (&FILES.q8, 1e-2)] {
         let engine = LlamaEngine::new(EngineOptions { sequences: 2, ..options(model) });
         for adapter in [None, Some(FILES.adapters[0].clone())] {
             let hash = engine.set_adapter(adapter.clone()).await.unwrap();
@@ -128,12 +129,18 @@ fn resident_kib(engine: &LlamaEngine) -> u64 {
 
 #[tokio::test]
 async fn a_hundred_swaps_leak_nothing_and_leave_the_frozen_roles_alone() {
+    // Large ones, so that a leak could not hide in the allocator's noise.
+    let adapters = ["large-a", "large-b"].map(|name| FILES.dir.path().join(name));
+    for (seed, adapter) in adapters.iter().enumerate() {
+        toy_adapter(adapter, &FILES.f32, 64, 64.0, seed as u64, 0.1).unwrap();
+    }
+    let adapter_kib = std::fs::metadata(&adapters[0]).unwrap().len() / 1024;
     let engine = engine();
     let before = complete(&engine, greedy("Stay as you are.", 12)).await;
     let mut planner_texts = Vec::new();
     let mut settled = 0;
     for swap in 0..100 {
-        let adapter = FILES.adapters[swap % 2].clone();
+        let adapter = adapters[swap % 2].clone();
         let hash = engine.set_adapter(Some(adapter)).await.unwrap();
         let planned = complete(&engine, request(Role::Planner, "Plan.", Sampler::greedy(), 4)).await;
         assert_eq!(planned.reused, 0, "KV of the old adapter was used");
@@ -144,7 +151,7 @@ async fn a_hundred_swaps_leak_nothing_and_leave_the_frozen_roles_alone() {
         }
     }
     let grown = resident_kib(&engine).saturating_sub(settled);
-    assert!(grown < 4096, "80 swaps grew the worker by {grown} KiB");
+    assert!(grown < 20 * adapter_kib, "80 swaps of {adapter_kib} KiB grew the worker by {grown} KiB");
     assert_ne!(planner_texts[0], planner_texts[1], "the two adapters say the same");
     assert!(planner_texts.iter().enumerate().all(|(k, text)| *text == planner_texts[k % 2]));
     let after = complete(&engine, greedy("Stay as you are.", 12)).await;
@@ -362,4 +369,25 @@ async fn bad_files_are_refused_by_name() {
     let result = engine.set_adapter(Some(junk)).await;
     assert!(matches!(result, Err(EngineError::Adapter { .. })), "{result:?}");
     complete(&engine, request(Role::Planner, "Still here?", Sampler::greedy(), 4)).await;
+}
+
+/// The worker beside the plainest loop on the same model: TILLERMAN_BENCH_MODEL or the random one.
+#[tokio::test]
+#[ignore = "a measurement: cargo test --release --test engine -- --ignored --nocapture speed"]
+async fn speed_beside_a_plain_loop() {
+    let model = std::env::var_os("TILLERMAN_BENCH_MODEL").map_or_else(|| FILES.f32.clone(), PathBuf::from);
+    let engine = LlamaEngine::new(EngineOptions { sequences: 8, ..options(&model) });
+    let mut peer = Peer::load(&model, 8, 2048, 1).unwrap();
+    for sequences in [1, 8] {
+        let mut ratios = Vec::new();
+        for _ in 0..9 {
+            let before = peer.run(sequences, 24, 300).unwrap().decode;
+            let worker = worker_decode_speed(&engine, sequences, 300).await.unwrap();
+            let after = peer.run(sequences, 24, 300).unwrap().decode;
+            ratios.push(worker / (0.5 * (before + after)));
+            println!("{sequences} sequences: worker {worker:.0}, peer {before:.0} and {after:.0} tokens/s");
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("{sequences} sequences: ratio {:.3} ({:.3} to {:.3})", ratios[4], ratios[0], ratios[8]);
+    }
 }

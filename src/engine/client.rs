@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::chat::ChatTemplate;
+use crate::engine::chat::{ChatTemplate, Segment};
 use crate::engine::wire::{Job, Load, Loaded, Outcome, ToWorker};
-use crate::engine::{Completion, Constraint, Engine, ModelInfo, OnPiece, Request, grammar};
+use crate::engine::{Completion, Constraint, Engine, ModelInfo, OnPiece, Request, Sampler, Timings, grammar};
 use crate::error::EngineError;
 use crate::gguf::{self, Header};
 
@@ -117,6 +117,29 @@ impl LlamaEngine {
     pub fn worker_pid(&self) -> Option<u32> {
         let current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         current.as_ref().filter(|worker| worker.alive()).map(|worker| worker.pid())
+    }
+
+    /// Sample exactly `count` tokens after `prompt`, ends ignored, as `complete` would: the time it took.
+    /// For measuring.
+    ///
+    /// # Errors
+    /// As `complete`.
+    pub async fn measure(&self, prompt: &str, count: usize) -> Result<Timings, EngineError> {
+        let served = self.served().await?;
+        let job = Job {
+            adapter: false,
+            segments: vec![Segment { text: prompt.to_owned(), special: false }],
+            has_bos: true,
+            sampler: Sampler::greedy(),
+            grammar: None,
+            max_tokens: count,
+            ignore_end: true,
+        };
+        let on_piece: OnPiece = Arc::new(|_| ());
+        match served.worker.ask(|id| ToWorker::Complete { id, job }, Some(on_piece)).await? {
+            Outcome::Completion(sampled) => Ok(sampled.timings),
+            _ => Err(wrong_answer()),
+        }
     }
 
     /// End the worker now and give its memory back. The next request starts it again.
@@ -243,6 +266,7 @@ impl Engine for LlamaEngine {
                 sampler: request.sampler,
                 grammar: request.constraint.map(gbnf).transpose()?,
                 max_tokens: request.max_tokens,
+                ignore_end: false,
             };
             let outcome = served.worker.ask(|id| ToWorker::Complete { id, job }, on_piece).await?;
             let Outcome::Completion(sampled) = outcome else { return Err(wrong_answer()) };

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::engine::client::LlamaEngine;
 use crate::engine::ffi::{self, Batch, Context, ContextOptions, Model, Threads, Watch};
 use crate::error::EngineError;
 
@@ -14,6 +15,24 @@ pub struct Speed {
     pub prefill: f64,
     /// All sequences together.
     pub decode: f64,
+}
+
+/// Decode speed of the worker, all `sequences` together, each sampling `count` tokens after a short prompt of
+/// its own. Tokens per second, pipes and sampling included.
+///
+/// # Errors
+/// As the engine's `complete`.
+pub async fn worker_decode_speed(
+    engine: &LlamaEngine,
+    sequences: usize,
+    count: usize,
+) -> Result<f64, EngineError> {
+    let prompts: Vec<String> = (0..sequences).map(|k| format!("{k}: once upon a time there was")).collect();
+    let running = prompts.iter().map(|prompt| engine.measure(prompt, count));
+    let timings = futures_util::future::try_join_all(running).await?;
+    // All prompts fit in one batch, so all sequences decode side by side from their first token on.
+    let longest = timings.iter().map(|timings| timings.decode_ms).fold(0.0, f64::max);
+    Ok((sequences * (count - 1)) as f64 / (longest / 1e3))
 }
 
 /// A loaded model with one context.
@@ -38,6 +57,7 @@ impl Peer {
             sequences,
             outputs: sequences.max(16),
             threads,
+            flash: false,
         };
         let pool = Threads::new(threads).map(Arc::new);
         let vocabulary = loaded.vocabulary();

@@ -16,7 +16,8 @@ use crate::engine::wire::{self, FromWorker, Outcome, Sampled};
 use crate::gguf::toy::ToyModel;
 
 fn lane(model: &Arc<Model>, cancels: &Cancels, cells: usize) -> Lane {
-    let options = ContextOptions { cells, batch: BATCH, sequences: 12, outputs: 16, threads: 1 };
+    let options =
+        ContextOptions { cells, batch: BATCH, sequences: 12, outputs: 16, threads: 1, flash: false };
     let context = Context::new(model.clone(), options, None, cancels.watch.clone()).unwrap();
     Lane::new(context, 12, 4, 400, 16)
 }
@@ -29,7 +30,8 @@ fn run(model: &Arc<Model>, cells: usize) -> Vec<Sampled> {
     let out = Outbox::new(file.try_clone().unwrap());
     for id in 0..4u64 {
         let tokens: Vec<i32> = (0..100).map(|k| (k * 3 + id as i32 * 17) % 250).collect();
-        let purpose = Purpose::Complete { stream: Stream::new(Sampler::greedy(), None), limit: 60 };
+        let purpose =
+            Purpose::Complete { stream: Stream::new(Sampler::greedy(), None), limit: 60, ignore_end: false };
         lane.waiting.push_back(Work::Sequence(Box::new(Sequence::new(id, tokens, purpose, Instant::now()))));
     }
     let mut scratch = Scratch::default();

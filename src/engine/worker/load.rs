@@ -49,8 +49,10 @@ pub fn load(load: &Load, watch: &Arc<Watch>, out: &Outbox) -> Result<Engine, Eng
     let threads = load.threads.unwrap_or_else(|| os::physical_cores().saturating_sub(1)).max(1);
     let pool = Threads::new(threads).map(Arc::new);
     let outputs = (LOGITS_BYTES / 4 / model.vocabulary()).clamp(16, BATCH).max(slots);
+    let flash = plan.gpu_layers != 0 && devices.iter().any(|device| device.gpu);
     let lane = || -> Result<Lane, EngineError> {
-        let options = ContextOptions { cells: plan.cells, batch: BATCH, sequences: slots, outputs, threads };
+        let options =
+            ContextOptions { cells: plan.cells, batch: BATCH, sequences: slots, outputs, threads, flash };
         let context = Context::new(model.clone(), options, pool.clone(), watch.clone())
             .map_err(|reason| refused(format!("no context of {} tokens: {reason}", plan.cells)))?;
         Ok(Lane::new(context, slots, sequences, plan.context, outputs))
