@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::chat::ChatTemplate;
+use crate::engine::chat::{ChatTemplate, Segment};
 use crate::engine::wire::{Job, Load, Loaded, Outcome, ToWorker};
-use crate::engine::{Completion, Constraint, Engine, ModelInfo, OnPiece, Request, grammar};
+use crate::engine::{Completion, Constraint, Engine, ModelInfo, OnPiece, Request, Sampler, Timings, grammar};
 use crate::error::EngineError;
+use crate::gguf::{self, Header};
 
 use process::Worker;
 
@@ -36,7 +38,7 @@ pub struct EngineOptions {
     pub gpu_layers: Option<i32>,
     /// Adapter of the planner's context.
     pub adapter: Option<PathBuf>,
-    /// Jinja text used instead of the file's own chat template.
+    /// Chat template text to use instead of the file's.
     pub chat_template: Option<String>,
     /// Where the worker's stderr is kept, as `engine.log`; None keeps only its tail in memory.
     pub log_dir: Option<PathBuf>,
@@ -72,16 +74,25 @@ pub struct LlamaEngine {
 
 struct State {
     served: Option<Arc<Served>>,
+    /// A worker that was told to load; whoever asks next waits for the same one.
+    starting: Option<Starting>,
     deaths: VecDeque<Instant>,
     adapter: Option<PathBuf>,
-    /// Path and blake3 of the model file, once taken.
+    /// blake3 of the model file, once taken.
     hash: Option<String>,
+}
+
+struct Starting {
+    worker: Arc<Worker>,
+    header: Header,
+    hashing: Option<oneshot::Receiver<std::io::Result<String>>>,
 }
 
 /// A worker that has loaded its model.
 struct Served {
     worker: Arc<Worker>,
     info: ModelInfo,
+    header: Header,
     template: ChatTemplate,
     bos: String,
 }
@@ -93,6 +104,7 @@ impl LlamaEngine {
             options,
             state: tokio::sync::Mutex::new(State {
                 served: None,
+                starting: None,
                 deaths: VecDeque::new(),
                 adapter,
                 hash: None,
@@ -105,6 +117,42 @@ impl LlamaEngine {
     pub fn worker_pid(&self) -> Option<u32> {
         let current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         current.as_ref().filter(|worker| worker.alive()).map(|worker| worker.pid())
+    }
+
+    /// Sample exactly `count` tokens after `prompt`, ends ignored, as `complete` would: the time it took.
+    /// For measuring.
+    ///
+    /// # Errors
+    /// As `complete`.
+    pub async fn measure(&self, prompt: &str, count: usize) -> Result<Timings, EngineError> {
+        let served = self.served().await?;
+        let job = Job {
+            adapter: false,
+            segments: vec![Segment { text: prompt.to_owned(), special: false }],
+            has_bos: true,
+            sampler: Sampler::greedy(),
+            grammar: None,
+            max_tokens: count,
+            ignore_end: true,
+        };
+        let on_piece: OnPiece = Arc::new(|_| ());
+        match served.worker.ask(|id| ToWorker::Complete { id, job }, Some(on_piece)).await? {
+            Outcome::Completion(sampled) => Ok(sampled.timings),
+            _ => Err(wrong_answer()),
+        }
+    }
+
+    /// End the worker now and give its memory back. The next request starts it again.
+    pub async fn shutdown(&self) {
+        // Closed before the lock is taken: whoever holds it may be waiting for this very worker to load.
+        let worker = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(worker) = worker {
+            worker.close();
+            worker.ended().await;
+        }
+        let mut state = self.state.lock().await;
+        state.served = None;
+        state.starting = None;
     }
 
     /// The running worker, started and loaded if need be.
@@ -122,47 +170,67 @@ impl LlamaEngine {
         if let Some(served) = state.served.take() {
             state.deaths.push_back(served.worker.died_at());
         }
+        if state.starting.is_none() {
+            state.starting = Some(self.spawn(state)?);
+        }
+        let Some(starting) = &mut state.starting else { return Err(EngineError::Cancelled) };
+        let loaded = match starting.worker.loaded().await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                if matches!(error, EngineError::Died { .. }) {
+                    state.deaths.push_back(Instant::now());
+                }
+                state.starting = None;
+                return Err(error);
+            }
+        };
+        if let Some(hashing) = &mut starting.hashing {
+            let hash = hashing.await.map_err(|_| EngineError::Other("hashing was cut off".to_owned()))?;
+            starting.hashing = None;
+            state.hash = Some(hash.map_err(|error| EngineError::ModelRefused {
+                path: self.options.model.clone(),
+                reason: error.to_string(),
+            })?);
+        }
+        let Some(Starting { worker, header, .. }) = state.starting.take() else {
+            return Err(EngineError::Cancelled);
+        };
+        let template = self.options.chat_template.as_deref().unwrap_or(&loaded.template);
+        let template =
+            ChatTemplate::new(template, &loaded.bos, &loaded.eos).inspect_err(|_| worker.close())?;
+        let info = model_info(&loaded, &self.options.model, state.hash.clone().unwrap_or_default());
+        let served = Arc::new(Served { worker, info, header, template, bos: loaded.bos });
+        state.served = Some(served.clone());
+        Ok(served)
+    }
+
+    /// Start a worker and tell it what to load, unless too many died just now.
+    fn spawn(&self, state: &mut State) -> Result<Starting, EngineError> {
         state.deaths.retain(|at| at.elapsed() < DEATHS_WINDOW);
         if state.deaths.len() >= DEATHS_MOST {
             let wait = DEATHS_WINDOW.saturating_sub(state.deaths[0].elapsed()).as_secs() + 1;
             return Err(EngineError::Other(format!(
                 "the worker died {} times within a minute and is left alone for {wait} s; try a smaller context \
-                 or another model, and see the engine log",
+                 or another model, and see engine.log in the logs folder",
                 state.deaths.len()
             )));
         }
-        check(&self.options.model)?;
+        let header = gguf::check(&self.options.model)?;
+        if let Some(adapter) = &state.adapter {
+            gguf::check_adapter(adapter, &header).map_err(gguf::GgufError::of_adapter)?;
+        }
         let worker = Worker::spawn(&self.options.exe, self.options.log_dir.as_deref())?;
         *self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(worker.clone());
         let hashing = state.hash.is_none().then(|| hash_in_background(self.options.model.clone()));
-        let load = Load {
+        worker.load(Load {
             model: self.options.model.clone(),
             adapter: state.adapter.clone(),
             context: self.options.context,
             sequences: self.options.sequences.max(1),
             threads: self.options.threads,
             gpu_layers: self.options.gpu_layers,
-        };
-        let loaded = match worker.load(load).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                if matches!(error, EngineError::Died { .. }) {
-                    state.deaths.push_back(Instant::now());
-                }
-                return Err(error);
-            }
-        };
-        if let Some(hashing) = hashing {
-            let hash = hashing.await.map_err(|_| EngineError::Other("hashing was cut off".to_owned()))?;
-            state.hash = Some(hash.map_err(|error| refused(&self.options.model, error.to_string()))?);
-        }
-        let text = self.options.chat_template.as_deref().unwrap_or(&loaded.template);
-        let template = ChatTemplate::new(text, &loaded.bos, &loaded.eos)?;
-        let hash = state.hash.clone().unwrap_or_default();
-        let info = model_info(&loaded, &self.options.model, hash);
-        let served = Arc::new(Served { worker, info, template, bos: loaded.bos });
-        state.served = Some(served.clone());
-        Ok(served)
+        });
+        Ok(Starting { worker, header, hashing })
     }
 }
 
@@ -198,6 +266,7 @@ impl Engine for LlamaEngine {
                 sampler: request.sampler,
                 grammar: request.constraint.map(gbnf).transpose()?,
                 max_tokens: request.max_tokens,
+                ignore_end: false,
             };
             let outcome = served.worker.ask(|id| ToWorker::Complete { id, job }, on_piece).await?;
             let Outcome::Completion(sampled) = outcome else { return Err(wrong_answer()) };
@@ -222,7 +291,17 @@ impl Engine for LlamaEngine {
     }
 
     async fn set_adapter(&self, path: Option<PathBuf>) -> Result<Option<String>, EngineError> {
-        let served = self.served().await?;
+        let served = match self.served().await {
+            // The adapter in force is what keeps the worker from starting: the new one takes its place.
+            Err(EngineError::Adapter { .. }) => {
+                self.state.lock().await.adapter = path.clone();
+                self.served().await?
+            }
+            other => other?,
+        };
+        if let Some(path) = &path {
+            gguf::check_adapter(path, &served.header).map_err(gguf::GgufError::of_adapter)?;
+        }
         let wanted = path.clone();
         let outcome = served.worker.ask(|id| ToWorker::SetAdapter { id, path }, None).await?;
         let Outcome::Adapter(hash) = outcome else { return Err(wrong_answer()) };
@@ -236,18 +315,6 @@ impl Engine for LlamaEngine {
         let Outcome::Scores(scores) = outcome else { return Err(wrong_answer()) };
         Ok(scores)
     }
-}
-
-/// The safe pre-check, before the C++ parser sees the file.
-fn check(path: &Path) -> Result<(), EngineError> {
-    if !path.exists() {
-        return Err(EngineError::ModelMissing { path: path.to_owned() });
-    }
-    Ok(())
-}
-
-fn refused(path: &Path, reason: String) -> EngineError {
-    EngineError::ModelRefused { path: path.to_owned(), reason }
 }
 
 fn wrong_answer() -> EngineError {
@@ -266,8 +333,8 @@ fn gbnf(constraint: Constraint) -> Result<String, EngineError> {
 }
 
 /// blake3 of a file, hex, taken beside the load: both read the same pages.
-fn hash_in_background(path: PathBuf) -> tokio::sync::oneshot::Receiver<std::io::Result<String>> {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
+fn hash_in_background(path: PathBuf) -> oneshot::Receiver<std::io::Result<String>> {
+    let (sender, receiver) = oneshot::channel();
     std::thread::spawn(move || {
         let hash = || {
             let mut hasher = blake3::Hasher::new();

@@ -14,7 +14,7 @@ pub mod os;
 
 pub use adapter::Adapter;
 pub use batch::Batch;
-pub use context::{Context, ContextOptions, DecodeError, Threads};
+pub use context::{Context, ContextOptions, DecodeError, Threads, Watch};
 pub use grammar::{Candidates, Grammar};
 pub use log::{capture_logs, last_log_error, logged_offload};
 pub use model::{Device, Model, cpu_features, devices, start_backend};

@@ -45,6 +45,8 @@ pub struct Job {
     pub grammar: Option<String>,
     /// 0: as many as the context holds.
     pub max_tokens: usize,
+    /// Go on after an end token: for measuring speed.
+    pub ignore_end: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,13 +6,15 @@
 mod cache;
 mod inbox;
 mod lane;
+#[cfg(test)]
+mod lane_tests;
 mod load;
 mod outbox;
 mod sample;
 mod sequence;
 
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::engine::ffi::{self, Grammar, os};
 use crate::engine::wire::{FromWorker, Job, ToWorker, VERSION};
@@ -44,9 +46,10 @@ pub fn run() -> i32 {
     };
     ffi::capture_logs();
     ffi::start_backend();
-    match load::load(&wanted, &cancels.abort, &out) {
+    match load::load(&wanted, &cancels.watch, &out) {
         Ok(engine) => {
             out.send(&FromWorker::Loaded(Box::new(engine.info.clone())));
+            inbox::spawn_heartbeat(cancels.watch.clone(), out.clone());
             serve(engine, &requests, &cancels, &out);
             0
         }
@@ -75,7 +78,6 @@ fn serve(mut engine: load::Engine, requests: &mpsc::Receiver<ToWorker>, cancels:
         engine.planner.step(cancels, &cancelled, &mut scratch, out);
         engine.frozen.step(cancels, &cancelled, &mut scratch, out);
         out.flush();
-        out.alive(Duration::from_secs(10));
     }
 }
 
@@ -119,7 +121,8 @@ fn complete(id: u64, job: Job, engine: &mut load::Engine) -> Result<(), EngineEr
     let grammar = job.grammar.map(|text| Grammar::new(&model, &text)).transpose();
     let grammar = grammar.map_err(EngineError::Grammar)?;
     let limit = if job.max_tokens == 0 { usize::MAX } else { job.max_tokens };
-    let purpose = Purpose::Complete { stream: Stream::new(job.sampler, grammar), limit };
+    let purpose =
+        Purpose::Complete { stream: Stream::new(job.sampler, grammar), limit, ignore_end: job.ignore_end };
     lane.waiting.push_back(Work::Sequence(Box::new(Sequence::new(id, tokens, purpose, arrived))));
     Ok(())
 }

@@ -41,15 +41,40 @@ pub struct Worker {
 
 struct State {
     requests: HashMap<u64, InFlight>,
-    loading: Option<oneshot::Sender<Result<Loaded, EngineError>>>,
+    loading: Loading,
+    load_waiting: Vec<oneshot::Sender<Result<Loaded, EngineError>>>,
     heard: Instant,
     stderr: VecDeque<u8>,
+    /// Those who wait for its end.
+    waiting: Vec<oneshot::Sender<()>>,
     /// When it ended.
     ended: Option<Instant>,
+    /// The client's own wish.
+    closed: bool,
     /// The watchdog's doing.
     hung: bool,
     /// What was wrong with a frame, if that ended it.
     broken: Option<String>,
+}
+
+/// How far the worker is with its model.
+enum Loading {
+    NotAsked,
+    Underway,
+    Done(Box<Result<Loaded, EngineError>>),
+}
+
+impl State {
+    fn busy(&self) -> bool {
+        !self.requests.is_empty() || matches!(self.loading, Loading::Underway)
+    }
+
+    fn finish_loading(&mut self, result: Result<Loaded, EngineError>) {
+        for waiting in self.load_waiting.drain(..) {
+            let _ = waiting.send(result.clone());
+        }
+        self.loading = Loading::Done(Box::new(result));
+    }
 }
 
 struct InFlight {
@@ -101,10 +126,13 @@ impl Worker {
         let errors = child.stderr.take().ok_or_else(missing)?;
         let state = State {
             requests: HashMap::new(),
-            loading: None,
+            loading: Loading::NotAsked,
+            load_waiting: Vec::new(),
             heard: Instant::now(),
             stderr: VecDeque::new(),
+            waiting: Vec::new(),
             ended: None,
+            closed: false,
             hung: false,
             broken: None,
         };
@@ -131,35 +159,56 @@ impl Worker {
         self.lock().ended.unwrap_or_else(Instant::now)
     }
 
-    /// Close its input, at which it ends by itself.
+    /// Close its input, at which it ends by itself. What is in flight counts as cancelled, not as a death.
     pub fn close(&self) {
+        self.lock().closed = true;
+        self.close_input();
+    }
+
+    fn close_input(&self) {
         self.input.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     }
 
-    /// Load a model; the first thing asked of a worker.
-    ///
-    /// # Errors
-    /// What the worker says, or that it died. The worker is gone after any error.
-    pub async fn load(&self, load: Load) -> Result<Loaded, EngineError> {
-        let (sender, receiver) = oneshot::channel();
+    /// Wait until it is gone.
+    pub async fn ended(&self) {
+        let (sender, receiver) = oneshot::channel::<()>();
         {
             let mut state = self.lock();
             if state.ended.is_some() {
-                return Err(self.death(&state, None, "loading"));
+                return;
             }
-            state.loading = Some(sender);
+            state.waiting.push(sender);
+        }
+        // Dropped by the keeper, which is the news.
+        let _ = receiver.await;
+    }
+
+    /// Tell it what to load: the first thing asked of a worker. `loaded` answers how that went.
+    pub fn load(&self, load: Load) {
+        {
+            let mut state = self.lock();
+            state.loading = Loading::Underway;
             state.heard = Instant::now();
         }
         self.changed.notify_all();
-        // A load whose caller went away has no one to serve: the worker may go.
-        let abandoned = OnDrop(Some(|| self.close()));
         self.write(&ToWorker::Load(load));
-        let result =
-            receiver.await.unwrap_or_else(|_| Err(EngineError::Protocol("no load answer".to_owned())));
-        if result.is_ok() {
-            abandoned.disarm();
+    }
+
+    /// Wait until it has loaded. Letting the future go does not stop the load.
+    ///
+    /// # Errors
+    /// What the worker says, or that it died. The worker is gone after any error.
+    pub async fn loaded(&self) -> Result<Loaded, EngineError> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            match &state.loading {
+                Loading::Done(result) => return (**result).clone(),
+                _ if state.ended.is_some() => return Err(self.death(&state, None, "loading")),
+                _ => state.load_waiting.push(sender),
+            }
         }
-        result
+        receiver.await.unwrap_or_else(|_| Err(EngineError::Protocol("no load answer".to_owned())))
     }
 
     /// Send the request `message` makes of an id, and wait for its answer. Dropping the future cancels it.
@@ -178,7 +227,7 @@ impl Worker {
             if state.ended.is_some() {
                 return Err(self.death(&state, None, "idle"));
             }
-            if state.requests.is_empty() {
+            if !state.busy() {
                 state.heard = Instant::now();
             }
             state.requests.insert(id, InFlight { answer: sender, on_piece, decoding: false });
@@ -258,16 +307,8 @@ impl Worker {
         state.heard = Instant::now();
         match message {
             FromWorker::Hello { .. } | FromWorker::Alive => {}
-            FromWorker::Loaded(loaded) => {
-                if let Some(loading) = state.loading.take() {
-                    let _ = loading.send(Ok(*loaded));
-                }
-            }
-            FromWorker::LoadFailed(error) => {
-                if let Some(loading) = state.loading.take() {
-                    let _ = loading.send(Err(error));
-                }
-            }
+            FromWorker::Loaded(loaded) => state.finish_loading(Ok(*loaded)),
+            FromWorker::LoadFailed(error) => state.finish_loading(Err(error)),
             FromWorker::Piece { id, text } => {
                 let Some(request) = state.requests.get_mut(&id) else { return };
                 request.decoding = true;
@@ -288,7 +329,7 @@ impl Worker {
 
     /// Wait for the child; one that closed its output but lingers is killed.
     fn reap(&self) -> Option<ExitStatus> {
-        self.close();
+        self.close_input();
         let patience = Instant::now();
         let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         loop {
@@ -309,9 +350,11 @@ impl Worker {
     fn bury(&self, status: Option<ExitStatus>) {
         let mut state = self.lock();
         state.ended = Some(Instant::now());
+        state.waiting.clear();
         let requests = std::mem::take(&mut state.requests);
-        if let Some(loading) = state.loading.take() {
-            let _ = loading.send(Err(self.death(&state, status, "loading")));
+        if !matches!(state.loading, Loading::Done(_)) {
+            let death = self.death(&state, status, "loading");
+            state.finish_loading(Err(death));
         }
         for request in requests.into_values() {
             let phase = if request.decoding { "decode" } else { "prefill" };
@@ -322,6 +365,9 @@ impl Worker {
     }
 
     fn death(&self, state: &State, status: Option<ExitStatus>, phase: &str) -> EngineError {
+        if state.closed {
+            return EngineError::Cancelled;
+        }
         if let Some(reason) = &state.broken {
             return EngineError::Protocol(reason.clone());
         }
@@ -398,7 +444,7 @@ fn spawn_watchdog(worker: &Arc<Worker>) {
     std::thread::spawn(move || {
         let mut state = worker.lock();
         while state.ended.is_none() {
-            if state.requests.is_empty() && state.loading.is_none() {
+            if !state.busy() {
                 state = worker.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
                 continue;
             }

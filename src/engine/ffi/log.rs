@@ -58,6 +58,10 @@ impl Captured {
         if self.level == sys::GGML_LOG_LEVEL_ERROR {
             self.last_error = line.to_owned();
         }
+        // A full KV is daily business: the scheduler makes room and tries again.
+        if line.contains("failed to find a memory slot") {
+            return;
+        }
         if self.level == sys::GGML_LOG_LEVEL_WARN || self.level == sys::GGML_LOG_LEVEL_ERROR {
             eprintln!("{line}");
         }

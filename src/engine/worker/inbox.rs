@@ -2,18 +2,23 @@
 
 use std::collections::HashSet;
 use std::io::{BufReader, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
-use crate::engine::ffi::os;
+use crate::engine::ffi::{Watch, os};
 use crate::engine::wire::{self, ToWorker};
+
+use super::outbox::Outbox;
+
+/// How often a busy worker is heard of at least.
+const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// Cancels, and the switch that stops llama.cpp in the middle of a batch.
 #[derive(Default)]
 pub struct Cancels {
     state: Mutex<State>,
-    /// Read by llama.cpp between graph nodes.
-    pub abort: Arc<AtomicBool>,
+    pub watch: Arc<Watch>,
 }
 
 #[derive(Default)]
@@ -27,7 +32,7 @@ impl Cancels {
     fn cancel(&self, id: u64) {
         let mut state = self.lock();
         if state.decoding.contains(&id) {
-            self.abort.store(true, Ordering::Relaxed);
+            self.watch.abort.store(true, Ordering::Relaxed);
         }
         state.cancelled.insert(id);
     }
@@ -42,18 +47,33 @@ impl Cancels {
         let mut state = self.lock();
         state.decoding.clear();
         state.decoding.extend(ids);
-        self.abort.store(false, Ordering::Relaxed);
+        self.watch.abort.store(false, Ordering::Relaxed);
         !state.decoding.iter().any(|id| state.cancelled.contains(id))
     }
 
     pub fn end_decode(&self) {
         self.lock().decoding.clear();
-        self.abort.store(false, Ordering::Relaxed);
+        self.watch.abort.store(false, Ordering::Relaxed);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// Say "alive" while a decode longer than a step makes progress: a big prompt on a slow machine is no hang.
+pub fn spawn_heartbeat(watch: Arc<Watch>, out: Outbox) {
+    std::thread::spawn(move || {
+        let mut seen = 0;
+        loop {
+            std::thread::sleep(HEARTBEAT);
+            let looks = watch.looks.load(Ordering::Relaxed);
+            if looks != seen {
+                seen = looks;
+                out.alive(HEARTBEAT);
+            }
+        }
+    });
 }
 
 /// Read frames from `stream` until it ends, and the process with it. A Load that never comes ends it as well.

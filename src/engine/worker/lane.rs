@@ -287,14 +287,14 @@ impl Lane {
             if sequence.past < sequence.tokens.len() && !sequence.scores() {
                 continue;
             }
-            let Purpose::Complete { stream, limit } = &mut sequence.purpose else {
+            let Purpose::Complete { stream, limit, ignore_end } = &mut sequence.purpose else {
                 score_span(sequence, span, &mut self.context);
                 if sequence.past == sequence.tokens.len() {
                     done.push((span.sequence, Ok(None)));
                 }
                 continue;
             };
-            let limit = *limit;
+            let (limit, ignore_end) = (*limit, *ignore_end);
             let row = span.first + span.count - 1;
             let Some(logits) = self.context.logits(row) else {
                 let message = "llama.cpp gave no logits for a token that asked".to_owned();
@@ -313,7 +313,7 @@ impl Lane {
                     continue;
                 }
             };
-            let end = model.is_end(id);
+            let end = !ignore_end && model.is_end(id);
             piece.clear();
             if !end {
                 model.piece(id, &mut piece);

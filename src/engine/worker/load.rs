@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::engine::ffi::{self, Adapter, Context, ContextOptions, Model, Threads, os};
+use crate::engine::ffi::{self, Adapter, Context, ContextOptions, Device, Model, Threads, Watch, os};
 use crate::engine::wire::{Load, Loaded};
 use crate::error::EngineError;
+use crate::gguf::{self, Header};
 
 use super::lane::{BATCH, Lane};
 use super::outbox::Outbox;
@@ -33,86 +33,100 @@ pub struct Engine {
 
 /// # Errors
 /// [`EngineError::ModelRefused`], [`EngineError::OutOfMemory`] or [`EngineError::Adapter`].
-pub fn load(load: &Load, abort: &Arc<AtomicBool>, out: &Outbox) -> Result<Engine, EngineError> {
+pub fn load(load: &Load, watch: &Arc<Watch>, out: &Outbox) -> Result<Engine, EngineError> {
     let refused = |reason: String| EngineError::ModelRefused { path: load.model.clone(), reason };
+    let header = gguf::check(&load.model)?;
     let devices = ffi::devices();
-    let gpu = devices.iter().any(|device| device.gpu);
-    let file_bytes = std::fs::metadata(&load.model).map_err(|e| refused(e.to_string()))?.len();
-    let free = os::memory_available().unwrap_or(u64::MAX);
-    if !gpu && file_bytes.saturating_add(SPARE_BYTES) > free {
-        return Err(out_of_memory(file_bytes + SPARE_BYTES, free));
-    }
-    let gpu_layers = load.gpu_layers.unwrap_or(if gpu { -1 } else { 0 });
+    let plan = Plan::new(load, &header, &devices)?;
     let mut progress = || out.alive(Duration::from_secs(5));
-    let model = Arc::new(Model::load(&load.model, gpu_layers, &mut progress).map_err(refused)?);
+    let model = Arc::new(Model::load(&load.model, plan.gpu_layers, &mut progress).map_err(refused)?);
     if !model.decoder_only() {
         return Err(refused("it is no decoder-only language model".to_owned()));
     }
-    let plan = Plan::new(load, &model, free.saturating_sub(file_bytes))?;
+    let sequences = load.sequences.max(1);
+    // llama.cpp knows at most 256 sequences. A running state costs memory per sequence: no spare ones.
+    let slots = if model.recurrent() { sequences } else { (sequences * 2 + 4).min(256).max(sequences) };
     let threads = load.threads.unwrap_or_else(|| os::physical_cores().saturating_sub(1)).max(1);
     let pool = Threads::new(threads).map(Arc::new);
-    let outputs = (LOGITS_BYTES / 4 / model.vocabulary()).clamp(16, BATCH).max(plan.slots);
+    let outputs = (LOGITS_BYTES / 4 / model.vocabulary()).clamp(16, BATCH).max(slots);
+    let flash = plan.gpu_layers != 0 && devices.iter().any(|device| device.gpu);
     let lane = || -> Result<Lane, EngineError> {
         let options =
-            ContextOptions { cells: plan.cells, batch: BATCH, sequences: plan.slots, outputs, threads };
-        let context = Context::new(model.clone(), options, pool.clone(), abort.clone())
+            ContextOptions { cells: plan.cells, batch: BATCH, sequences: slots, outputs, threads, flash };
+        let context = Context::new(model.clone(), options, pool.clone(), watch.clone())
             .map_err(|reason| refused(format!("no context of {} tokens: {reason}", plan.cells)))?;
-        Ok(Lane::new(context, plan.slots, load.sequences.max(1), plan.context, outputs))
+        Ok(Lane::new(context, slots, sequences, plan.context, outputs))
     };
     let (mut planner, frozen) = (lane()?, lane()?);
     planner.swap(load.adapter.clone())?;
     let mut info = describe(&model, &devices);
     info.context = plan.context;
-    info.sequences = load.sequences.max(1);
+    info.sequences = sequences;
     info.threads = threads;
     info.adapter = planner.adapter.clone();
     Ok(Engine { planner, frozen, model, info })
 }
 
-/// How large the contexts are. Counts are tokens.
+/// How large the contexts are and where the layers go. Counts are tokens.
+#[derive(Debug, PartialEq)]
 struct Plan {
     /// Of one sequence.
     context: usize,
     /// KV cells of each of the two contexts.
     cells: usize,
-    /// Sequence ids of each: those that run and those that only keep a prefix.
-    slots: usize,
+    /// Layers on devices; negative: all.
+    gpu_layers: i32,
 }
 
 impl Plan {
-    fn new(load: &Load, model: &Model, free: u64) -> Result<Plan, EngineError> {
+    fn new(load: &Load, header: &Header, devices: &[Device]) -> Result<Plan, EngineError> {
+        let host = os::memory_available().unwrap_or(u64::MAX);
+        let device: u64 = devices.iter().filter(|device| device.gpu).map(|device| device.free).sum();
+        Plan::with_memory(load, header, host, device)
+    }
+
+    /// The plan for `host` and `device` bytes of free memory.
+    fn with_memory(load: &Load, header: &Header, host: u64, device: u64) -> Result<Plan, EngineError> {
         let sequences = load.sequences.max(1);
-        let train = model.context_train().max(1);
+        let train = header.of_arch("context_length").unwrap_or(0).max(1) as usize;
         let wanted = load.context.unwrap_or_else(|| train.min(CONTEXT)).max(1);
-        // Two contexts; the compute buffers are small beside them and in the spare.
-        let per_cell = 2 * kv_bytes_per_token(model).max(1);
-        let affordable = (free.saturating_sub(SPARE_BYTES) / per_cell) as usize;
         let least = if load.context.is_some() { wanted } else { wanted.min(CONTEXT_LEAST) };
-        if affordable < least {
-            return Err(out_of_memory(per_cell * least as u64 + SPARE_BYTES, free));
+        // Two contexts: a cell of each.
+        let fixed = gguf::memory_needed(header, 0, 0).saturating_add(SPARE_BYTES);
+        let per_cell =
+            gguf::memory_needed(header, 1, 2).saturating_sub(gguf::memory_needed(header, 0, 0)).max(1);
+        let needed = |cells: usize| fixed.saturating_add(per_cell.saturating_mul(cells as u64));
+        let all_on_device = load.gpu_layers.is_none_or(|layers| layers < 0) && needed(least) <= device;
+        let free = match load.gpu_layers {
+            Some(0) => host,
+            _ if all_on_device => device,
+            _ => host.saturating_add(device),
+        };
+        if needed(least) > free {
+            return Err(EngineError::OutOfMemory {
+                needed_mb: needed(least).div_ceil(1 << 20),
+                free_mb: free >> 20,
+            });
         }
+        let affordable = usize::try_from((free - fixed) / per_cell).unwrap_or(usize::MAX);
         let context = wanted.min(affordable);
-        let cells = (context * sequences).min(affordable);
-        // llama.cpp knows at most 256 sequences. A running state costs memory per sequence: no spare ones.
-        let slots = if model.recurrent() { sequences } else { (sequences * 2 + 4).min(256) };
-        Ok(Plan { context, cells, slots: slots.max(sequences) })
+        let cells = context.saturating_mul(sequences).min(affordable);
+        let gpu_layers = match load.gpu_layers {
+            Some(layers) => layers,
+            None if device == 0 => 0,
+            None if all_on_device => -1,
+            // As many blocks as their share of weights and KV fits, one less for llama.cpp's buffers there.
+            None => {
+                let blocks = header.blocks().max(1);
+                let fitting = device.saturating_sub(SPARE_BYTES) / (needed(cells) / blocks).max(1);
+                fitting.saturating_sub(1).min(blocks) as i32
+            }
+        };
+        Ok(Plan { context, cells, gpu_layers })
     }
 }
 
-/// Keys and values of one token in all layers, as f16.
-fn kv_bytes_per_token(model: &Model) -> u64 {
-    let architecture = model.metadata("general.architecture").unwrap_or_default();
-    let number =
-        |key: &str| -> Option<u64> { model.metadata(&format!("{architecture}.{key}"))?.parse().ok() };
-    let heads = number("attention.head_count").unwrap_or(1).max(1);
-    let head = number("embedding_length").unwrap_or(0) / heads;
-    let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
-    let key = number("attention.key_length").unwrap_or(head);
-    let value = number("attention.value_length").unwrap_or(head);
-    model.layers() as u64 * kv_heads * (key + value) * 2
-}
-
-fn describe(model: &Model, devices: &[ffi::Device]) -> Loaded {
+fn describe(model: &Model, devices: &[Device]) -> Loaded {
     let layers_offloaded = ffi::logged_offload().unwrap_or(0);
     let mut names: Vec<String> = Vec::new();
     if layers_offloaded > 0 {
@@ -156,8 +170,4 @@ pub fn adapter(model: &Arc<Model>, path: &Path) -> Result<(Adapter, String, Path
     file.rewind().map_err(|error| refused(error.to_string()))?;
     let adapter = Adapter::load(model, file).map_err(refused)?;
     Ok((adapter, hasher.finalize().to_hex().to_string(), path.to_owned()))
-}
-
-fn out_of_memory(needed: u64, free: u64) -> EngineError {
-    EngineError::OutOfMemory { needed_mb: needed.div_ceil(1 << 20), free_mb: free >> 20 }
 }

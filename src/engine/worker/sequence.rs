@@ -14,6 +14,7 @@ pub enum Purpose {
         stream: Stream,
         /// Sampled tokens at most.
         limit: usize,
+        ignore_end: bool,
     },
     /// Log-probabilities of the tokens given.
     Score,
