@@ -228,8 +228,16 @@ fn bundled_data(home: &Home) -> anyhow::Result<PathBuf> {
         if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
             write_whole(&path, text.as_bytes())?;
         }
+        readable_by_all(&path, 0o644)?;
     }
+    readable_by_all(&folder, 0o755)?;
     Ok(folder)
+}
+
+/// Started by root, sandboxed programs run as the user nobody; what is bundled is no secret.
+fn readable_by_all(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, mode).with_context(|| format!("cannot make {} readable", path.display()))
 }
 
 /// A fresh seed for a run that was given none; recorded with the trajectory.

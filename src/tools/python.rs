@@ -3,6 +3,7 @@
 //! It is there for computing and for reading the data folder; it has no network, no files of the
 //! user's beyond that folder, and keeps nothing between calls. Without the sandbox it does not exist.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -110,6 +111,13 @@ impl Python {
                 return Err(refused(format!("data folder {path:?} is no directory"), "name another one"));
             }
         };
+        let open_to_all = |path: &PathBuf| {
+            std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o005 == 0o005)
+        };
+        if let Some(path) = data.as_ref().filter(|path| sandbox::runs_as_nobody() && !open_to_all(path)) {
+            let reason = format!("started as root, programs run as nobody and cannot read {path:?}");
+            return Err(refused(reason, "chmod o+rx the folder, or start tillerman as yourself"));
+        }
         let probe = sandbox::probe(&exe, &interpreter);
         let Some(tier) = probe.tier else {
             return Err(refused(format!("no sandbox: {}", probe.reason), &probe.remedy));

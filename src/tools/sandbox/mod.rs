@@ -40,6 +40,15 @@ const STATUS_FD: i32 = 3;
 /// The directory the program starts in, inside the private root.
 pub const RUN_DIR: &str = "/work";
 
+/// Whether programs run as the user nobody, because this process is root: they can then read only
+/// what everybody may.
+pub fn runs_as_nobody() -> bool {
+    #[cfg(target_os = "linux")]
+    return sys::uid().0 == 0;
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 /// How far a program may go. Each limit ends it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -46,7 +46,9 @@ fn refusals() -> Step<Rules> {
         namespaces.push(rule_with_bit(0, flag as u64)?);
     }
     rules.insert(libc::SYS_clone, namespaces);
-    let terminal = [u64::from(libc::TIOCSTI), u64::from(libc::TIOCLINUX)];
+    // Which type they have depends on the libc.
+    #[allow(clippy::unnecessary_cast)]
+    let terminal = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
     let terminal = terminal.map(|request| {
         let value = SeccompCmpOp::Eq;
         SeccompCondition::new(1, SeccompCmpArgLen::Dword, value, request)
