@@ -211,7 +211,11 @@ fn refuse_misreadings(text: &str) -> Result<(), String> {
         if c == '(' && matches!(word.trim_end(), "min" | "max" | "gcd" | "lcm" | "sum") {
             return Err(format!("there is no function {:?}", word.trim_end()));
         }
-        if c == ' ' || c.is_alphanumeric() { word.push(c) } else { word.clear() }
+        if c == ' ' || c.is_alphanumeric() {
+            word.push(c)
+        } else {
+            word.clear()
+        }
         if word.ends_with(|c: char| c.is_ascii_digit()) {
             word.clear();
         }
@@ -320,9 +324,8 @@ mod tests {
 
     fn call(expression: &str) -> ToolResult {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
-        runtime.block_on(
-            Calculator::new().call(&json!({ "expression": expression }), &ToolContext::default()),
-        )
+        runtime
+            .block_on(Calculator::new().call(&json!({ "expression": expression }), &ToolContext::default()))
     }
 
     #[test]

@@ -195,7 +195,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let path = |name: &str| dir.path().join(name);
         fs::create_dir(path("notes")).expect("dir");
-        fs::write(path("notes/boats.md"), "# Boats\n\nA tillerman steers.\n\nSecond paragraph.").expect("write");
+        fs::write(path("notes/boats.md"), "# Boats\n\nA tillerman steers.\n\nSecond paragraph.")
+            .expect("write");
         fs::write(path("staff.csv"), "name,city\nAnna,Oslo\n\"Bo, jr\",Rome\n").expect("write");
         fs::write(path("page.html"), "<p>Blue &amp; green</p><script>var hidden=1</script>").expect("write");
         fs::write(path("broken.txt"), b"ok \xff\xfe no").expect("write");

@@ -34,7 +34,8 @@ fn read(expression: &str) -> Result<Outcome, String> {
             "-" => -1,
             other => return Err(format!("{other:?} after a date means nothing; {HOW}")),
         };
-        let amount = tokens.next().ok_or_else(|| format!("something is missing after {operator:?}; {HOW}"))?;
+        let amount =
+            tokens.next().ok_or_else(|| format!("something is missing after {operator:?}; {HOW}"))?;
         if days.is_some() {
             return Err(format!("nothing can follow a difference of dates; {HOW}"));
         }
@@ -109,7 +110,9 @@ fn add(date: Date, sign: i64, amount: &str, unit: &str) -> Result<Date, String> 
         "week" | "weeks" => Span::new().try_weeks(amount),
         "month" | "months" => Span::new().try_months(amount),
         "year" | "years" => Span::new().try_years(amount),
-        other => return Err(format!("{other:?} cannot be added to a date; days, weeks, months or years can")),
+        other => {
+            return Err(format!("{other:?} cannot be added to a date; days, weeks, months or years can"));
+        }
     };
     span.and_then(|span| date.checked_add(span))
         .map_err(|_| "the date would leave the calendar (years 1 to 9999)".to_owned())

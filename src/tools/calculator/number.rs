@@ -25,10 +25,11 @@ impl<'a> Shown<'a> {
         }
         let end = rest.find([' ', '°', '%']).unwrap_or(rest.len());
         let (number, unit) = rest.split_at(end);
-        number
-            .trim_start_matches('-')
-            .starts_with(|c: char| c.is_ascii_digit())
-            .then_some(Shown { approximate, number, unit })
+        number.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()).then_some(Shown {
+            approximate,
+            number,
+            unit,
+        })
     }
 
     pub fn complex(&self) -> bool {

@@ -6,7 +6,8 @@
 const DROPPED: [&str; 6] = ["script", "style", "noscript", "template", "svg", "head"];
 /// Elements that stay inside a line.
 const INLINE: [&str; 16] = [
-    "a", "abbr", "b", "code", "em", "i", "kbd", "mark", "q", "s", "small", "span", "strong", "sub", "sup", "u",
+    "a", "abbr", "b", "code", "em", "i", "kbd", "mark", "q", "s", "small", "span", "strong", "sub", "sup",
+    "u",
 ];
 
 /// Paragraphs separated by empty lines.

@@ -46,7 +46,8 @@ impl SearchIndex {
     /// A folder that cannot be read. Single files that cannot be read are counted, not errors.
     pub fn build(sources: Vec<Source>) -> Result<SearchIndex, Error> {
         let read = passages::read(sources)?;
-        let (field, reader) = index(&read.passages).map_err(|error| Error::Tool(format!("search: {error}")))?;
+        let (field, reader) =
+            index(&read.passages).map_err(|error| Error::Tool(format!("search: {error}")))?;
         Ok(SearchIndex { passages: read.passages, names: read.names, skipped: read.skipped, field, reader })
     }
 
