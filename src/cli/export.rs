@@ -16,9 +16,9 @@ use super::sessions::{open, written};
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Beginnings or ends of trajectory or session ids, or `all`; also separated by commas
-    #[arg(required = true, value_name = "ID", value_delimiter = ',')]
-    pub ids: Vec<String>,
+    /// Beginnings or ends of trajectory or session ids, separated by commas, or `all`
+    #[arg(value_name = "IDS")]
+    pub ids: String,
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     pub format: Format,
     /// File to write, `-` for stdout
@@ -51,9 +51,9 @@ pub fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<i32> {
 }
 
 /// The ids meant, oldest first, each once.
-fn trajectories(store: &Store, pieces: &[String]) -> Result<Vec<String>, Error> {
+fn trajectories(store: &Store, pieces: &str) -> Result<Vec<String>, Error> {
     let mut ids = Vec::new();
-    for piece in pieces {
+    for piece in pieces.split(',') {
         if piece == "all" {
             ids.extend(store.trajectories(None, 0)?.into_iter().map(|row| row.id));
             continue;
@@ -128,7 +128,11 @@ fn read(input: &mut impl BufRead, path: &Path) -> Result<BTreeMap<String, Vec<Ev
     let mut groups: BTreeMap<String, Vec<Event>> = BTreeMap::new();
     for (index, line) in input.lines().enumerate() {
         let fault = |e: &dyn std::fmt::Display| {
-            Error::Usage(format!("{}, line {}: no event as export writes them: {e}", path.display(), index + 1))
+            Error::Usage(format!(
+                "{}, line {}: no event as export writes them: {e}",
+                path.display(),
+                index + 1
+            ))
         };
         let line = line.map_err(|e| fault(&e))?;
         if line.trim().is_empty() {

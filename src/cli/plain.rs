@@ -45,7 +45,9 @@ fn words(body: &Body) -> Option<(String, String)> {
         }
         Body::Failed { reason, remedy } => ("failed".into(), format!("{reason}; {remedy}")),
         Body::Cancelled { .. } => ("cancelled".into(), String::new()),
-        Body::ModelCall(_) | Body::TurnStarted { .. } | Body::Memory { .. } | Body::Unknown(_) => return None,
+        Body::ModelCall(_) | Body::TurnStarted { .. } | Body::Memory { .. } | Body::Unknown(_) => {
+            return None;
+        }
     })
 }
 
@@ -104,7 +106,8 @@ mod tests {
             Body::Plan { turn: 2, plan, repaired: true },
             Some("   1.2s plan 2     calculator: add both (mended)"),
         );
-        let command = Command { tool: "calculator".into(), arguments: serde_json::json!({"expression": "2+3"}) };
+        let command =
+            Command { tool: "calculator".into(), arguments: serde_json::json!({"expression": "2+3"}) };
         check(
             Body::Command { turn: 1, command },
             Some("   1.2s command 1  calculator {\"expression\":\"2+3\"}"),

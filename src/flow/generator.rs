@@ -7,11 +7,7 @@ use crate::flow::run::{Halt, Run};
 use crate::flow::trajectory::QueryAnalysis;
 
 /// Answer from what memory holds.
-pub async fn generate(
-    run: &mut Run<'_>,
-    analysis: &QueryAnalysis,
-    memory: &Memory,
-) -> Result<String, Halt> {
+pub async fn generate(run: &mut Run<'_>, analysis: &QueryAnalysis, memory: &Memory) -> Result<String, Halt> {
     let fill = Fill {
         toolbox: Some(&run.flow.toolbox),
         query: &run.ask.query,

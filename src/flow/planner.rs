@@ -2,9 +2,9 @@
 //! samples; what it wrote is read with care instead, and what cannot be read is a turn with a reason.
 
 use crate::engine::Role;
+use crate::flow::memory::Memory;
 use crate::flow::prompt::Fill;
 use crate::flow::run::{Halt, Run};
-use crate::flow::memory::Memory;
 use crate::flow::trajectory::{Plan, QueryAnalysis};
 use crate::tools::Toolbox;
 
@@ -123,11 +123,7 @@ fn json_fields(text: &str) -> Option<[String; 3]> {
     let end = text.rfind('}')?;
     let value: serde_json::Value = serde_json::from_str(text.get(start..=end)?).ok()?;
     let get = |names: &[&str]| {
-        names
-            .iter()
-            .find_map(|name| value.get(name).and_then(|v| v.as_str()))
-            .unwrap_or_default()
-            .to_string()
+        names.iter().find_map(|name| value.get(name).and_then(|v| v.as_str())).unwrap_or_default().to_string()
     };
     Some([
         get(&["context", "Context"]),
@@ -200,7 +196,13 @@ mod tests {
         check("**Sub-Goal:** s\n**Tool:** `search`", "search", "s", "", true);
         check("context: c\nsub_goal: s\ntool: Search.", "search", "s", "c", true);
         check("Sure!\nSub-goal: s\nTool: search (best)", "search", "s", "", true);
-        check("<think>Tool: x</think>\nContext: c\nSub-goal: s\nTool: python_coder", "python_coder", "s", "c", true);
+        check(
+            "<think>Tool: x</think>\nContext: c\nSub-goal: s\nTool: python_coder",
+            "python_coder",
+            "s",
+            "c",
+            true,
+        );
         check(r#"{"context":"c","sub_goal":"s","tool":"search"}"#, "search", "s", "c", true);
         check("Context: c\nSub-goal: s\nTool: search\nI hope this helps", "search", "s", "c", true);
     }

@@ -187,7 +187,9 @@ impl Pack {
             "full" => files!("full"),
             "compact" => files!("compact"),
             other => {
-                return Err(Error::Config(format!("no prompt pack is called {other:?}; packs: full, compact")));
+                return Err(Error::Config(format!(
+                    "no prompt pack is called {other:?}; packs: full, compact"
+                )));
             }
         };
         Pack::from_files(&files.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
@@ -251,7 +253,13 @@ impl Pack {
         if self.settings.brief_cards {
             return format!("{}: {}", card.name, card.brief);
         }
-        format!("- {}: {} Arguments: {}. Limits: {}", card.name, card.purpose, card.schema, card.limits.join(" "))
+        format!(
+            "- {}: {} Arguments: {}. Limits: {}",
+            card.name,
+            card.purpose,
+            card.schema,
+            card.limits.join(" ")
+        )
     }
 
     /// One tool as the executor sees it.
@@ -356,7 +364,10 @@ mod tests {
                 let kept = before[1].parts.iter().zip(&after[1].parts).take_while(|(a, b)| a == b).count();
                 let memory_parts = turn - 1;
                 let stable = before[1].parts.len() - tail_parts(&pack);
-                assert!(kept >= stable && stable > memory_parts, "{name} turn {turn}: {kept} of {stable} kept");
+                assert!(
+                    kept >= stable && stable > memory_parts,
+                    "{name} turn {turn}: {kept} of {stable} kept"
+                );
                 before = after;
             }
         }

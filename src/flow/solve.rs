@@ -183,7 +183,9 @@ async fn answer(
     run.turn = 0;
     run.grant(Duration::from_secs(60), run.flow.pack.max_tokens(Role::Generator));
     let answer = generator::generate(run, analysis, memory).await.map_err(|halt| match halt {
-        Halt::Limit(limit) => Halt::Engine(EngineError::Other(format!("no answer within the limit: {limit}"))),
+        Halt::Limit(limit) => {
+            Halt::Engine(EngineError::Other(format!("no answer within the limit: {limit}")))
+        }
         other => other,
     })?;
     run.finish(answer, memory.entries.len(), stopped_by)

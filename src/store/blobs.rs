@@ -1,7 +1,7 @@
 //! Long texts on disk, each in a file named by the blake3 of its content.
 //!
-//! Callers hold the database's write lock while they write or remove, so that no process removes what
-//! another is about to refer to.
+//! Callers hold the database's write lock while they make sure of a file or remove one, so that no process
+//! removes what another is about to refer to.
 
 use std::fs;
 use std::io::Write;

@@ -40,7 +40,7 @@ pub fn writer(home: &Home) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sql = |e| StoreError::sqlite(&path, e);
     let mut connection = Connection::open_with_flags(&path, flags).map_err(sql)?;
-    configure(&connection).map_err(sql)?;
+    configure(&mut connection).map_err(sql)?;
     to_wal(&connection, &path)?;
     migrate(&mut connection, &path)?;
     Ok(connection)
@@ -54,8 +54,8 @@ pub fn reader(home: &Home) -> Result<Connection> {
     let path = home.database();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sql = |e| StoreError::sqlite(&path, e);
-    let connection = Connection::open_with_flags(&path, flags).map_err(sql)?;
-    connection.busy_timeout(BUSY).map_err(sql)?;
+    let mut connection = Connection::open_with_flags(&path, flags).map_err(sql)?;
+    connection.busy_handler(Some(wait_for_turn)).map_err(sql)?;
     Ok(connection)
 }
 
@@ -68,8 +68,16 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY)?;
+/// Wait in short, even steps for about `BUSY`. SQLite's own steps grow to 100 ms, so that a writer among
+/// several busy ones can wait its whole time without a turn.
+fn wait_for_turn(attempt: i32) -> bool {
+    let step = u64::try_from(attempt).unwrap_or(0).clamp(1, 8);
+    std::thread::sleep(Duration::from_millis(step));
+    u128::from(step) * u128::from(attempt.unsigned_abs()) < BUSY.as_millis()
+}
+
+fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait_for_turn))?;
     connection.set_prepared_statement_cache_capacity(32);
     connection.pragma_update(None, "foreign_keys", true)?;
     // What a person deletes is overwritten, not only unlinked from the tree.

@@ -82,7 +82,8 @@ pub(super) fn title(query: &str) -> String {
     query.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(80).collect()
 }
 
-const ROW: &str = "SELECT t.id, t.session, t.question_id, substr(t.query, 1, 2000), t.started_ms, t.status, t.answer,
+const ROW: &str =
+    "SELECT t.id, t.session, t.question_id, substr(t.query, 1, 2000), t.started_ms, t.status, t.answer,
   t.canonical_answer, t.model_hash, t.adapter, t.turns, t.seconds, t.tokens, t.seed, t.tier, t.redacted,
   (SELECT l.value FROM labels l LEFT JOIN label_clears c ON c.label = l.id
    WHERE l.trajectory = t.id AND c.label IS NULL ORDER BY l.id DESC LIMIT 1)

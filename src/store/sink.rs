@@ -51,6 +51,7 @@ impl Store {
     /// event out of place, or the database's own failures.
     pub fn record(&self, event: &Event) -> Result<()> {
         let record = Record::of(event)?;
+        self.put_blobs(&record)?;
         let action = |transaction: &Transaction| self.insert(transaction, event, &record);
         match &event.body {
             Body::Started { .. } | Body::TurnStarted { .. } => self.begin(Sync::Normal, action),
@@ -61,6 +62,18 @@ impl Store {
         }
     }
 
+    /// Before the write lock is taken, so that nobody waits for a long text's way to the disk.
+    fn put_blobs(&self, record: &Record) -> Result<()> {
+        for (_, text) in &record.blobs {
+            match blobs::put(&self.home, text) {
+                // The write that follows releases the ballast and tries again.
+                Err(e) if e.is_disk_full() => {}
+                put => drop(put?),
+            }
+        }
+        Ok(())
+    }
+
     /// Keep a whole trajectory from elsewhere, all of it or nothing; false when it is here already.
     ///
     /// # Errors
@@ -68,6 +81,7 @@ impl Store {
     pub fn import(&self, events: &[Event]) -> Result<bool> {
         let Some(first) = events.first() else { return Ok(false) };
         let records: Vec<Record> = events.iter().map(Record::of).collect::<Result<_>>()?;
+        records.iter().try_for_each(|record| self.put_blobs(record))?;
         self.begin(Sync::Full, |transaction| {
             let known = transaction
                 .query_row(
@@ -114,6 +128,7 @@ impl Store {
             insert_call(transaction, id, seq, call, row).map_err(sql)?;
         }
         for (pointer, text) in &record.blobs {
+            // Written before, outside the lock; again only if a delete took it away meanwhile.
             let hash = blobs::put(&self.home, text)?;
             transaction
                 .execute(

@@ -1,0 +1,129 @@
+//! The commands on records, through the real program.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+use crate::events::*;
+use crate::open;
+
+fn tillerman(home: &Path, args: &[&str]) -> (i32, String, String) {
+    let output =
+        Command::cargo_bin("tillerman").unwrap().arg("--home").arg(home).args(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+const ID: &str = "019aa7b2-3c4d-7000-8000-0123456789ab";
+
+fn home() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for event in trajectory(ID, "session-1", "What is 37*41+5?\u{1b}]52;c;QUFB\u{7}", "1522") {
+        store.record(&event).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn what_was_recorded_is_listed_shown_and_replayed() {
+    let dir = home();
+    let (code, out, _) = tillerman(dir.path(), &["sessions"]);
+    assert_eq!(code, 0);
+    let line = out.lines().nth(1).unwrap();
+    assert!(
+        line.starts_with("456789ab  ") && line.ends_with("answered         1  -      What is 37*41+5?"),
+        "{out}"
+    );
+    let (_, out, _) = tillerman(dir.path(), &["sessions", "--json"]);
+    let object: serde_json::Value = serde_json::from_str(out.trim()).unwrap();
+    assert_eq!((&object["kind"], &object["trajectory"]), (&"session".into(), &ID.into()));
+
+    let (code, out, _) = tillerman(dir.path(), &["show", "456789ab", "--json"]);
+    let expected: Vec<String> = open(dir.path())
+        .trajectory_events(ID)
+        .unwrap()
+        .iter()
+        .map(|event| serde_json::to_string(event).unwrap())
+        .collect();
+    assert_eq!((code, out.lines().collect::<Vec<_>>()), (0, expected.iter().map(String::as_str).collect()));
+
+    let (code, out, _) = tillerman(dir.path(), &["show", "019aa7b2"]);
+    assert_eq!(code, 0);
+    for part in [
+        "Turn 1",
+        "plan      calculator: compute",
+        "result    1522",
+        "verdict   stop: enough",
+        "answer    1522",
+    ] {
+        assert!(out.contains(part), "{part:?} is not in\n{out}");
+    }
+    assert!(!out.contains('\u{1b}'));
+
+    let (code, out, _) = tillerman(dir.path(), &["replay", "456789ab", "--plain", "--speed", "0"]);
+    assert_eq!(code, 0);
+    assert_eq!(out.lines().last(), Some("1522"));
+    assert!(out.contains("command 1  calculator {\"expression\":\"37*41+5\"}"), "{out}");
+}
+
+#[test]
+fn labels_by_hand() {
+    let dir = home();
+    let label = |args: &[&str]| tillerman(dir.path(), &[&["label", "456789ab"], args].concat());
+    assert_eq!(label(&["good", "--note", "checked"]).1, "456789ab: good (answer 1522)\n");
+    assert_eq!(label(&["bad", "--turn", "1"]).1, "456789ab: bad (turn 1)\n");
+    assert_eq!(label(&["bad", "--correction", "1523"]).0, 0);
+    assert!(tillerman(dir.path(), &["sessions"]).1.contains("  bad  "));
+    let shown = tillerman(dir.path(), &["show", "456789ab"]).1;
+    assert!(shown.contains("note: checked") && shown.contains("correction: 1523"), "{shown}");
+    assert_eq!(label(&["clear", "--turn", "1"]).1, "456789ab: 1 label taken back\n");
+    assert_eq!(label(&["clear"]).1, "456789ab: 2 labels taken back\n");
+    assert!(tillerman(dir.path(), &["sessions"]).1.contains("  -  "));
+
+    for (args, needle) in [
+        (&["bad", "--turn", "9"][..], "no turn 9"),
+        (&["good", "--correction", "1"], "needs no correction"),
+        (&["clear", "--note", "x"], "neither"),
+        (&["fine"], "invalid value"),
+    ] {
+        let (code, _, err) = label(args);
+        assert!(code == 2 && err.contains(needle), "{args:?}: {code} {err}");
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_the_codes_of_the_contract() {
+    let dir = home();
+    let (code, _, err) = tillerman(dir.path(), &["show", "nothing"]);
+    assert!(code == 2 && err.contains("tillerman sessions"), "{err}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let (code, _, err) = tillerman(&file, &["sessions"]);
+    assert!(code == 2 && err.contains("--home"), "{code} {err}");
+    std::fs::write(dir.path().join("tillerman.db"), "no database".repeat(1000)).unwrap();
+    let (code, _, err) = tillerman(dir.path(), &["sessions"]);
+    assert!(code == 4 && err.contains("damaged"), "{code} {err}");
+}
+
+#[test]
+fn an_export_imports_as_the_same() {
+    let (dir, other) = (home(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("out.jsonl");
+    let path = file.to_str().unwrap();
+    assert_eq!(tillerman(dir.path(), &["export", "session-1,456789ab", "--format", "jsonl", path]).0, 0);
+    assert_eq!(tillerman(dir.path(), &["export", "all", "-"]).1, std::fs::read_to_string(&file).unwrap());
+    let (code, out, err) = tillerman(other.path(), &["import", path]);
+    assert_eq!((code, out.as_str()), (0, "1 trajectories imported, 0 were here already\n"), "{err}");
+    assert_eq!(
+        tillerman(other.path(), &["import", path]).1,
+        "0 trajectories imported, 1 were here already\n"
+    );
+    let (here, there) = (open(dir.path()), open(other.path()));
+    assert_eq!(here.trajectory_events(ID).unwrap(), there.trajectory_events(ID).unwrap());
+    assert_eq!(here.row(ID).unwrap(), there.row(ID).unwrap());
+
+    std::fs::write(&file, "{\"kind\":\"x\"}\n").unwrap();
+    let (code, _, err) = tillerman(other.path(), &["import", path]);
+    assert!(code == 2 && err.contains("out.jsonl, line 1"), "{err}");
+}

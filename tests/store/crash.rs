@@ -1,0 +1,202 @@
+//! kill -9 at any moment, again and again: every acknowledged record is there, and whole.
+//!
+//! The test program starts itself as the writer (`child`), which says `ack N` once `record` returned.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tillerman::config::Home;
+use tillerman::flow::event::{Body, Event};
+use tillerman::store::{Label, LabelValue, Scope, Status, Store};
+
+use crate::events::*;
+use crate::open;
+
+pub const CHILD: [&str; 4] = ["--ignored", "--exact", "--nocapture", "crash::child"];
+
+pub fn child_command(mode: &str, home: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(CHILD).env("TILLERMAN_CHILD", mode).env("TILLERMAN_HOME", home);
+    command
+}
+
+/// Not a test: what the tests start as another process. Without its variable it does nothing.
+#[test]
+#[ignore = "started by the other tests"]
+fn child() {
+    let (Ok(mode), Some(home)) = (std::env::var("TILLERMAN_CHILD"), std::env::var_os("TILLERMAN_HOME"))
+    else {
+        return;
+    };
+    let home = Home::open(Some(Path::new(&home))).unwrap();
+    match mode.split_once(' ') {
+        Some(("write", id)) => write(&home, id, u64::MAX),
+        Some(("finish", id)) => write(&home, id, 60),
+        _ if mode == "open" => {
+            println!("opened {}", Store::open(&home).map_or_else(|e| e.to_string(), |_| "well".into()));
+        }
+        _ if mode == "full" => crate::failures::full_disk(&home),
+        _ => panic!("no mode {mode}"),
+    }
+}
+
+fn write(home: &Home, id: &str, count: u64) {
+    let store = Store::open(home).unwrap();
+    for seq in 0..count {
+        let event = nth(id, seq);
+        store.record(&event).unwrap();
+        println!("ack {seq}");
+        if seq % 16 == 9 {
+            let row = store.row(id).unwrap();
+            store.add_label(&Label::on(&row, Scope::Plan, LabelValue::Bad)).unwrap();
+            println!("label {seq}");
+        }
+    }
+}
+
+/// The event a child writes as number `seq`: small ones, ids, texts in blobs, a few of megabytes.
+fn nth(id: &str, seq: u64) -> Event {
+    let filler = |bytes: usize| format!("{id} {seq} {}", "x".repeat(bytes));
+    let body = match seq {
+        0 => return started(id, "session", &format!("query of {id}"), Vec::new()),
+        _ if seq % 40 == 39 => memory(1, &filler(4 << 20)),
+        _ => match seq % 6 {
+            1 => Body::TurnStarted { turn: usize::try_from(seq).unwrap() },
+            2 => call(1, &filler(800), 300),
+            3 => memory(1, &filler(500)),
+            4 => memory(1, &filler(200 << 10)),
+            _ => Body::LimitReached { limit: filler(500) },
+        },
+    };
+    numbered(id, seq, vec![body]).next().unwrap()
+}
+
+fn spawn(mode: &str, home: &Path) -> Child {
+    child_command(mode, home).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Kill the children after `wait`; answers what each acknowledged: (events, labels).
+fn kill(mut children: Vec<Child>, wait: Duration) -> Vec<(u64, usize)> {
+    let mut outputs: Vec<_> =
+        children.iter_mut().map(|child| BufReader::new(child.stdout.take().unwrap())).collect();
+    let mut counts = vec![(0, 0); children.len()];
+    // From the first acknowledgement on, so that the moments fall into the writing.
+    for (output, count) in outputs.iter_mut().zip(&mut counts) {
+        let mut line = String::new();
+        while !line.starts_with("ack") {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0, "the child ended before its first record");
+        }
+        count.0 = 1;
+    }
+    std::thread::sleep(wait);
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    for (output, count) in outputs.iter_mut().zip(&mut counts) {
+        let mut line = String::new();
+        while output.read_line(&mut line).unwrap() > 0 {
+            // A line the kill cut short acknowledges nothing.
+            match line.strip_suffix('\n').and_then(|line| line.split_once(' ')) {
+                Some(("ack", _)) => count.0 += 1,
+                Some(("label", _)) => count.1 += 1,
+                _ => {}
+            }
+            line.clear();
+        }
+    }
+    counts
+}
+
+/// Answers (records, labels) acknowledged and found again.
+fn rounds(count: u64) -> (u64, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut total = (0, 0);
+    drop(open(dir.path()));
+    for round in 0..count {
+        // Every third time two processes write at once and die together.
+        let writers = if round % 3 == 2 { 2 } else { 1 };
+        let ids: Vec<String> = (0..writers).map(|n| format!("r{round}-{n}")).collect();
+        let children = ids.iter().map(|id| spawn(&format!("write {id}"), dir.path())).collect();
+        let wait = Duration::from_micros(blake3::hash(&round.to_le_bytes()).as_bytes()[0] as u64 * 150);
+        let acknowledged = kill(children, wait);
+
+        let store = open(dir.path());
+        assert_eq!(store.opened().crashed, writers, "round {round}");
+        for (id, (events, labels)) in ids.iter().zip(acknowledged) {
+            let read = store.trajectory_events(id).unwrap();
+            let found = read.len() as u64;
+            // One more may be written than acknowledged: the kill fell between.
+            assert!(
+                (events..=events + 1).contains(&found),
+                "round {round}: {events} acknowledged, {found} read"
+            );
+            for (seq, event) in (0..).zip(&read) {
+                assert!(*event == nth(id, seq), "round {round}: event {seq} of {id} is not what was written");
+            }
+            let kept = store.labels(id).unwrap().len();
+            assert!((labels..=labels + 1).contains(&kept), "round {round}: {labels} labels, {kept} read");
+            assert_eq!(store.row(id).unwrap().status, Status::Interrupted);
+            store.delete_trajectory(id).unwrap();
+            total.0 += events;
+            total.1 += labels;
+        }
+    }
+    total
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9() {
+    let (events, labels) = rounds(100);
+    println!("100 rounds: {events} events and {labels} labels acknowledged, none lost");
+    assert!(events > 200, "the kills came too early to mean anything: {events} events");
+}
+
+/// `TILLERMAN_ROUNDS=10000 make drill` for the long one.
+#[test]
+#[ignore = "minutes; run by make drill"]
+fn drill_kill_9() {
+    let count = std::env::var("TILLERMAN_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let (events, labels) = rounds(count);
+    println!("{count} rounds: {events} events and {labels} labels acknowledged, none lost");
+}
+
+#[test]
+fn processes_that_write_at_once_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // Not even made yet: all of them try to.
+    let ids = ["a-1", "b-2", "c-3"];
+    let children: Vec<Child> = ids.iter().map(|id| spawn(&format!("finish {id}"), dir.path())).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let store = open(dir.path());
+    assert_eq!(store.opened().crashed, 0);
+    for id in ids {
+        let expected: Vec<Event> = (0..60).map(|seq| nth(id, seq)).collect();
+        assert!(store.trajectory_events(id).unwrap() == expected, "{id}");
+        assert_eq!(store.labels(id).unwrap().len(), 4);
+        assert_eq!(store.row(id).unwrap().status, Status::Interrupted, "no last event was written");
+    }
+}
+
+#[test]
+fn threads_that_write_at_once_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                let id = format!("t-{n}");
+                (0..39).for_each(|seq| store.record(&nth(&id, seq)).unwrap());
+                assert_eq!(store.trajectory_events(&id).unwrap().len(), 39);
+            });
+        }
+    });
+    assert_eq!(store.trajectories(None, 0).unwrap().len(), 4);
+}
