@@ -90,6 +90,9 @@ impl Home {
 
 /// `mkdir -p` with mode 0700 for what is made; what exists keeps its mode.
 fn create_private(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

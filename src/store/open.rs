@@ -152,8 +152,23 @@ pub fn after_crash(home: &Home, connection: &Connection) -> Result<Opened> {
         interrupt(connection, name).map_err(sql)?;
         Running::forget(home, name);
     }
+    remove_leftovers(home);
     let check_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Opened { crashed: crashed.len(), check_ms: check_ms.max(1) })
+}
+
+/// Half-written files of processes that are gone; an hour leaves those alone that are being written.
+fn remove_leftovers(home: &Home) {
+    for dir in [home.root().to_path_buf(), home.blobs(), home.running()] {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let temporary = [".tmp", ".new-"].iter().any(|start| name.to_string_lossy().starts_with(start));
+            let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+            if temporary && age.is_some_and(|age| age > Duration::from_secs(3600)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 /// Trajectories without a last event whose process is gone.

@@ -12,15 +12,9 @@ use tillerman::flow::event::{Body, Event};
 use tillerman::store::{Label, LabelValue, Scope, Status, Store};
 
 use crate::events::*;
-use crate::open;
+use crate::{open, quick_dir};
 
 pub const CHILD: [&str; 4] = ["--ignored", "--exact", "--nocapture", "crash::child"];
-
-pub fn child_command(mode: &str, home: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(CHILD).env("TILLERMAN_CHILD", mode).env("TILLERMAN_HOME", home);
-    command
-}
 
 /// Not a test: what the tests start as another process. Without its variable it does nothing.
 #[test]
@@ -74,7 +68,9 @@ fn nth(id: &str, seq: u64) -> Event {
 }
 
 fn spawn(mode: &str, home: &Path) -> Child {
-    child_command(mode, home).stdout(Stdio::piped()).spawn().unwrap()
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(CHILD).env("TILLERMAN_CHILD", mode).env("TILLERMAN_HOME", home);
+    command.stdout(Stdio::piped()).spawn().unwrap()
 }
 
 /// Kill the children after `wait`; answers what each acknowledged: (events, labels).
@@ -112,8 +108,7 @@ fn kill(mut children: Vec<Child>, wait: Duration) -> Vec<(u64, usize)> {
 }
 
 /// Answers (records, labels) acknowledged and found again.
-fn rounds(count: u64) -> (u64, usize) {
-    let dir = tempfile::tempdir().unwrap();
+fn rounds(dir: &tempfile::TempDir, count: u64) -> (u64, usize) {
     let mut total = (0, 0);
     drop(open(dir.path()));
     for round in 0..count {
@@ -150,18 +145,43 @@ fn rounds(count: u64) -> (u64, usize) {
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() {
-    let (events, labels) = rounds(100);
+    let (events, labels) = rounds(&quick_dir(), 100);
     println!("100 rounds: {events} events and {labels} labels acknowledged, none lost");
     assert!(events > 200, "the kills came too early to mean anything: {events} events");
 }
 
-/// `TILLERMAN_ROUNDS=10000 make drill` for the long one.
+/// On the disk of TMPDIR; `TILLERMAN_ROUNDS=10000 make drill` for the long one.
 #[test]
 #[ignore = "minutes; run by make drill"]
 fn drill_kill_9() {
     let count = std::env::var("TILLERMAN_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
-    let (events, labels) = rounds(count);
+    let (events, labels) = rounds(&tempfile::tempdir().unwrap(), count);
     println!("{count} rounds: {events} events and {labels} labels acknowledged, none lost");
+}
+
+/// What a record costs, on the disk of TMPDIR.
+#[test]
+#[ignore = "figures; run by make drill"]
+fn drill_record_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.record(&started("id", "s", "q", Vec::new())).unwrap();
+    let time = |name: &str, from: u64, make: fn() -> Body| {
+        let events: Vec<Event> = numbered("id", from, (0..200).map(|_| make()).collect()).collect();
+        let mut micros: Vec<u128> = events
+            .iter()
+            .map(|event| {
+                let began = std::time::Instant::now();
+                store.record(event).unwrap();
+                began.elapsed().as_micros()
+            })
+            .collect();
+        micros.sort_unstable();
+        println!("{name}: median {} us, p95 {} us", micros[100], micros[190]);
+    };
+    time("small event", 1, || Body::LimitReached { limit: "x".repeat(400) });
+    time("model call of 300 ids", 1000, || call(1, "text", 300));
+    time("turn end (synced)", 2000, || memory(1, "a result"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tillerman::flow::trajectory::{Limits, Trajectory};
 use tillerman::store::*;
 
 use crate::events::*;
-use crate::open;
+use crate::{open, quick_dir};
 
 fn lines(events: &[Event]) -> Vec<String> {
     events.iter().map(|event| serde_json::to_string(event).unwrap()).collect()
@@ -18,9 +18,13 @@ fn lines(events: &[Event]) -> Vec<String> {
 
 #[test]
 fn any_event_is_read_back_as_it_was_written() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_dir();
     let store = open(dir.path());
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(150));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 150,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     runner
         .run(&any_events(), |events| {
             for event in &events {

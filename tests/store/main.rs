@@ -15,3 +15,9 @@ use tillerman::store::Store;
 fn open(dir: &Path) -> Store {
     Store::open(&Home::open(Some(dir)).unwrap()).unwrap()
 }
+
+/// A directory in memory where there is one, for tests that write much: what they look at does not depend
+/// on the disk, and thousands of syncs do.
+fn quick_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
