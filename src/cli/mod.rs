@@ -3,6 +3,7 @@
 //! The contract (names, flags, exit codes) is relied on by scripts; see ARCHITECTURE in the README.
 
 pub mod ask;
+pub mod bench;
 pub mod completions;
 pub mod deck;
 pub mod doctor;
@@ -87,6 +88,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Answer every question of a task file and score the answers
     Eval(eval::EvalArgs),
+    /// Engine, flow and screen figures of this machine
+    Bench(bench::BenchArgs),
     /// Shell completions on stdout
     Completions(completions::CompletionsArgs),
     /// The man page on stdout
@@ -153,6 +156,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Model(args)) => block(model::run(global, &args)),
         Some(Command::Doctor(args)) => block(doctor::run(global, &args)),
         Some(Command::Eval(args)) => block(eval::run(global, &args)),
+        Some(Command::Bench(args)) => block(bench::run(global, &args)),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man) => completions::man(),
         Some(Command::ToyGguf(args)) => Ok(toy_gguf::run(&args).map(|()| 0)?),

@@ -1,0 +1,163 @@
+//! Any model at all: random-weight GGUFs of three architectures answer (nonsense) inside their limits, with
+//! typed turns and no crash; and a worker killed in the middle ends one query, not the program.
+//!
+//! TILLERMAN_QUERIES sets the queries per architecture (default 6; the README's figure used 200).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tillerman::engine::client::{EngineOptions, LlamaEngine};
+use tillerman::engine::{Engine, Message, Role};
+use tillerman::flow::event::Collect;
+use tillerman::flow::prompt::{Fill, Pack};
+use tillerman::flow::solve::{Ask, Flow, solve};
+use tillerman::flow::trajectory::{Limits, Outcome, Trajectory};
+use tillerman::gguf::toy::{Architecture, ToyModel, shape_named};
+use tillerman::tools::base::Base;
+use tillerman::tools::calculator::Calculator;
+use tillerman::tools::{Tool, ToolFault, Toolbox};
+use tokio_util::sync::CancellationToken;
+
+fn exe() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_tillerman"))
+}
+
+fn engine(folder: &std::path::Path, architecture: Architecture, sequences: usize) -> Arc<LlamaEngine> {
+    let path = folder.join(format!("{}.gguf", architecture.name()));
+    let model = ToyModel { shape: shape_named("toy").unwrap(), architecture, ..ToyModel::default() };
+    model.write(&path).unwrap();
+    Arc::new(LlamaEngine::new(EngineOptions {
+        exe: exe(),
+        sequences,
+        context: Some(4096),
+        threads: Some(1),
+        ..EngineOptions::new(path)
+    }))
+}
+
+fn flow(engine: Arc<LlamaEngine>, pack: &str) -> Flow {
+    let pack = Arc::new(Pack::bundled(pack).unwrap());
+    let prompts = pack.clone();
+    let base = Base::new(
+        engine.clone(),
+        Arc::new(move |question: &str| -> Vec<Message> {
+            prompts.messages(Role::Base, &Fill { sub_goal: question, ..Fill::default() })
+        }),
+    );
+    let tools: Vec<Arc<dyn Tool>> = vec![Arc::new(Calculator::new()), Arc::new(base)];
+    Flow {
+        engine,
+        toolbox: Arc::new(Toolbox { tools, refused: vec![] }),
+        pack,
+        limits: Limits { turns: 3, seconds: 120, tokens: 600, result_chars: 500 },
+        planner_temperature: Some(1.0),
+        adapter: None,
+    }
+}
+
+fn ask(query: String, seed: u64) -> Ask {
+    Ask { id: format!("t{seed}"), query, seed, ..Ask::default() }
+}
+
+async fn one(flow: Flow, query: String, seed: u64) -> Trajectory {
+    solve(&flow, &ask(query, seed), Arc::new(Collect::default()), CancellationToken::new()).await
+}
+
+fn queries() -> usize {
+    std::env::var("TILLERMAN_QUERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
+}
+
+fn well_formed(trajectory: &Trajectory) {
+    assert_eq!(trajectory.outcome, Outcome::Answered, "{:?}", trajectory.outcome);
+    assert!(trajectory.turns.len() <= 3);
+    assert!(trajectory.tokens <= 600 + 1024, "{} tokens", trajectory.tokens);
+    for turn in &trajectory.turns {
+        assert!(turn.plan.is_some() || turn.refused.is_some() || trajectory.limit.is_some());
+        if let Some(result) = &turn.result {
+            // A schema holds the executor: only the token limit can leave a command unfinished.
+            if result.fault == Some(ToolFault::BadArguments) {
+                let cut = trajectory
+                    .calls
+                    .iter()
+                    .any(|c| c.role == Role::Executor && c.completion.stop == Some(LENGTH));
+                assert!(cut, "a whole command did not fit its schema: {turn:?}");
+            }
+        }
+    }
+    for call in &trajectory.calls {
+        let n = call.completion.completion_ids.len();
+        assert_eq!(n, call.completion.logprobs.len());
+        assert_eq!(n, call.completion.forced.len());
+        assert!(call.completion.logprobs.iter().all(|p| p.is_finite() && *p <= 1e-4));
+        if call.role == Role::Planner {
+            assert!(call.completion.forced.iter().all(|f| !f), "nothing may force the planner");
+        }
+    }
+}
+
+const LENGTH: tillerman::engine::StopReason = tillerman::engine::StopReason::Length;
+
+async fn architecture(architecture: Architecture) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path(), architecture, 4);
+    let mut running = tokio::task::JoinSet::new();
+    let gate = Arc::new(tokio::sync::Semaphore::new(4));
+    for n in 0..queries() {
+        // Mostly the short pack; the long one now and then.
+        let flow = flow(engine.clone(), if n % 5 == 4 { "full" } else { "compact" });
+        let gate = gate.clone();
+        running.spawn(async move {
+            let _permit = gate.acquire_owned().await.unwrap();
+            one(flow, format!("question {n}: what is {n}+{n}?"), n as u64).await
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        well_formed(&done.unwrap());
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_llama_ends_every_query() {
+    architecture(Architecture::Llama).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_qwen2_ends_every_query() {
+    architecture(Architecture::Qwen2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_qwen3_ends_every_query() {
+    architecture(Architecture::Qwen3).await;
+}
+
+/// Kill the worker while a query runs, at different moments, by both signals: that query fails and says so,
+/// the next one works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_worker_costs_one_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path(), Architecture::Qwen2, 2);
+    engine.model().await.unwrap();
+    for (signal, name, wait_ms) in [("KILL", "SIGKILL", 5), ("ABRT", "SIGABRT", 30)] {
+        let mut slow = flow(engine.clone(), "compact");
+        slow.limits = Limits { turns: 0, seconds: 120, tokens: 0, result_chars: 200 };
+        let running = tokio::spawn(one(slow, "never ends".into(), wait_ms));
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        let pid = engine.worker_pid().unwrap();
+        let killed = std::process::Command::new("kill")
+            .args([format!("-{signal}"), pid.to_string()])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+        let trajectory = running.await.unwrap();
+        let Outcome::Failed { reason, remedy } = &trajectory.outcome else {
+            panic!("{:?}", trajectory.outcome)
+        };
+        assert!(reason.contains(name), "{reason}");
+        assert!(remedy.contains("again"), "{remedy}");
+        well_formed(&one(flow(engine.clone(), "compact"), "next".into(), 1).await);
+    }
+    engine.shutdown().await;
+}

@@ -1,0 +1,204 @@
+//! The program as a person meets it: the binary, real files, the embedded planner, and bad input.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn tillerman(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tillerman"));
+    command.env("TILLERMAN_HOME", home).env_remove("RUST_BACKTRACE").timeout(std::time::Duration::from_secs(120));
+    command
+}
+
+/// Run and answer (exit code, stdout, stderr).
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// It fails with this code, says each part on stderr, and shows no panic.
+fn fails(command: &mut Command, code: i32, parts: &[&str]) {
+    let (got, out, err) = run(command);
+    assert_eq!(got, code, "stdout {out}\nstderr {err}");
+    for part in parts {
+        assert!(err.contains(part), "no {part:?} in: {err}");
+    }
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+#[test]
+fn the_embedded_planner_answers_and_the_record_can_be_read_back() {
+    let home = tempfile::tempdir().unwrap();
+    let ask = ["--seed", "1", "ask", "--json", "What is 37*41+5?"];
+    let (code, out, err) = run(tillerman(home.path()).args(ask));
+    assert_eq!(code, 0, "{err}");
+    let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events[0]["kind"], "started");
+    for (seq, event) in events.iter().enumerate() {
+        assert_eq!(event["seq"], seq as u64);
+        assert!(event["kind"].is_string() && event["trajectory"].is_string() && event["t_ms"].is_number());
+    }
+    let last = events.last().unwrap();
+    assert_eq!(last["kind"], "answered");
+    assert!(last["answer"].is_string());
+
+    let id = events[0]["trajectory"].as_str().unwrap();
+    let (code, shown, err) = run(tillerman(home.path()).args(["show", id, "--json"]));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(shown, out, "what is shown later is what was printed live");
+    let (code, sessions, _) = run(tillerman(home.path()).args(["sessions", "--json"]));
+    assert_eq!(code, 0);
+    assert!(sessions.contains(id));
+    let (code, _, err) = run(tillerman(home.path()).args(["label", id, "good", "--note", "yes"]));
+    assert_eq!(code, 0, "{err}");
+    let (code, replayed, err) = run(tillerman(home.path()).args(["replay", id, "--plain", "--speed", "0"]));
+    assert_eq!(code, 0, "{err}");
+    assert!(replayed.contains("37*41+5"), "{replayed}");
+}
+
+#[test]
+fn without_a_terminal_one_sample_question_is_answered() {
+    let home = tempfile::tempdir().unwrap();
+    let (code, out, err) = run(&mut tillerman(home.path()));
+    assert_eq!(code, 0, "{err}");
+    assert!(!out.trim().is_empty());
+    assert!(err.contains("no terminal"), "{err}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trajectory() {
+    let text = |seed: &str| {
+        let home = tempfile::tempdir().unwrap();
+        let (code, out, err) =
+            run(tillerman(home.path()).args(["--seed", seed, "ask", "--json", "What is the capital of Peru?"]));
+        assert_eq!(code, 0, "{err}");
+        out.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|event| event["kind"] == "model_call")
+            .map(|event| (event["completion"]["completion_ids"].clone(), event["completion"]["text"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(text("3"), text("3"));
+}
+
+#[test]
+fn queries_that_cannot_be_taken_are_refused_in_words() {
+    let home = tempfile::tempdir().unwrap();
+    fails(tillerman(home.path()).args(["ask", ""]), 2, &["empty"]);
+    fails(tillerman(home.path()).args(["ask", "-"]).write_stdin(" \n"), 2, &["empty"]);
+    let long = "word ".repeat(210_000);
+    fails(tillerman(home.path()).args(["ask", "-"]).write_stdin(long), 1, &["characters", "100000"]);
+    fails(tillerman(home.path()).args(["ask"]), 2, &["QUERY"]);
+}
+
+#[test]
+fn a_binary_paste_is_answered_or_refused_but_never_breaks_out() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..4096u32).map(|n| (n * 31 % 256) as u8).chain(*b"\x1b]52;c;aGk=\x07").collect();
+    let (code, out, err) = run(tillerman(home.path()).args(["ask", "-"]).write_stdin(bytes));
+    assert!(code == 0 || code == 1 || code == 3, "{code}: {err}");
+    for text in [out, err] {
+        assert!(!text.contains('\x1b') && !text.contains('\x07'), "control characters got out: {text:?}");
+    }
+}
+
+#[test]
+fn tools_by_hand() {
+    let home = tempfile::tempdir().unwrap();
+    let (code, out, err) =
+        run(tillerman(home.path()).args(["tool", "run", "calculator", r#"{"expression":"2^70"}"#]));
+    assert_eq!((code, out.trim()), (0, "1180591620717411303424"), "{err}");
+    let (code, out, _) = run(tillerman(home.path()).args(["tool", "list", "--json"]));
+    assert_eq!(code, 0);
+    assert!(out.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    fails(tillerman(home.path()).args(["tool", "run", "telescope", "{}"]), 2, &["telescope", "calculator"]);
+    fails(tillerman(home.path()).args(["tool", "run", "calculator", "{expr"]), 2, &["JSON"]);
+    fails(tillerman(home.path()).args(["tool", "run", "calculator", r#"{"x":1}"#]), 1, &["expression"]);
+    fails(tillerman(home.path()).args(["--folder", "/nowhere", "tool", "list"]), 2, &["/nowhere"]);
+}
+
+#[test]
+fn files_that_are_no_models_are_refused_before_they_are_loaded() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = home.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let planner = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/planner.gguf")).unwrap();
+    let mut absurd = planner[..4096].to_vec();
+    absurd[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    for (name, bytes) in [
+        ("empty.gguf", &b""[..]),
+        ("magic.gguf", &b"NOPE\x03\0\0\0aaaaaaaaaaaaaaaaaaaa"[..]),
+        ("cut.gguf", &planner[..planner.len() / 2]),
+        ("absurd.gguf", &absurd[..]),
+    ] {
+        let path = write(name, bytes);
+        fails(tillerman(home.path()).args(["model", "check", &path]), 3, &[name, "refused"]);
+        fails(tillerman(home.path()).args(["--model", &path, "ask", "hello"]), 3, &[name]);
+    }
+    fails(tillerman(home.path()).args(["--model", "/no/such.gguf", "ask", "hello"]), 3, &["/no/such.gguf"]);
+    fails(tillerman(home.path()).args(["--adapter", "nope", "ask", "hello"]), 2, &["nope"]);
+    let good = write("good.gguf", &planner);
+    let (code, out, err) = run(tillerman(home.path()).args(["model", "check", &good]));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("qwen2"), "{out}");
+}
+
+#[test]
+fn unknown_ids_settings_and_commands_say_what_is_wrong() {
+    let home = tempfile::tempdir().unwrap();
+    fails(tillerman(home.path()).args(["show", "nosuchid"]), 4, &["nosuchid"]);
+    fails(tillerman(home.path()).args(["label", "nosuchid", "good"]), 4, &["nosuchid"]);
+    fails(tillerman(home.path()).args(["frobnicate"]), 2, &["frobnicate"]);
+    let config = home.path().join("bad.toml");
+    fs::write(&config, "[flow]\nturnz = 3\n").unwrap();
+    let path = config.to_string_lossy().into_owned();
+    fails(tillerman(home.path()).args(["--config", &path, "ask", "hi"]), 2, &["bad.toml", "line 2", "turnz"]);
+    fails(tillerman(home.path()).args(["eval", "--tasks", "/none.jsonl"]), 2, &["/none.jsonl"]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_used_is_named_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let (code, _, err) = run(tillerman(&file).args(["sessions"]));
+    assert_ne!(code, 0);
+    assert!(err.contains("file") && err.contains("--home"), "{err}");
+}
+
+#[test]
+fn two_programs_share_one_store() {
+    let home = tempfile::tempdir().unwrap();
+    let runs: Vec<_> = (0..2)
+        .map(|n| {
+            let home = home.path().to_path_buf();
+            std::thread::spawn(move || run(tillerman(&home).args(["ask", &format!("What is {n}+{n}?")])))
+        })
+        .collect();
+    for handle in runs {
+        let (code, _, err) = handle.join().unwrap();
+        assert_eq!(code, 0, "{err}");
+    }
+    let (_, out, _) = run(tillerman(home.path()).args(["sessions", "--json"]));
+    assert_eq!(out.lines().count(), 2, "{out}");
+}
+
+#[test]
+fn completions_and_man_page_come_from_the_command_line_itself() {
+    let home = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(tillerman(home.path()).args(["completions", shell]));
+        assert!(code == 0 && out.contains("tillerman"), "{shell}");
+    }
+    let (code, out, _) = run(tillerman(home.path()).arg("man"));
+    assert!(code == 0 && out.contains(".TH tillerman"), "{out}");
+}

@@ -1,0 +1,289 @@
+//! The true loop with the scripted engine and real tools: every way through it ends in a well-formed record.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tillerman::engine::scripted::ScriptedEngine;
+use tillerman::engine::{Engine, Request, Role};
+use tillerman::error::EngineError;
+use tillerman::flow::event::{Body, Collect, Event, Sink};
+use tillerman::flow::prompt::Pack;
+use tillerman::flow::solve::{Ask, Flow, QUERY_CHARS_MAX, solve};
+use tillerman::flow::trajectory::{Decision, Limits, Outcome, Trajectory};
+use tillerman::tools::calculator::Calculator;
+use tillerman::tools::{ToolFault, Toolbox};
+use tokio_util::sync::CancellationToken;
+
+const PLAN: &str = "Context: none\nSub-goal: compute 6*7\nTool: calculator";
+
+fn say(role: Role) -> &'static str {
+    match role {
+        Role::Analyst => "Asks for a number.",
+        Role::Planner => PLAN,
+        Role::Executor => r#"{"expression":"6*7"}"#,
+        Role::Verifier => r#"{"decision":"stop","reason":"answer found"}"#,
+        Role::Generator => "42",
+        Role::Base => "I do not know.",
+    }
+}
+
+fn flow(engine: impl Engine + 'static) -> Flow {
+    Flow {
+        engine: Arc::new(engine),
+        toolbox: Arc::new(Toolbox { tools: vec![Arc::new(Calculator::new())], refused: vec![] }),
+        pack: Arc::new(Pack::bundled("compact").unwrap()),
+        limits: Limits::default(),
+        planner_temperature: None,
+        adapter: None,
+    }
+}
+
+fn ask(query: &str) -> Ask {
+    Ask { id: "t".into(), session: "s".into(), query: query.into(), conversation: vec![], seed: 7 }
+}
+
+/// Run and check what must hold of every record: sequence, one last event, and fold equals what was returned.
+async fn run(flow: &Flow, ask: &Ask, cancel: CancellationToken) -> (Trajectory, Vec<Event>) {
+    let sink = Arc::new(Collect::default());
+    let trajectory = solve(flow, ask, sink.clone(), cancel).await;
+    let events = sink.events();
+    for (index, event) in events.iter().enumerate() {
+        assert_eq!(event.seq, index as u64);
+        assert_eq!(event.body.is_last(), index + 1 == events.len(), "{:?}", event.body);
+    }
+    assert!(matches!(events[0].body, Body::Started { .. }));
+    assert_eq!(Trajectory::from_events(&events), trajectory);
+    let text = serde_json::to_string(&events).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Event>>(&text).unwrap(), events, "events survive JSON");
+    (trajectory, events)
+}
+
+#[tokio::test]
+async fn a_question_is_planned_executed_verified_remembered_and_answered() {
+    let flow = flow(ScriptedEngine::new(|request: &Request| Ok(say(request.role))));
+    let (trajectory, events) = run(&flow, &ask("What is 6*7?"), CancellationToken::new()).await;
+    assert_eq!(trajectory.outcome, Outcome::Answered);
+    assert_eq!(trajectory.answer.as_deref(), Some("42"));
+    assert_eq!(trajectory.turns.len(), 1);
+    let entry = &trajectory.memory.entries[0];
+    assert_eq!((entry.result.as_str(), entry.error, entry.verdict.decision), ("42", false, Decision::Stop));
+    let kinds: Vec<String> = events
+        .iter()
+        .map(|e| serde_json::to_value(e).unwrap()["kind"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(
+        kinds.join(" "),
+        "started model_call analysis turn_started model_call plan model_call command tool_result model_call \
+         verdict memory model_call answered"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_tool_is_a_turn_and_the_next_turn_sees_it() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    let flow = flow(ScriptedEngine::new(move |request: &Request| {
+        if request.role != Role::Planner {
+            return Ok(say(request.role));
+        }
+        let mut seen = kept.lock().unwrap();
+        seen.push(request.messages[1].text());
+        Ok(match seen.len() {
+            1 => "Context: none\nSub-goal: look\nTool: telescope",
+            2 => "what?",
+            _ => PLAN,
+        })
+    }));
+    let (trajectory, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
+    assert_eq!(trajectory.outcome, Outcome::Answered);
+    assert_eq!(trajectory.turns.len(), 3);
+    assert!(trajectory.turns[0].refused.as_ref().unwrap().1.contains("telescope"));
+    assert!(trajectory.memory.entries[0].error && trajectory.memory.entries[1].error);
+    let prompts = seen.lock().unwrap();
+    assert!(prompts[1].contains("no tool is called"), "{}", prompts[1]);
+}
+
+#[tokio::test]
+async fn bad_arguments_and_failing_tools_are_turns() {
+    for (arguments, fault) in [
+        (r#"{"expression":"1/0"}"#, ToolFault::Failed),
+        (r#"{"expr":"1"}"#, ToolFault::BadArguments),
+        ("{\"expression\":\"1+", ToolFault::BadArguments),
+    ] {
+        let flow = flow(ScriptedEngine::new(move |request: &Request| {
+            Ok(if request.role == Role::Executor { arguments } else { say(request.role) })
+        }));
+        let (trajectory, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
+        assert_eq!(trajectory.outcome, Outcome::Answered);
+        assert_eq!(trajectory.turns[0].result.as_ref().unwrap().fault, Some(fault), "{arguments}");
+        assert!(trajectory.memory.entries[0].error);
+    }
+}
+
+#[tokio::test]
+async fn limits_end_the_loop_and_the_generator_still_answers() {
+    let endless = |request: &Request| {
+        Ok(if request.role == Role::Verifier {
+            r#"{"decision":"continue","reason":"not yet"}"#
+        } else {
+            say(request.role)
+        })
+    };
+    let mut turns = flow(ScriptedEngine::new(endless));
+    turns.limits.turns = 3;
+    let (trajectory, _) = run(&turns, &ask("q"), CancellationToken::new()).await;
+    assert_eq!((trajectory.turns.len(), trajectory.answer.as_deref()), (3, Some("42")));
+    assert_eq!(trajectory.limit.as_deref(), Some("turns (3)"));
+
+    let mut tokens = flow(ScriptedEngine::new(endless));
+    tokens.limits.tokens = 200;
+    let (trajectory, _) = run(&tokens, &ask("q"), CancellationToken::new()).await;
+    assert_eq!(trajectory.outcome, Outcome::Answered);
+    assert_eq!(trajectory.limit.as_deref(), Some("tokens (200)"));
+    assert!(trajectory.turns.len() < 10);
+}
+
+/// Answers after a delay on the runtime's clock, so that a paused clock makes it exact.
+struct Slow(Duration);
+
+#[async_trait::async_trait]
+impl Engine for Slow {
+    async fn model(&self) -> Result<tillerman::engine::ModelInfo, EngineError> {
+        Ok(tillerman::engine::ModelInfo::default())
+    }
+    async fn complete(
+        &self,
+        request: Request,
+        on_piece: Option<tillerman::engine::OnPiece>,
+        cancel: CancellationToken,
+    ) -> Result<tillerman::engine::Completion, EngineError> {
+        if request.role == Role::Planner {
+            tokio::time::sleep(self.0).await;
+        }
+        let script = ScriptedEngine::new(|request: &Request| Ok(say(request.role)));
+        script.complete(request, on_piece, cancel).await
+    }
+    async fn set_adapter(&self, _: Option<std::path::PathBuf>) -> Result<Option<String>, EngineError> {
+        Ok(None)
+    }
+    async fn score(&self, _: Vec<i32>, _: bool) -> Result<Vec<f32>, EngineError> {
+        Ok(vec![])
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_limit_cuts_a_call_that_hangs() {
+    let mut flow = flow(Slow(Duration::from_secs(100_000)));
+    flow.limits.seconds = 5;
+    let (trajectory, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
+    assert_eq!(trajectory.outcome, Outcome::Answered);
+    assert_eq!(trajectory.limit.as_deref(), Some("seconds (5)"));
+}
+
+#[tokio::test]
+async fn cancelling_at_any_role_ends_as_cancelled() {
+    for role in [Role::Analyst, Role::Planner, Role::Executor, Role::Verifier, Role::Generator] {
+        let cancel = CancellationToken::new();
+        let inner = cancel.clone();
+        let flow = flow(ScriptedEngine::new(move |request: &Request| {
+            if request.role == role {
+                inner.cancel();
+                return Err(EngineError::Cancelled);
+            }
+            Ok(say(request.role))
+        }));
+        let (trajectory, _) = run(&flow, &ask("q"), cancel).await;
+        assert_eq!(trajectory.outcome, Outcome::Cancelled, "{role:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_dies_at_any_role_fails_the_query_with_reason_and_remedy() {
+    for role in [Role::Analyst, Role::Planner, Role::Executor, Role::Verifier, Role::Generator] {
+        let flow = flow(ScriptedEngine::new(move |request: &Request| {
+            if request.role == role {
+                return Err(EngineError::Died {
+                    how: "SIGKILL".into(),
+                    phase: "decode".into(),
+                    stderr: "last words".into(),
+                });
+            }
+            Ok(say(request.role))
+        }));
+        let (trajectory, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
+        let Outcome::Failed { reason, remedy } = &trajectory.outcome else {
+            panic!("{role:?}: {:?}", trajectory.outcome)
+        };
+        assert!(reason.contains("SIGKILL") && reason.contains("last words"), "{reason}");
+        assert!(remedy.contains("again"), "{remedy}");
+    }
+}
+
+/// Keeps nothing after the n-th event, as a full disk would.
+struct Full(usize, Mutex<usize>);
+
+impl Sink for Full {
+    fn record(&self, _event: Event) -> Result<(), String> {
+        let mut count = self.1.lock().unwrap();
+        *count += 1;
+        if *count > self.0 { Err("disk full".into()) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_does_not_happen() {
+    for kept in 0..14 {
+        let flow = flow(ScriptedEngine::new(|request: &Request| Ok(say(request.role))));
+        let sink = Arc::new(Full(kept, Mutex::new(0)));
+        let trajectory = solve(&flow, &ask("q"), sink.clone(), CancellationToken::new()).await;
+        let tried = *sink.1.lock().unwrap();
+        // The event that could not be kept, and the attempt to say so; nothing else.
+        assert!(tried <= kept + 2, "{tried} events were tried after {kept} were kept");
+        if kept < 14 {
+            let Outcome::Failed { reason, .. } = &trajectory.outcome else {
+                panic!("kept {kept}: {:?}", trajectory.outcome)
+            };
+            assert!(reason.contains("disk full"), "{reason}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn queries_that_cannot_be_taken_say_why() {
+    let flow = flow(ScriptedEngine::new(|request: &Request| Ok(say(request.role))));
+    for (query, part) in [("  \n", "empty"), (&*"x".repeat(QUERY_CHARS_MAX + 1), "characters")] {
+        let (trajectory, _) = run(&flow, &ask(query), CancellationToken::new()).await;
+        let Outcome::Failed { reason, remedy } = &trajectory.outcome else { panic!("taken") };
+        assert!(reason.contains(part) && !remedy.is_empty(), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn later_questions_see_earlier_answers_and_memory_starts_empty() {
+    let prompts = Arc::new(Mutex::new(Vec::new()));
+    let kept = prompts.clone();
+    let flow = flow(ScriptedEngine::new(move |request: &Request| {
+        if request.role == Role::Planner {
+            kept.lock().unwrap().push(request.messages[1].text());
+        }
+        Ok(say(request.role))
+    }));
+    run(&flow, &ask("first"), CancellationToken::new()).await;
+    let second = Ask { conversation: vec![("first".into(), "42".into())], ..ask("second") };
+    run(&flow, &second, CancellationToken::new()).await;
+    let prompts = prompts.lock().unwrap();
+    assert!(prompts[1].contains("first") && prompts[1].contains("42"), "{}", prompts[1]);
+    assert!(!prompts[1].contains("compute 6*7"), "memory leaked: {}", prompts[1]);
+}
+
+#[tokio::test]
+async fn seeds_are_a_function_of_the_trajectory_alone() {
+    let seeds = |seed: u64| async move {
+        let flow = flow(ScriptedEngine::new(|request: &Request| Ok(say(request.role))));
+        let (trajectory, _) = run(&flow, &Ask { seed, ..ask("q") }, CancellationToken::new()).await;
+        trajectory.calls.iter().map(|call| call.request.sampler.seed).collect::<Vec<_>>()
+    };
+    let (one, again, other) = (seeds(1).await, seeds(1).await, seeds(2).await);
+    assert_eq!(one, again);
+    assert_ne!(one, other);
+}
