@@ -44,7 +44,7 @@ pub fn run(global: &Global, session: Option<&str>) -> anyhow::Result<i32> {
     let wired = runtime.spawn(wire.serve(received));
     let result = deck::run(DeckOptions {
         handle: DeckHandle { commands, events: shown },
-        theme: setup.config.deck.theme.clone(),
+        theme: theme(&setup.config.deck.theme),
         past: past(&store, &session)?,
         history: history(&store)?,
         farewell: Some(format!("this session: tillerman --session {}", short(&session))),
@@ -59,6 +59,11 @@ pub fn run(global: &Global, session: Option<&str>) -> anyhow::Result<i32> {
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     result?;
     Ok(0)
+}
+
+/// The theme the settings name; none named is the terminal's own colours.
+fn theme(setting: &str) -> String {
+    if setting.is_empty() { "default".into() } else { setting.into() }
 }
 
 /// What the model in use can and cannot do, said before anything is asked.
