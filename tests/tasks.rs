@@ -11,12 +11,15 @@ use tillerman::tools::{ToolContext, Toolbox};
 
 #[tokio::test]
 async fn programs_print_the_answer() {
-    let folder = tempfile::tempdir().expect("folder");
+    let private = tempfile::tempdir().expect("folder");
+    // Started by root, the sandbox reads as another user: a folder of its own, open to read.
+    let folder = private.path().join("data");
+    std::fs::create_dir(&folder).expect("data folder");
     for (name, text) in world::data_files() {
-        std::fs::write(folder.path().join(name), text).expect("data file");
+        std::fs::write(folder.join(name), text).expect("data file");
     }
     let exe = PathBuf::from(env!("CARGO_BIN_EXE_tillerman"));
-    let python = match Python::new(exe, Some(folder.path().to_path_buf())) {
+    let python = match Python::new(exe, Some(folder)) {
         Ok(python) => python,
         Err(refused) => {
             // Without a sandbox there is no python tool, and these tasks cannot be asked.
