@@ -29,7 +29,7 @@ pub enum System {
     Suspend,
     /// The process goes on after a stop.
     Continue,
-    /// The keyboard is gone.
+    /// The keyboard is gone, or a thread without which the deck cannot go on; why.
     InputClosed(String),
     /// A thread of the program panicked and the deck lives on.
     Panicked(String),
@@ -150,7 +150,9 @@ impl App {
         if self.chat.focus.is_some() {
             places.push(Place::Pane);
         }
-        if self.chat.composer.is_empty() && self.chat.followed().is_some_and(|(live, _)| live.turn(0).is_some()) {
+        if self.chat.composer.is_empty()
+            && self.chat.followed().is_some_and(|(live, _)| live.turn(0).is_some())
+        {
             places.push(Place::EmptyInput);
         }
         places.push(Place::Anywhere);
@@ -214,7 +216,11 @@ impl App {
             Action::PlanBad => return self.label(Scope::Plan, LabelValue::Bad, now_ms),
             Action::ClearLabel => {
                 let effects = self.chat.clear_labels(now_ms);
-                self.say(if effects.is_empty() { "there is no label to take back" } else { "label taken back" });
+                self.say(if effects.is_empty() {
+                    "there is no label to take back"
+                } else {
+                    "label taken back"
+                });
                 return effects;
             }
             Action::Correct => self.ask_correction(),

@@ -45,3 +45,20 @@ pub fn first_frame(cells: usize, size: (u16, u16)) -> Result<f64, Error> {
     app.update(Input::Resize(size.0, size.1), 0);
     Ok(started.elapsed().as_secs_f64() * 1e3)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prints the figures of this machine: `cargo test --release deck::bench -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement, not a check"]
+    fn figures() {
+        for cells in [0, 10_000] {
+            let mut ms = key_to_frame(cells, 1_000, (200, 50)).unwrap();
+            ms.sort_by(f64::total_cmp);
+            println!("{cells} queries: key to frame p50 {:.2} ms, p99 {:.2} ms", ms[500], ms[990]);
+            println!("{cells} queries: first frame {:.1} ms", first_frame(cells, (200, 50)).unwrap());
+        }
+    }
+}

@@ -17,6 +17,10 @@ use crate::deck::transcript::{Cell, Transcript};
 use crate::flow::event::{Body, Event, Progress};
 use crate::flow::trajectory::Outcome;
 
+/// The keys a person needs first; the rest is on the help page.
+const FIRST_KEYS: &str = "Type a query and press Enter. + and - label an answer, [ and ] walk its turns, Tab walks \
+                          the panes, Esc cancels, ? shows every key, Ctrl+D quits.";
+
 #[derive(Default)]
 pub struct Chat {
     pub transcript: Transcript,
@@ -38,10 +42,10 @@ pub struct Chat {
 impl Chat {
     pub fn new(first_lines: &[String], past: Vec<Past>, history: Vec<String>) -> Chat {
         let mut chat = Chat { composer: Composer::with_history(history), ..Chat::default() };
-        if !first_lines.is_empty() {
-            let words = first_lines.iter().map(|line| (line.clone(), Ink::Text)).collect();
-            chat.transcript.push(Cell::Words(words));
-        }
+        let mut words: Vec<(String, Ink)> =
+            first_lines.iter().map(|line| (line.clone(), Ink::Text)).collect();
+        words.push((FIRST_KEYS.to_string(), Ink::Dim));
+        chat.transcript.push(Cell::Words(words));
         for past in past {
             let mut exchange = Exchange::asked(past.trajectory.query.clone(), false);
             exchange.live = Some(Live::of(past.trajectory));
@@ -63,7 +67,8 @@ impl Chat {
 
     /// The exchange the panes and the label keys are about.
     pub fn current(&self) -> Option<usize> {
-        let newest = || self.transcript.exchanges().find(|(_, exchange)| !exchange.queued).map(|(cell, _)| cell);
+        let newest =
+            || self.transcript.exchanges().find(|(_, exchange)| !exchange.queued).map(|(cell, _)| cell);
         self.selected.or(self.running).or_else(newest)
     }
 
@@ -155,7 +160,8 @@ impl Chat {
 
     /// The cell a new trajectory belongs to: the query that was asked, else a new one.
     fn begin(&mut self, query: &str) -> usize {
-        let waiting = |cell: &usize| self.transcript.exchange(*cell).is_some_and(|exchange| exchange.live.is_none());
+        let waiting =
+            |cell: &usize| self.transcript.exchange(*cell).is_some_and(|exchange| exchange.live.is_none());
         if let Some(cell) = self.running.filter(waiting) {
             return cell;
         }
@@ -276,7 +282,8 @@ impl Chat {
     /// Take back every label of the current trajectory.
     pub fn clear_labels(&mut self, now_ms: u64) -> Vec<Effect> {
         let Some(cell) = self.current() else { return Vec::new() };
-        let labels = self.transcript.exchange(cell).map(|exchange| exchange.labels.clone()).unwrap_or_default();
+        let labels =
+            self.transcript.exchange(cell).map(|exchange| exchange.labels.clone()).unwrap_or_default();
         let shown_set = self.transcript.shown();
         let Some(exchange) = self.transcript.exchange_mut(cell) else { return Vec::new() };
         let seconds = exchange.ended_ms.map_or(0.0, |ended| now_ms.saturating_sub(ended) as f64 / 1e3);

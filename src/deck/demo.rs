@@ -10,9 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::deck::app::{App, Input};
-use crate::deck::message::{
-    DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, Past, StatusLine,
-};
+use crate::deck::message::{DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, Past, StatusLine};
 use crate::deck::theme::Theme;
 use crate::engine::{Completion, ModelInfo, Request, Role, Sampler, Timings};
 use crate::error::Error;
@@ -58,8 +56,8 @@ pub fn options(handle: DeckHandle) -> DeckOptions {
 fn first_lines() -> Vec<String> {
     [
         "This is the deck on scripted events: every answer below is made up.",
-        "Type a query and press Enter. The panes show each turn: what the planner chose, the tool call, the \
-         verifier's verdict and what memory keeps. + and - label an answer; ? shows every key; Ctrl+D quits.",
+        "The panes show each turn: what the planner chose, the tool call, the verifier's verdict and what memory \
+         keeps.",
     ]
     .map(String::from)
     .to_vec()
@@ -108,7 +106,8 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
 
 /// A thread of this name that panics.
 fn crash(name: &str) {
-    let _ = std::thread::Builder::new().name(name.to_string()).spawn(|| panic!("the demo was asked to crash"));
+    let _ =
+        std::thread::Builder::new().name(name.to_string()).spawn(|| panic!("the demo was asked to crash"));
 }
 
 fn stored(request: LabelRequest) -> DeckEvent {
@@ -117,7 +116,12 @@ fn stored(request: LabelRequest) -> DeckEvent {
 }
 
 /// One query; false when the deck has left.
-fn play(id: &str, query: &str, commands: &mut UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>) -> bool {
+fn play(
+    id: &str,
+    query: &str,
+    commands: &mut UnboundedReceiver<DeckCommand>,
+    events: &Sender<DeckEvent>,
+) -> bool {
     let mut turn = 0;
     for (pause_ms, event) in script(id, query) {
         std::thread::sleep(Duration::from_millis(pause_ms));
@@ -271,7 +275,10 @@ fn answered(script: &mut Script) {
     script.turn(
         2,
         plan("Peru 34.0M, Chile 19.6M", "divide the two", "python"),
-        command("python", json!({"code": "peru = 34_000_000\nchile = 19_600_000\n# one division\nprint(peru / chile)\n"})),
+        command(
+            "python",
+            json!({"code": "peru = 34_000_000\nchile = 19_600_000\n# one division\nprint(peru / chile)\n"}),
+        ),
         ToolResult {
             exit: Some(0),
             tier: Some("A".to_string()),
@@ -375,7 +382,8 @@ pub fn past(count: usize) -> Vec<Past> {
         })
         .collect();
     let whole = Trajectory::from_events(&events);
-    let one = |n| Past { trajectory: Trajectory { id: format!("past-{n}"), ..whole.clone() }, labels: Vec::new() };
+    let one =
+        |n| Past { trajectory: Trajectory { id: format!("past-{n}"), ..whole.clone() }, labels: Vec::new() };
     (0..count).map(one).collect()
 }
 

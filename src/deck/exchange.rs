@@ -128,7 +128,8 @@ impl Exchange {
             }
             Outcome::Cancelled => {
                 let turns = trajectory.turns.len();
-                let words = if turns == 0 { "cancelled".to_string() } else { format!("cancelled in turn {turns}") };
+                let words =
+                    if turns == 0 { "cancelled".to_string() } else { format!("cancelled in turn {turns}") };
                 let mut rows = Prose::of(words, Ink::Warning).wrap(width, &margin(), &margin());
                 rows.extend(note("Up brings the query back into the input", width));
                 rows

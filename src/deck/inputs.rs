@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossterm::event::{Event, KeyEventKind};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
@@ -110,24 +110,36 @@ pub fn stop_process() {
     let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
 }
 
-/// A panic on the deck's own threads restores the terminal before it is printed. One elsewhere (a query,
-/// a tool) becomes a line of the conversation, as the deck lives on.
+/// A panic of the main thread restores the terminal before it is printed. One of the deck's other threads
+/// ends the deck, and the main thread tells it once it has stopped drawing. One elsewhere (a query, a
+/// tool) becomes a line of the conversation, as the deck lives on.
 fn set_panic_hook(inputs: Sender<Input>) {
     let inputs = Mutex::new(inputs);
     let main = thread::current().id();
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let current = thread::current();
-        let own = current.id() == main || current.name().is_some_and(|name| name.starts_with(OWN_THREADS));
         let tell = |system| inputs.lock().is_ok_and(|inputs| inputs.send(Input::System(system)).is_ok());
-        if !own && terminal::is_entered() && tell(System::Panicked(info.to_string())) {
-            return;
+        if current.id() != main && terminal::is_entered() {
+            let text = info.to_string();
+            let own = current.name().is_some_and(|name| name.starts_with(OWN_THREADS));
+            if !own && tell(System::Panicked(text.clone())) {
+                return;
+            }
+            if own && tell(System::InputClosed(text)) && ended_within(GRACE) {
+                return;
+            }
         }
         terminal::restore();
         previous(info);
-        // The main thread unwinds by itself; when another of the deck's threads falls, it must follow.
-        if own && current.id() != main {
-            tell(System::InputClosed("a thread of the deck panicked".to_string()));
-        }
     }));
+}
+
+/// Wait until the main thread has given the terminal back.
+fn ended_within(patience: Duration) -> bool {
+    let started = Instant::now();
+    while terminal::is_entered() && started.elapsed() < patience {
+        thread::sleep(Duration::from_millis(10));
+    }
+    !terminal::is_entered()
 }

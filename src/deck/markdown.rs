@@ -98,7 +98,9 @@ impl<'a> Page<'a> {
             Tag::CodeBlock(kind) => {
                 self.block();
                 let language = match kind {
-                    CodeBlockKind::Fenced(info) => info.split_whitespace().next().unwrap_or_default().to_string(),
+                    CodeBlockKind::Fenced(info) => {
+                        info.split_whitespace().next().unwrap_or_default().to_string()
+                    }
                     CodeBlockKind::Indented => String::new(),
                 };
                 self.code = Some((language, String::new()));
@@ -164,10 +166,11 @@ impl<'a> Page<'a> {
         let inside = &self.source[range.start + marks..range.end - marks];
         let before = self.source[..range.start].chars().next_back();
         let after = self.source[range.end..].chars().next();
-        let touches = |c: Option<char>, brackets: &str| {
-            c.is_some_and(|c| c.is_alphanumeric() || brackets.contains(c))
-        };
-        let literal = touches(before, ")]}") || touches(after, "([{") || (marks == 1 && !inside.contains(char::is_alphabetic));
+        let touches =
+            |c: Option<char>, brackets: &str| c.is_some_and(|c| c.is_alphanumeric() || brackets.contains(c));
+        let literal = touches(before, ")]}")
+            || touches(after, "([{")
+            || (marks == 1 && !inside.contains(char::is_alphabetic));
         if literal {
             let mark = &self.source[range.start..range.start + marks];
             self.say(mark, self.ink());
@@ -265,7 +268,10 @@ mod tests {
 
     #[test]
     fn lists_code_quotes_headings() {
-        check("# Title\n\n- a\n- b\n  - c\n\n1. x\n2. y", &["Title", "", "- a", "- b", "  - c", "", "1. x", "2. y"]);
+        check(
+            "# Title\n\n- a\n- b\n  - c\n\n1. x\n2. y",
+            &["Title", "", "- a", "- b", "  - c", "", "1. x", "2. y"],
+        );
         check("see\n\n```text\na = 1\n\nb\n```\nend", &["see", "", "  a = 1", "  ", "  b", "", "end"]);
         check("> said", &["| said"]);
     }

@@ -18,7 +18,10 @@ pub struct DeckHandle {
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeckCommand {
     /// `conversation` is the session the query belongs to.
-    Ask { query: String, conversation: String },
+    Ask {
+        query: String,
+        conversation: String,
+    },
     /// End the running query at the next point it can end.
     Cancel,
     Label(LabelRequest),
@@ -65,14 +68,31 @@ pub enum DeckEvent {
     Progress(Progress),
     Status(StatusLine),
     /// Queries belong to this session from now on.
-    Conversation { session: String },
-    Notice { level: Level, text: String },
+    Conversation {
+        session: String,
+    },
+    Notice {
+        level: Level,
+        text: String,
+    },
     /// A label is on disk (or taken back, with `Clear`).
-    LabelStored { trajectory: String, turn: Option<usize>, scope: Scope, value: LabelValue, correction: Option<String> },
+    LabelStored {
+        trajectory: String,
+        turn: Option<usize>,
+        scope: Scope,
+        value: LabelValue,
+        correction: Option<String>,
+    },
     /// The query asked last could not even start.
-    Refused { reason: String, remedy: String },
+    Refused {
+        reason: String,
+        remedy: String,
+    },
     /// The engine worker ended; the running query ends by its own `Failed` event.
-    EngineDied { reason: String, remedy: String },
+    EngineDied {
+        reason: String,
+        remedy: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,7 +57,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Show the deck until the person leaves. The terminal is restored when this returns, however it returns.
 ///
 /// # Errors
-/// `Terminal` when there is none to show it on, `Interrupted` after SIGTERM, SIGHUP or SIGINT.
+/// `Terminal` when there is none to show it on or it is lost, `Interrupted` after SIGTERM, SIGHUP or SIGINT.
 pub fn run(mut options: DeckOptions) -> Result<(), Error> {
     let theme = chosen_theme(&options.theme)?;
     let guard = terminal::Guard::enter()?;
@@ -66,7 +66,8 @@ pub fn run(mut options: DeckOptions) -> Result<(), Error> {
     let (inputs, received) = channel();
     let signals = inputs::start(inputs, options.handle.events)?;
     let screen = Screen::new(io::stdout(), size);
-    let result = Shell { app, screen, commands: options.handle.commands, started: Instant::now() }.run(&received);
+    let result =
+        Shell { app, screen, commands: options.handle.commands, started: Instant::now() }.run(&received);
     drop(guard);
     signals.stop();
     if let Some(farewell) = options.farewell.filter(|_| result.is_ok()) {
@@ -133,7 +134,11 @@ impl<W: Write> Shell<W> {
 
     /// Update with one input and run what it asks for; false ends the deck.
     fn take(&mut self, input: Input) -> Result<bool, Error> {
-        let interrupted = matches!(input, Input::System(System::Terminate));
+        let mut why = match &input {
+            Input::System(System::Terminate) => Some(Error::Interrupted),
+            Input::System(System::InputClosed(text)) => Some(Error::Terminal(text.clone())),
+            _ => None,
+        };
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         for effect in self.app.update(input, now_ms) {
             match effect {
@@ -149,8 +154,7 @@ impl<W: Write> Shell<W> {
                     inputs::stop_process();
                     self.wake()?;
                 }
-                Effect::Quit if interrupted => return Err(Error::Interrupted),
-                Effect::Quit => return Ok(false),
+                Effect::Quit => return why.take().map_or(Ok(false), Err),
             }
         }
         Ok(true)

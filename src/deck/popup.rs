@@ -25,10 +25,16 @@ impl Popup {
         match self {
             Popup::Help { .. } => help_rows(width),
             Popup::Correct { input, .. } => {
-                let mut rows: Vec<Row> =
-                    input.layout(width).lines.iter().map(|line| Row::new().say(line.as_str(), Ink::Text)).collect();
+                let mut rows: Vec<Row> = input
+                    .layout(width)
+                    .lines
+                    .iter()
+                    .map(|line| Row::new().say(line.as_str(), Ink::Text))
+                    .collect();
                 rows.push(Row::new());
-                rows.push(Row::new().say("Enter saves it and marks the answer bad, Esc keeps nothing", Ink::Dim));
+                rows.push(
+                    Row::new().say("Enter saves it and marks the answer bad, Esc keeps nothing", Ink::Dim),
+                );
                 rows
             }
         }
@@ -42,7 +48,11 @@ fn help_rows(width: usize) -> Vec<Row> {
     for (keys, words) in lines {
         let pad = " ".repeat((column + 2).saturating_sub(keys.len()).max(1));
         let lead = Row::new().say(&keys, Ink::Accent).say(pad, Ink::Text);
-        rows.extend(Prose::of(words, Ink::Text).wrap(width, &lead, &Row::new().say(" ".repeat(column + 2), Ink::Text)));
+        rows.extend(Prose::of(words, Ink::Text).wrap(
+            width,
+            &lead,
+            &Row::new().say(" ".repeat(column + 2), Ink::Text),
+        ));
     }
     rows.push(Row::new());
     let words = "+ - [ ] ? act while the input is empty and there is a query to act on; to begin a query \

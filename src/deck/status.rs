@@ -15,7 +15,8 @@ const NAME: &str = " tillerman  ";
 pub fn draw(buffer: &mut Buffer, area: Rect, app: &App) {
     buffer.set_style(area, app.theme.style(Ink::Status));
     let mut facts = facts(app);
-    let line = |facts: &[(u8, String)]| facts.iter().map(|(_, fact)| fact.as_str()).collect::<Vec<_>>().join(" · ");
+    let line =
+        |facts: &[(u8, String)]| facts.iter().map(|(_, fact)| fact.as_str()).collect::<Vec<_>>().join(" · ");
     let room = usize::from(area.width).saturating_sub(NAME.len() + 1);
     while facts.len() > 1 && line(&facts).width() > room {
         let least = facts.iter().enumerate().max_by_key(|(_, (rank, _))| *rank).map_or(0, |(at, _)| at);
@@ -59,7 +60,11 @@ fn facts(app: &App) -> Vec<(u8, String)> {
 
 /// Tokens in units of 1024, as contexts are sized.
 fn kilo(count: usize) -> String {
-    if count < 1_000 { count.to_string() } else { format!("{:.1}k", count as f64 / 1_024.0).replace(".0k", "k") }
+    if count < 1_000 {
+        count.to_string()
+    } else {
+        format!("{:.1}k", count as f64 / 1_024.0).replace(".0k", "k")
+    }
 }
 
 /// Keys that help in the present state, as many as fit into `room` columns.

@@ -102,7 +102,11 @@ fn text(buffer: &Buffer) -> String {
             if skip == 0 {
                 line.push_str(symbol);
             }
-            skip = if skip > 0 { skip - 1 } else { unicode_width::UnicodeWidthStr::width(symbol).saturating_sub(1) };
+            skip = if skip > 0 {
+                skip - 1
+            } else {
+                unicode_width::UnicodeWidthStr::width(symbol).saturating_sub(1)
+            };
         }
         let _ = writeln!(out, "{}", line.trim_end());
     }
@@ -274,7 +278,10 @@ fn labels_carry_what_cannot_be_reconstructed() {
     deck.effects.clear();
     deck.press(KeyCode::Char('+'));
     let Some(Effect::Command(DeckCommand::Label(label))) = deck.effects.pop() else { panic!("no label") };
-    assert_eq!((label.trajectory.as_str(), label.scope, label.value), ("t-1", Scope::Answer, LabelValue::Good));
+    assert_eq!(
+        (label.trajectory.as_str(), label.scope, label.value),
+        ("t-1", Scope::Answer, LabelValue::Good)
+    );
     assert_eq!((label.turn, label.shown_set), (None, vec!["t-1".to_string()]));
     assert!((label.seconds - 2.5).abs() < 1e-9);
     assert!(deck.text().contains("(good, saving)"));
@@ -362,7 +369,8 @@ fn hostile_text_reaches_no_terminal() {
         let mut last = Vec::new();
         Screen::new(&mut last, size).draw(&mut deck.app).unwrap();
         terminal.process(&last);
-        let shown: Vec<String> = terminal.screen().contents().lines().map(|l| l.trim_end().to_string()).collect();
+        let shown: Vec<String> =
+            terminal.screen().contents().lines().map(|l| l.trim_end().to_string()).collect();
         let drawn = deck.text();
         let drawn: Vec<&str> = drawn.trim_end().lines().collect();
         assert_eq!(shown, drawn, "the terminal shows what was drawn");
@@ -423,12 +431,33 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let codes = vec![
-        KeyCode::Enter, KeyCode::Esc, KeyCode::Tab, KeyCode::BackTab, KeyCode::Up, KeyCode::Down, KeyCode::Left,
-        KeyCode::Right, KeyCode::Home, KeyCode::End, KeyCode::PageUp, KeyCode::PageDown, KeyCode::Backspace,
-        KeyCode::Delete, KeyCode::F(1), KeyCode::F(2), KeyCode::F(3), KeyCode::F(4), KeyCode::F(12), KeyCode::Insert,
+        KeyCode::Enter,
+        KeyCode::Esc,
+        KeyCode::Tab,
+        KeyCode::BackTab,
+        KeyCode::Up,
+        KeyCode::Down,
+        KeyCode::Left,
+        KeyCode::Right,
+        KeyCode::Home,
+        KeyCode::End,
+        KeyCode::PageUp,
+        KeyCode::PageDown,
+        KeyCode::Backspace,
+        KeyCode::Delete,
+        KeyCode::F(1),
+        KeyCode::F(2),
+        KeyCode::F(3),
+        KeyCode::F(4),
+        KeyCode::F(12),
+        KeyCode::Insert,
     ];
     let modifiers = prop::sample::select(vec![
-        KeyModifiers::NONE, KeyModifiers::NONE, KeyModifiers::SHIFT, KeyModifiers::CONTROL, KeyModifiers::ALT,
+        KeyModifiers::NONE,
+        KeyModifiers::NONE,
+        KeyModifiers::SHIFT,
+        KeyModifiers::CONTROL,
+        KeyModifiers::ALT,
     ]);
     prop_oneof![
         4 => (prop::sample::select(codes), modifiers.clone()).prop_map(|(c, m)| Step::Key(c, m)),

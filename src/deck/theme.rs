@@ -100,9 +100,10 @@ impl Theme {
 
 /// Apply the inherited theme first, then `name` over it.
 fn apply_chain(name: &str, styles: &mut [Style], depth: usize) -> Result<(), Error> {
-    let (_, text) = FILES.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-        Error::Config(format!("no theme is called {name:?}; themes: {}", NAMES.join(", ")))
-    })?;
+    let (_, text) = FILES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or_else(|| Error::Config(format!("no theme is called {name:?}; themes: {}", NAMES.join(", "))))?;
     let wrong = |what: String| Error::Config(format!("theme {name}: {what}"));
     let file: File = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
     if let Some(parent) = &file.inherits {
@@ -177,7 +178,9 @@ mod tests {
     #[test]
     fn contrast_formula() {
         assert!((contrast(Color::Rgb(0, 0, 0), Color::Rgb(255, 255, 255)).unwrap() - 21.0).abs() < 1e-9);
-        assert!((contrast(Color::Rgb(119, 119, 119), Color::Rgb(255, 255, 255)).unwrap() - 4.48).abs() < 0.01);
+        assert!(
+            (contrast(Color::Rgb(119, 119, 119), Color::Rgb(255, 255, 255)).unwrap() - 4.48).abs() < 0.01
+        );
     }
 
     #[test]
@@ -218,7 +221,9 @@ mod tests {
     #[test]
     fn meaning_shows_without_colour() {
         let mono = Theme::named("mono").unwrap();
-        for (ink, other) in [(Ink::TitleFocus, Ink::Title), (Ink::Selected, Ink::Text), (Ink::Error, Ink::Text)] {
+        for (ink, other) in
+            [(Ink::TitleFocus, Ink::Title), (Ink::Selected, Ink::Text), (Ink::Error, Ink::Text)]
+        {
             assert_ne!(mono.style(ink), mono.style(other), "{}", ink.name());
         }
     }

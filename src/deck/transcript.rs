@@ -125,7 +125,9 @@ impl Transcript {
 
     /// Move the window by rows; down past the newest row follows again.
     pub fn scroll(&mut self, rows: isize) {
-        let Some(top) = self.window.first().map(|(cell, row)| Anchor { cell: *cell, row: *row }) else { return };
+        let Some(top) = self.window.first().map(|(cell, row)| Anchor { cell: *cell, row: *row }) else {
+            return;
+        };
         if rows < 0 {
             self.anchor = Some(self.above(top, rows.unsigned_abs()));
         } else {
@@ -200,7 +202,8 @@ impl Transcript {
     fn rows_from(&mut self, anchor: Anchor, enough: usize) -> usize {
         let mut count = 0;
         for cell in anchor.cell..self.slots.len() {
-            count += self.height_of(cell) - if cell == anchor.cell { anchor.row.min(self.height_of(cell)) } else { 0 };
+            count += self.height_of(cell)
+                - if cell == anchor.cell { anchor.row.min(self.height_of(cell)) } else { 0 };
             if count >= enough {
                 break;
             }

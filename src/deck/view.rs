@@ -204,7 +204,11 @@ fn draw_popup(buffer: &mut Buffer, screen: Rect, popup: &Popup, theme: &Theme) -
         Popup::Help { scroll } => {
             draw_rows(buffer, inside, rows.iter().skip(*scroll), theme);
             let below = rows.len().saturating_sub(scroll + usize::from(inside.height));
-            let words = if below > 0 { format!(" {below} more: Down · Esc closes ") } else { " Esc closes ".to_string() };
+            let words = if below > 0 {
+                format!(" {below} more: Down · Esc closes ")
+            } else {
+                " Esc closes ".to_string()
+            };
             draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), theme);
             None
         }
@@ -221,7 +225,8 @@ fn draw_popup(buffer: &mut Buffer, screen: Rect, popup: &Popup, theme: &Theme) -
 /// Up to 96 columns, as many rows as asked for, in the middle.
 fn popup_area(screen: Rect, rows: usize) -> Rect {
     let width = screen.width.saturating_sub(4).min(96);
-    let height = u16::try_from(rows.saturating_add(2)).unwrap_or(u16::MAX).min(screen.height.saturating_sub(2));
+    let height =
+        u16::try_from(rows.saturating_add(2)).unwrap_or(u16::MAX).min(screen.height.saturating_sub(2));
     Rect::new((screen.width - width) / 2, (screen.height - height) / 2, width, height)
 }
 

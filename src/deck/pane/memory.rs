@@ -22,7 +22,8 @@ pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
     for entry in live.trajectory.memory.entries.iter().filter(|entry| entry.turn <= selected) {
         let added = entry.turn == selected;
         let (sign, text) = if added { ("+", Ink::Text) } else { (" ", Ink::Dim) };
-        let lead = Row::new().say(format!("{:>2} ", entry.turn), Ink::Dim).say(sign, Ink::Added).say(" ", text);
+        let lead =
+            Row::new().say(format!("{:>2} ", entry.turn), Ink::Dim).say(sign, Ink::Added).say(" ", text);
         let call = one_line(&arguments_line(&entry.command), CALL_CHARS);
         let mut prose = Prose::of(&entry.tool, Ink::Tool).say(format!(" {call}"), text);
         prose = prose.say(" -> ", if entry.error { Ink::Bad } else { Ink::Good });

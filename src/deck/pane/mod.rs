@@ -59,8 +59,10 @@ impl Pane {
     /// What the pane is for, while there is nothing to show in it.
     pub fn introduction(self, width: usize) -> Page {
         let words = match self {
-            Pane::Plan => "what the planner, the one role that is trained, chooses to do next: a sub-goal, a tool, \
-                           and what of memory the tool needs",
+            Pane::Plan => {
+                "what the planner, the one role that is trained, chooses to do next: a sub-goal, a tool, \
+                           and what of memory the tool needs"
+            }
             Pane::Tools => "the call the executor writes for that plan, and what came back",
             Pane::Verdicts => "after each turn the verifier says whether to continue or to stop, and why",
             Pane::Memory => "what later turns may see; + marks what the selected turn added",
@@ -146,7 +148,9 @@ fn arguments_line(arguments: &Value) -> String {
     };
     match arguments {
         Value::Object(map) if map.len() == 1 => map.values().map(plain).collect(),
-        Value::Object(map) => map.iter().map(|(k, v)| format!("{k} {}", plain(v))).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => {
+            map.iter().map(|(k, v)| format!("{k} {}", plain(v))).collect::<Vec<_>>().join(", ")
+        }
         other => plain(other),
     }
 }
