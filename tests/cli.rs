@@ -8,7 +8,10 @@ use serde_json::Value;
 
 fn tillerman(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tillerman"));
-    command.env("TILLERMAN_HOME", home).env_remove("RUST_BACKTRACE").timeout(std::time::Duration::from_secs(120));
+    command
+        .env("TILLERMAN_HOME", home)
+        .env_remove("RUST_BACKTRACE")
+        .timeout(std::time::Duration::from_secs(120));
     command
 }
 
@@ -75,8 +78,13 @@ fn without_a_terminal_one_sample_question_is_answered() {
 fn the_same_seed_gives_the_same_trajectory() {
     let text = |seed: &str| {
         let home = tempfile::tempdir().unwrap();
-        let (code, out, err) =
-            run(tillerman(home.path()).args(["--seed", seed, "ask", "--json", "What is the capital of Peru?"]));
+        let (code, out, err) = run(tillerman(home.path()).args([
+            "--seed",
+            seed,
+            "ask",
+            "--json",
+            "What is the capital of Peru?",
+        ]));
         assert_eq!(code, 0, "{err}");
         out.lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())

@@ -68,7 +68,8 @@ impl Figure {
 
 pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
     let wanted = |name: &str| {
-        args.names.is_empty() || args.names.iter().any(|w| name.starts_with(w.as_str()) || w.starts_with(name))
+        args.names.is_empty()
+            || args.names.iter().any(|w| name.starts_with(w.as_str()) || w.starts_with(name))
     };
     let (home, config) = setup::home_and_config(global)?;
     let (model, _) = setup::model_path(global, &home, &config)?;

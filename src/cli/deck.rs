@@ -298,8 +298,7 @@ impl Sink for Screen {
             let completion = &call.completion;
             let used = completion.prompt_ids.len() + completion.completion_ids.len();
             let seconds = completion.timings.decode_ms / 1e3;
-            let rate =
-                if seconds > 0.0 { completion.completion_ids.len() as f64 / seconds } else { 0.0 };
+            let rate = if seconds > 0.0 { completion.completion_ids.len() as f64 / seconds } else { 0.0 };
             let _ = self.events.send(DeckEvent::Status(status(&model, &self.setup, used, rate)));
         }
         if let Body::Failed { reason, remedy } = &event.body

@@ -82,10 +82,9 @@ fn store(global: &Global) -> Vec<Check> {
         }
     };
     match crate::store::Store::open(&home) {
-        Ok(store) => vec![Check::ok(
-            "store",
-            format!("{}, SQLite {}", home.root().display(), store.sqlite_version()),
-        )],
+        Ok(store) => {
+            vec![Check::ok("store", format!("{}, SQLite {}", home.root().display(), store.sqlite_version()))]
+        }
         Err(error) => vec![Check::bad("store", error.to_string(), "choose a directory with --home DIR")],
     }
 }
@@ -174,7 +173,9 @@ fn tools(global: &Global) -> Vec<Check> {
 fn sandbox() -> Check {
     let interpreter = match crate::tools::python::Interpreter::find() {
         Ok(interpreter) => interpreter,
-        Err(reason) => return Check::bad("sandbox", reason, "install Python 3 (Debian: apt install python3)"),
+        Err(reason) => {
+            return Check::bad("sandbox", reason, "install Python 3 (Debian: apt install python3)");
+        }
     };
     let probe = crate::tools::sandbox::probe(&crate::tools::sandbox_exe(), &interpreter);
     match &probe.tier {

@@ -176,14 +176,7 @@ impl Share {
     fn text(self) -> String {
         let (low, high) = stats::wilson(self.k, self.n);
         let share = self.k as f64 / self.n.max(1) as f64;
-        format!(
-            "{:5.1} % ({}/{}; {:.1}..{:.1})",
-            100.0 * share,
-            self.k,
-            self.n,
-            100.0 * low,
-            100.0 * high
-        )
+        format!("{:5.1} % ({}/{}; {:.1}..{:.1})", 100.0 * share, self.k, self.n, 100.0 * low, 100.0 * high)
     }
 
     fn json(self) -> serde_json::Value {
@@ -246,12 +239,10 @@ fn supports(answer: &Answer, result: &str) -> bool {
             let text = result.to_lowercase();
             accepted.iter().any(|name| text.contains(&name.to_lowercase()))
         }
-        Answer::Number { .. } => {
-            result.split(|c: char| c.is_whitespace() || c == ',').any(|word| {
-                let word = word.trim_end_matches(['.', '/', ';']);
-                word.chars().any(|c| c.is_ascii_digit()) && check(answer, word)
-            })
-        }
+        Answer::Number { .. } => result.split(|c: char| c.is_whitespace() || c == ',').any(|word| {
+            let word = word.trim_end_matches(['.', '/', ';']);
+            word.chars().any(|c| c.is_ascii_digit()) && check(answer, word)
+        }),
         Answer::Game24 { .. } => result.lines().any(|line| check(answer, line)),
     }
 }

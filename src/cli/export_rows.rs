@@ -17,7 +17,7 @@ use crate::flow::prompt::{Fill, Pack};
 use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::Limits;
 use crate::tasks::recording::{TeacherEngine, TrainingRow, rows};
-use crate::tasks::{Family, Split, Task, TaskRng, Teacher, TeacherOptions, WrongRates, World, generate};
+use crate::tasks::{Family, Split, Task, TaskRng, Teacher, TeacherOptions, World, WrongRates, generate};
 use crate::tools::search::{SearchIndex, SearchTool, Source};
 use crate::tools::{Tool, Toolbox, base::Base, calculator::Calculator, python::Python};
 
@@ -60,7 +60,8 @@ pub async fn run(args: &ExportRowsArgs) -> anyhow::Result<i32> {
     let mut worlds = 1;
     while count < args.trajectories {
         if in_world >= args.per_world {
-            made = WorldTools::new(World::synthetic((args.seed << 20) + worlds), &folder.path().join("made"))?;
+            made =
+                WorldTools::new(World::synthetic((args.seed << 20) + worlds), &folder.path().join("made"))?;
             worlds += 1;
             in_world = 0;
         }
@@ -128,9 +129,8 @@ impl WorldTools {
         }
         let lines = Source::Lines { name: "knowledge".into(), text: world.lines().join("\n") };
         let index = SearchIndex::build(vec![lines])?;
-        let python = Python::new(setup::exe(), Some(folder.to_path_buf())).map_err(|refused| {
-            anyhow::anyhow!("python tool: {}; {}", refused.reason, refused.remedy)
-        })?;
+        let python = Python::new(setup::exe(), Some(folder.to_path_buf()))
+            .map_err(|refused| anyhow::anyhow!("python tool: {}; {}", refused.reason, refused.remedy))?;
         let tools: Vec<Arc<dyn Tool>> =
             vec![Arc::new(Calculator::new()), Arc::new(SearchTool::new(Arc::new(index))), Arc::new(python)];
         Ok(WorldTools { world, tools })

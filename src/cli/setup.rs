@@ -93,9 +93,10 @@ pub fn exe() -> PathBuf {
 
 /// Which GGUF serves, and whether it is the embedded one.
 pub fn model_path(global: &Global, home: &Home, config: &Config) -> anyhow::Result<(PathBuf, bool)> {
-    let chosen = global.model.clone().or_else(|| {
-        (!config.engine.model.as_os_str().is_empty()).then(|| config.engine.model.clone())
-    });
+    let chosen = global
+        .model
+        .clone()
+        .or_else(|| (!config.engine.model.as_os_str().is_empty()).then(|| config.engine.model.clone()));
     let Some(path) = chosen.or_else(|| super::model::used(home)) else {
         return Ok((materialise(home, "planner", "gguf", PLANNER)?, true));
     };
