@@ -77,7 +77,7 @@ fn serve(mut engine: load::Engine, requests: &mpsc::Receiver<ToWorker>, cancels:
         }
         engine.planner.step(cancels, &cancelled, &mut scratch, out);
         engine.frozen.step(cancels, &cancelled, &mut scratch, out);
-        out.flush();
+        out.end_step();
     }
 }
 

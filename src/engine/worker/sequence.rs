@@ -86,6 +86,7 @@ impl Sequence {
         let first = self.first_token.is_none();
         if first {
             self.first_token = Some(Instant::now());
+            out.hurry();
         }
         self.completion.push(id);
         self.logprobs.push(logprob);
