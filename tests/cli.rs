@@ -163,8 +163,8 @@ fn files_that_are_no_models_are_refused_before_they_are_loaded() {
 #[test]
 fn unknown_ids_settings_and_commands_say_what_is_wrong() {
     let home = tempfile::tempdir().unwrap();
-    fails(tillerman(home.path()).args(["show", "nosuchid"]), 4, &["nosuchid"]);
-    fails(tillerman(home.path()).args(["label", "nosuchid", "good"]), 4, &["nosuchid"]);
+    fails(tillerman(home.path()).args(["show", "nosuchid"]), 2, &["nosuchid"]);
+    fails(tillerman(home.path()).args(["label", "nosuchid", "good"]), 2, &["nosuchid"]);
     fails(tillerman(home.path()).args(["frobnicate"]), 2, &["frobnicate"]);
     let config = home.path().join("bad.toml");
     fs::write(&config, "[flow]\nturnz = 3\n").unwrap();

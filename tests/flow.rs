@@ -27,11 +27,18 @@ fn say(role: Role) -> &'static str {
     }
 }
 
+/// The compact pack with room for scripts, whose tokens are bytes.
+fn pack() -> Pack {
+    let mut pack = Pack::bundled("compact").unwrap();
+    pack.settings.max_tokens.values_mut().for_each(|tokens| *tokens = 4096);
+    pack
+}
+
 fn flow(engine: impl Engine + 'static) -> Flow {
     Flow {
         engine: Arc::new(engine),
         toolbox: Arc::new(Toolbox { tools: vec![Arc::new(Calculator::new())], refused: vec![] }),
-        pack: Arc::new(Pack::bundled("compact").unwrap()),
+        pack: Arc::new(pack()),
         limits: Limits::default(),
         planner_temperature: None,
         adapter: None,
