@@ -320,7 +320,8 @@ fn adapters_fit_their_model_or_are_refused() {
     assert_eq!(adapter.tensor("blk.0.ffn_down.weight.lora_b").unwrap().dims, [4, 64]);
     assert!(check(&path).is_err(), "an adapter is no model");
 
-    let cases: [(&str, fn(&mut Parts)); 9] = [
+    type Damage = fn(&mut Parts);
+    let cases: [(&str, Damage); 9] = [
         ("the model is \"qwen2\"", |p| p.set("general.architecture", Value::String("llama".into()))),
         ("\"adapter\" was expected", |p| p.set("general.type", Value::String("model".into()))),
         ("finite f32", |p| p.set("adapter.lora.alpha", Value::F32(f32::INFINITY))),
@@ -436,7 +437,7 @@ fn what_passes_the_check_does_not_kill_llama_cpp() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().filter(|line| line.starts_with("loading ")).next_back().unwrap_or("none");
+    let last = text.lines().rfind(|line| line.starts_with("loading ")).unwrap_or("none");
     assert!(
         output.status.success(),
         "{:?} at {last}: {}",

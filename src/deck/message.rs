@@ -62,6 +62,7 @@ pub enum LabelValue {
 }
 
 /// What happened that the deck should show.
+#[expect(clippy::large_enum_variant, reason = "events are moved once, from channel to screen")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeckEvent {
     Flow(Event),

@@ -32,6 +32,7 @@ pub struct ModelCall {
 }
 
 /// What happened.
+#[expect(clippy::large_enum_variant, reason = "one Started event opens each trajectory; the rest is small")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Body {
