@@ -73,9 +73,9 @@ fn first_lines(setup: &Setup) -> Vec<String> {
     if setup.embedded {
         lines.push(
             "The embedded planner serves: a 5-million-parameter model made for this program. It can do \
-             arithmetic, units and dates, the Game of 24, facts about countries, elements, planets, rivers \
-             and mountains (also over two or three steps), and small CSV files. It cannot chat, and it is \
-             often wrong about what to try: that is what labels and training are for."
+             arithmetic, units and dates, the Game of 24, facts about countries, elements, planets, rivers, \
+             mountains and cities (also over two or three steps), and small CSV files. It cannot chat, and \
+             it is often wrong about what to try: that is what labels and training are for."
                 .to_string(),
         );
         lines.push("A real model is one command away: tillerman --model FILE.gguf".to_string());
