@@ -10,9 +10,10 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 have_libclang() {
   [ -n "${LIBCLANG_PATH:-}" ] && return 0
   if [ "$(uname)" = Darwin ]; then xcode-select -p >/dev/null 2>&1 || [ -d /opt/homebrew/opt/llvm ]; return; fi
-  ldconfig -p 2>/dev/null | grep -q 'libclang[-.]' && return 0
+  # Not libclang-cpp, which is another library.
+  ldconfig -p 2>/dev/null | grep -q 'libclang\(-[0-9.]*\)\{0,1\}\.so' && return 0
   for d in /usr/lib/llvm-*/lib /usr/lib64 /usr/lib /usr/lib/*-linux-gnu; do
-    for f in "$d"/libclang.so* "$d"/libclang-*.so*; do [ -e "$f" ] && return 0; done
+    for f in "$d"/libclang.so* "$d"/libclang-[0-9]*.so*; do [ -e "$f" ] && return 0; done
   done
   return 1
 }
