@@ -11,7 +11,7 @@ use super::sample::Stream;
 /// What is wanted of a sequence.
 pub enum Purpose {
     Complete {
-        stream: Stream,
+        stream: Box<Stream>,
         /// Sampled tokens at most.
         limit: usize,
         ignore_end: bool,
