@@ -121,8 +121,11 @@ fn complete(id: u64, job: Job, engine: &mut load::Engine) -> Result<(), EngineEr
     let grammar = job.grammar.map(|text| Grammar::new(&model, &text)).transpose();
     let grammar = grammar.map_err(EngineError::Grammar)?;
     let limit = if job.max_tokens == 0 { usize::MAX } else { job.max_tokens };
-    let purpose =
-        Purpose::Complete { stream: Stream::new(job.sampler, grammar), limit, ignore_end: job.ignore_end };
+    let purpose = Purpose::Complete {
+        stream: Box::new(Stream::new(job.sampler, grammar)),
+        limit,
+        ignore_end: job.ignore_end,
+    };
     lane.waiting.push_back(Work::Sequence(Box::new(Sequence::new(id, tokens, purpose, arrived))));
     Ok(())
 }

@@ -30,8 +30,11 @@ fn run(model: &Arc<Model>, cells: usize) -> Vec<Sampled> {
     let out = Outbox::new(file.try_clone().unwrap());
     for id in 0..4u64 {
         let tokens: Vec<i32> = (0..100).map(|k| (k * 3 + id as i32 * 17) % 250).collect();
-        let purpose =
-            Purpose::Complete { stream: Stream::new(Sampler::greedy(), None), limit: 60, ignore_end: false };
+        let purpose = Purpose::Complete {
+            stream: Box::new(Stream::new(Sampler::greedy(), None)),
+            limit: 60,
+            ignore_end: false,
+        };
         lane.waiting.push_back(Work::Sequence(Box::new(Sequence::new(id, tokens, purpose, Instant::now()))));
     }
     let mut scratch = Scratch::default();

@@ -12,7 +12,7 @@ use super::sample::Stream;
 #[expect(clippy::large_enum_variant, reason = "a handful live at once, each as long as its sequence")]
 pub enum Purpose {
     Complete {
-        stream: Stream,
+        stream: Box<Stream>,
         /// Sampled tokens at most.
         limit: usize,
         ignore_end: bool,
