@@ -64,7 +64,6 @@ mod linux {
         sys::close_from(STATUS_FD + 1).map_err(at("close_range (Linux 5.9 or newer)"))?;
         sys::close_on_exec(STATUS_FD).map_err(at("status descriptor"))?;
         sys::new_session().map_err(at("setsid"))?;
-        sys::lower_priority();
         _ = fs::write("/proc/self/oom_score_adj", "1000");
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line).map_err(at("reading the policy"))?;

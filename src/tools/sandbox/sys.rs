@@ -61,11 +61,6 @@ pub fn new_session() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
-pub fn lower_priority() {
-    // SAFETY: no memory involved; a refusal changes nothing.
-    unsafe { libc::nice(10) };
-}
-
 pub fn uid() -> (u32, u32) {
     // SAFETY: cannot fail.
     unsafe { (libc::geteuid(), libc::getegid()) }
