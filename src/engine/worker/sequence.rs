@@ -9,7 +9,6 @@ use super::outbox::Outbox;
 use super::sample::Stream;
 
 /// What is wanted of a sequence.
-#[expect(clippy::large_enum_variant, reason = "a handful live at once, each as long as its sequence")]
 pub enum Purpose {
     Complete {
         stream: Box<Stream>,
