@@ -394,9 +394,9 @@ async fn speed_beside_a_plain_loop() {
     let worker_cpu = format!("/proc/{}/task", engine.worker_pid().unwrap());
     let mut peer = Peer::load(&model, 8, 2048, 1).unwrap();
     for sequences in [1, 8] {
-        let count = 1 + 1600 / sequences;
+        let count = 1 + 400 / sequences;
         let (mut clock, mut cpu) = (Vec::new(), Vec::new());
-        for _ in 0..7 {
+        for _ in 0..5 {
             let start = cpu_seconds("/proc/thread-self/schedstat");
             let peer_speed = peer.run(sequences, 10, count - 1).unwrap().decode;
             let peer_cpu = cpu_seconds("/proc/thread-self/schedstat") - start;
