@@ -110,6 +110,8 @@ fn print_turn(turn: &Turn, out: &mut impl Write) -> io::Result<()> {
     if let Some(memory) = &turn.memory {
         let text = if memory.cut_chars > 0 {
             format!("{} ({} characters of the result left out)", memory.result, memory.cut_chars)
+        } else if turn.refused.is_some() {
+            "the reason above".to_string()
         } else {
             "the result above".to_string()
         };
