@@ -23,6 +23,10 @@ lint:
 fmt:
 	@. scripts/env.sh && $(CARGO) fmt
 
+# Longer than a test: kill -9 loops and what else is marked as ignored in the store's tests.
+drill: setup
+	@. scripts/env.sh && $(CARGO) test $(PROFILE) --test store -- --ignored --nocapture
+
 bench: setup
 	@. scripts/env.sh && $(CARGO) run $(PROFILE) --quiet -- bench
 
