@@ -265,6 +265,7 @@ def arguments():
             ("--heads-kv", int, 2, "key heads"), ("--ffn", int, 704, "feed-forward size, a multiple of 32"),
             ("--rope-base", float, 1e6, "RoPE base"),
             ("--wire", bool, True, "start with a copying circuit"),
+            ("--init", str, "", "go on from this GGUF's weights (with --tokenizer tokenizer.json of the same vocabulary)"),
             ("--batch", int, 4096, "distinct tokens a step"),
             ("--cluster", int, 4, "neighbouring rows of a file that stay together"),
             ("--rename", float, 0.3, "share of rows whose copied names become made-up ones"),
