@@ -114,7 +114,13 @@ impl App {
 
     fn deck_event(&mut self, event: DeckEvent, now_ms: u64) -> Vec<Effect> {
         match event {
-            DeckEvent::Flow(event) => return self.chat.event(&event, &self.session, now_ms),
+            DeckEvent::Flow(event) => {
+                if event.body.is_last() {
+                    // "cancelling" is over.
+                    self.notice = self.notice.take().filter(|(level, _)| *level == Level::Error);
+                }
+                return self.chat.event(&event, &self.session, now_ms);
+            }
             DeckEvent::Progress(progress) => self.chat.progress(&progress),
             DeckEvent::Status(status) => self.status = status,
             DeckEvent::Conversation { session } => {
