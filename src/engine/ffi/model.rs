@@ -113,6 +113,12 @@ impl Model {
         unsafe { sys::llama_model_n_ctx_train(self.raw.as_ptr()) }.max(0) as usize
     }
 
+    /// Channels of one token's state.
+    pub fn width(&self) -> usize {
+        // SAFETY: the model lives as long as `self`.
+        usize::try_from(unsafe { sys::llama_model_n_embd(self.raw.as_ptr()) }).unwrap_or(1).max(1)
+    }
+
     pub fn layers(&self) -> usize {
         unsafe { sys::llama_model_n_layer(self.raw.as_ptr()) }.max(0) as usize
     }

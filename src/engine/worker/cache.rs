@@ -76,6 +76,14 @@ impl Cache {
         held.min_by_key(|(_, slot)| slot.used).map(|(index, _)| index)
     }
 
+    /// The oldest idle slot, while idle slots hold more than `most` tokens beside the newest of them.
+    pub fn beyond(&self, most: usize) -> Option<usize> {
+        let idle = || self.slots.iter().filter(|slot| !slot.busy && !slot.tokens.is_empty());
+        let newest = idle().max_by_key(|slot| slot.used)?.tokens.len();
+        let held: usize = idle().map(|slot| slot.tokens.len()).sum();
+        if held - newest > most { self.oldest_idle() } else { None }
+    }
+
     pub fn release(&mut self, slot: usize) {
         self.clock += 1;
         self.slots[slot].busy = false;
@@ -113,6 +121,17 @@ mod tests {
         assert_eq!(cache.longest(&[1, 2, 3, 4], 0), (1, 3));
         assert_eq!(cache.longest(&[5], 0), (0, 0));
         assert_eq!(cache.longest(&[1, 2, 3], 1), (0, 0), "another adapter's KV is never used");
+    }
+
+    #[test]
+    fn idle_prefixes_beyond_the_allowance_go_oldest_first_and_the_newest_stays() {
+        let mut cache = cache(&[&[1, 2, 3], &[4, 5], &[6, 7, 8, 9]]);
+        assert_eq!(cache.beyond(5), None);
+        assert_eq!(cache.beyond(4), Some(0));
+        cache.slots[0].tokens.clear();
+        assert_eq!(cache.beyond(0), Some(1));
+        cache.slots[1].tokens.clear();
+        assert_eq!(cache.beyond(0), None, "the newest stays however long it is");
     }
 
     #[test]

@@ -25,6 +25,16 @@ const PREFILL_BESIDE_DECODE: usize = 256;
 /// A prompt waits for another one's prefill when that saves more tokens than this.
 const WORTH_WAITING: usize = 32;
 
+/// Idle prefixes may hold this many cells of any model.
+const IDLE_CELLS_LEAST: u64 = 512;
+
+/// Cells of idle prefixes worth keeping. Every decoded token attends over them, masked: with P parameters,
+/// L layers of width C, a cell costs about 4 L C against 2 P for the weights, and a tenth of that is allowed.
+fn idle_cells(model: &crate::engine::ffi::Model) -> usize {
+    let per_cell = 20 * (model.layers().max(1) * model.width()) as u64;
+    usize::try_from((model.parameters() / per_cell).max(IDLE_CELLS_LEAST)).unwrap_or(usize::MAX)
+}
+
 /// What waits for a lane, in order of arrival.
 pub enum Work {
     Sequence(Box<Sequence>),
@@ -56,6 +66,8 @@ pub struct Lane {
     /// Someone was put back for want of room: admit nobody until someone is done.
     full: bool,
     recurrent: bool,
+    /// Most cells that idle prefixes hold, the newest one aside.
+    idle_most: usize,
 }
 
 struct Span {
@@ -67,7 +79,9 @@ struct Span {
 impl Lane {
     pub fn new(context: Context, slots: usize, sequences: usize, limit: usize, outputs: usize) -> Lane {
         let recurrent = context.model().recurrent();
+        let idle_most = idle_cells(context.model());
         Lane {
+            idle_most,
             context,
             cache: Cache::new(slots, recurrent),
             waiting: VecDeque::new(),
@@ -145,6 +159,9 @@ impl Lane {
             self.empty_slot(sequence.slot);
         }
         self.cache.release(sequence.slot);
+        while let Some(slot) = self.cache.beyond(self.idle_most) {
+            self.empty_slot(slot);
+        }
         self.full = false;
         sequence
     }
