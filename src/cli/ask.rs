@@ -124,6 +124,8 @@ pub async fn sample(global: &Global) -> anyhow::Result<i32> {
     let why = if stdout().is_terminal() { "stdin is no terminal" } else { "stdout is no terminal" };
     eprintln!("{why}: answering one sample question instead of opening the deck");
     eprintln!("> {SAMPLE}");
+    // The sample shows what a run looks like, so it is the same run everywhere.
+    let global = &Global { seed: Some(global.seed.unwrap_or(1)), ..global.clone() };
     let args = AskArgs { json: false, session: None, quiet: false, query: SAMPLE.to_string() };
     run(global, &args).await
 }
