@@ -173,6 +173,10 @@ async fn overhead(runs: usize) -> anyhow::Result<Figure> {
     let folder = tempfile::tempdir()?;
     let home = Home::open(Some(folder.path()))?;
     let store = Arc::new(crate::store::Store::open(&home)?);
+    let mut pack = Pack::bundled("compact")?;
+    // A script's tokens are bytes: with the pack's own limits its verdicts would be cut.
+    pack.settings.max_tokens.values_mut().for_each(|tokens| *tokens = 4096);
+    let pack = Arc::new(pack);
     let mut values = Vec::new();
     for run in 0..runs.max(3) {
         let script = ScriptedEngine::new(|request: &Request| {
@@ -186,7 +190,7 @@ async fn overhead(runs: usize) -> anyhow::Result<Figure> {
         let flow = Flow {
             engine: Arc::new(script),
             toolbox: Arc::new(Toolbox { tools: vec![Arc::new(Calculator::new())], refused: Vec::new() }),
-            pack: Arc::new(Pack::bundled("compact")?),
+            pack: pack.clone(),
             limits: Limits::default(),
             planner_temperature: None,
             adapter: None,
