@@ -76,6 +76,18 @@ fn alive(marker: &str) -> usize {
     processes.map(command).filter(|line| line.starts_with(marker.as_bytes())).count()
 }
 
+/// Whether the process called `marker` is there, or comes to be: a busy machine may take its time to start it.
+fn appears(marker: &str) -> bool {
+    let start = Instant::now();
+    while alive(marker) != 1 {
+        if start.elapsed() > Duration::from_secs(60) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
 /// A kill is not instantaneous; a survivor is what is still there after a minute.
 fn gone(marker: &str) -> bool {
     let start = Instant::now();
@@ -381,7 +393,7 @@ fn cancelling_kills_everything() {
         cancel,
         // The runaway must be seen from outside, or its absence afterwards would say nothing.
         on_output: Some(Arc::new(move |_: &str| {
-            assert_eq!(alive(&seen), 1);
+            assert!(appears(&seen), "the runaway never started");
             cancelled.cancel();
         })),
         ..ToolContext::default()
@@ -406,7 +418,7 @@ fn dropping_the_call_kills_everything() {
     block_on(async {
         tokio::select! {
             result = python.call(&arguments, &context) => panic!("ended: {result:?}"),
-            () = ready.notified() => assert_eq!(alive(&marker), 1),
+            () = ready.notified() => assert!(appears(&marker), "the runaway never started"),
         }
     });
     assert!(gone(&marker), "a process outlived its dropped call");
@@ -435,7 +447,8 @@ fn a_starter_that_dies_takes_the_program_along() {
     writeln!(stdin, "{policy}").expect("policy");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("read");
-    assert_eq!((line.as_str(), alive(&marker)), ("ready\n", 1));
+    assert_eq!(line, "ready\n");
+    assert!(appears(&marker), "the runaway never started");
     // What the kernel does for a starter that was killed.
     drop(stdin);
     assert!(gone(&marker), "a process outlived its starter");
