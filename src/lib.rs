@@ -16,7 +16,7 @@
 //! | L2 | [`tools`] | effects on the world: calculator, search, python in its sandbox, base generator |
 //! | L3 | [`flow`] | the agent: events, trajectory, memory, prompts, roles, solve |
 //! | L4 | [`store`] | SQLite: events, model calls, labels, sessions |
-//! | L5 | [`tasks`] | questions with checkable answers, the scripted teacher, statistics |
+//! | L5 | [`tasks`] [`train`] | questions with checkable answers, the scripted teacher, statistics; Flow-GRPO on the served model |
 //! | L6 | [`deck`] | the screen; the only place that names ratatui or crossterm |
 //! | L7 | [`cli`] | one file per command |
 //!
@@ -54,6 +54,7 @@ pub mod tools;
 pub mod flow;
 pub mod store;
 pub mod tasks;
+pub mod train;
 
 pub mod cli;
 pub mod deck;

@@ -1,0 +1,10 @@
+//! Flow-GRPO on the GGUF that serves: rollouts in, adapter out, on this machine.
+//!
+//! The order data flows: `rollout` draws groups with the flow, `reward` takes the ledger's or a checker's
+//! word, `batch` turns groups into one prefix tree, `advantage` and `objective` say what each sampled token
+//! is worth, `model` computes log-probabilities and LoRA gradients, `adamw` steps, `step` puts these
+//! together inside the training worker, `gate` judges the candidate, `train_loop` is the whole run.
+//! It never draws and never names the deck.
+
+pub mod lora;
+pub mod tree;
