@@ -7,4 +7,5 @@
 //! It never draws and never names the deck.
 
 pub mod lora;
+pub mod rows;
 pub mod tree;
