@@ -1,5 +1,5 @@
-//! The chat screen: the conversation, the queue of queries, what is selected. State and update; the
-//! drawing is in `view`.
+//! The chat tab: the conversation, the queue of queries, what is selected. State and its changes; keys and
+//! drawing are in `chat_tab`.
 //!
 //! One query runs at a time. A query sent meanwhile waits in the queue and shows there; every `Ask` is
 //! answered by the events of a trajectory up to its last, or by `Refused`.
@@ -11,7 +11,7 @@ use crate::deck::composer::Composer;
 use crate::deck::exchange::Exchange;
 use crate::deck::live::Live;
 use crate::deck::message::{DeckCommand, LabelRequest, LabelValue, Level, Past, Scope};
-use crate::deck::pane::Pane;
+use crate::deck::panes::Panes;
 use crate::deck::theme::Ink;
 use crate::deck::transcript::{Cell, Transcript};
 use crate::flow::event::{Body, Event, Progress};
@@ -19,18 +19,16 @@ use crate::flow::trajectory::Outcome;
 
 /// The keys a person needs first; the rest is on the help page.
 const FIRST_KEYS: &str = "Type a query and press Enter. + and - label an answer, [ and ] walk its turns, Tab walks \
-                          the panes, Esc cancels, ? shows every key, Ctrl+D quits.";
+                          the panes, F1 to F5 the tabs, Esc cancels, ? shows every key, Ctrl+D quits.";
+
+const NO_ANSWER: &str = "there is no answer to label yet";
 
 #[derive(Default)]
 pub struct Chat {
     pub transcript: Transcript,
     pub composer: Composer,
-    /// The pane that has the focus, by its place in `Pane::ALL`; None is the input.
-    pub focus: Option<usize>,
-    /// On a narrow screen: the pane that stands in place of the conversation.
-    pub shown: Option<usize>,
-    /// Rows the focused pane is scrolled by.
-    pub pane_scroll: usize,
+    /// Where no pane has the focus the input has it.
+    pub panes: Panes,
     /// Position of the selected turn; None follows the newest.
     turn: Option<usize>,
     /// Cell of the selected exchange; None is the running one, else the newest.
@@ -106,7 +104,7 @@ impl Chat {
         vec![Effect::Command(DeckCommand::Ask { query, conversation: session.to_string() })]
     }
 
-    pub fn event(&mut self, event: &Event, session: &str, now_ms: u64) -> Vec<Effect> {
+    pub fn flow_event(&mut self, event: &Event, session: &str, now_ms: u64) -> Vec<Effect> {
         let cell = match self.cell_of(&event.trajectory) {
             Some(cell) => cell,
             None => match &event.body {
@@ -125,7 +123,7 @@ impl Chat {
     }
 
     /// Let the running query show how long it has run.
-    pub fn tick(&mut self, now_ms: u64) {
+    pub fn tick_running(&mut self, now_ms: u64) {
         let Some(cell) = self.running else { return };
         let stale = |exchange: &Exchange| exchange.now_ms / 1_000 != now_ms / 1_000;
         if self.transcript.exchange(cell).is_some_and(stale)
@@ -178,36 +176,13 @@ impl Chat {
     pub fn newest(&mut self) {
         self.selected = None;
         self.turn = None;
-        self.focus = None;
-        self.shown = None;
-        self.pane_scroll = 0;
+        self.panes.clear();
         self.transcript.select(None);
         self.transcript.follow();
     }
 
     pub fn notice(&mut self, level: Level, text: String) {
         self.transcript.push(Cell::Notice(level, text));
-    }
-
-    /// Give pane `pane` the focus; the same again gives it back.
-    pub fn focus_pane(&mut self, pane: Option<usize>) {
-        let pane = if pane == self.focus { None } else { pane };
-        self.show_pane(pane);
-    }
-
-    /// Lists are looked at from their end, texts from their start; drawing holds the scroll in bounds.
-    fn show_pane(&mut self, pane: Option<usize>) {
-        (self.focus, self.shown) = (pane, pane);
-        let list = pane.is_some_and(|pane| matches!(Pane::ALL[pane], Pane::Verdicts | Pane::Memory));
-        self.pane_scroll = if list { usize::MAX } else { 0 };
-    }
-
-    /// Walk conversation, plan, tool calls, verdicts, memory, conversation ...
-    pub fn walk_panes(&mut self, forward: bool) {
-        let count = Pane::ALL.len();
-        let at = self.focus.or(self.shown).map_or(0, |pane| pane + 1);
-        let next = if forward { (at + 1) % (count + 1) } else { (at + count) % (count + 1) };
-        self.show_pane(next.checked_sub(1));
     }
 
     /// Select the turn before or after; past the newest it follows again.
@@ -219,7 +194,7 @@ impl Chat {
             true => Some(at + 1),
             false => Some(at.saturating_sub(1)),
         };
-        self.pane_scroll = 0;
+        self.panes.scroll = 0;
     }
 
     /// Select the query before or after; past the newest nothing is selected.
@@ -235,7 +210,7 @@ impl Chat {
         };
         self.selected = next.map(|position| cells[position]);
         self.turn = None;
-        self.pane_scroll = 0;
+        self.panes.scroll = 0;
         self.transcript.select(self.selected);
     }
 
@@ -250,15 +225,42 @@ impl Chat {
         correction: Option<String>,
         now_ms: u64,
     ) -> Result<Effect, &'static str> {
-        let cell = self.current().ok_or("there is no answer to label yet")?;
         // A plan label is about the turn when one was selected by hand.
         let turn = match (scope, self.turn, self.followed()) {
             (Scope::Plan, Some(_), Some((live, at))) => live.turn(at).map(|turn| turn.turn),
             _ => None,
         };
         let scope = if turn.is_some() { Scope::Turn } else { scope };
+        let cell = self.current().ok_or(NO_ANSWER)?;
+        self.label_cell(cell, (scope, turn), value, correction, now_ms)
+    }
+
+    /// Label a trajectory of this conversation by its id, whatever is selected.
+    ///
+    /// # Errors
+    /// As `label`.
+    pub fn label_of(
+        &mut self,
+        trajectory: &str,
+        scope: Scope,
+        value: LabelValue,
+        correction: Option<String>,
+        now_ms: u64,
+    ) -> Result<Effect, &'static str> {
+        let cell = self.cell_of(trajectory).ok_or(NO_ANSWER)?;
+        self.label_cell(cell, (scope, None), value, correction, now_ms)
+    }
+
+    fn label_cell(
+        &mut self,
+        cell: usize,
+        (scope, turn): (Scope, Option<usize>),
+        value: LabelValue,
+        correction: Option<String>,
+        now_ms: u64,
+    ) -> Result<Effect, &'static str> {
         let shown_set = self.transcript.shown();
-        let exchange = self.transcript.exchange_mut(cell).ok_or("there is no answer to label yet")?;
+        let exchange = self.transcript.exchange_mut(cell).ok_or(NO_ANSWER)?;
         let live = exchange.live.as_ref().ok_or("this query has no answer yet")?;
         match live.trajectory.outcome {
             Outcome::Answered => {}

@@ -1,62 +1,33 @@
-//! Keys: one table of (where, key, what, words). Look-ups and the help page read the same rows.
+//! Keys: one table of (where, key, what). Look-ups and the help page read the same rows; what an action
+//! is called and does stands in `command`.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use crate::deck::command::{Action, COMMANDS, Command, Heading};
 use crate::deck::composer::Edit;
-
-/// What a key asks for. Where it ends up is the screen's business.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    Send,
-    Newline,
-    Edit(Edit),
-    /// Close what is open, else cancel the running query, else back to the newest.
-    Escape,
-    /// The Ctrl+C ladder: close, clear, cancel, quit.
-    Interrupt,
-    QuitIfEmpty,
-    Suspend,
-    Redraw,
-    Help,
-    NextPane,
-    PreviousPane,
-    Pane(usize),
-    TurnBack,
-    TurnForward,
-    QueryBack,
-    QueryForward,
-    ScrollUp,
-    ScrollDown,
-    PageUp,
-    PageDown,
-    Newest,
-    Good,
-    Bad,
-    PlanBad,
-    Correct,
-    ClearLabel,
-    Copy,
-    NewConversation,
-}
+use crate::deck::tab::TabName;
 
 /// Where a key has a meaning. Earlier is looked up first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A popup is open.
-    Popup,
     /// One of the four panes has the focus.
     Pane,
     /// The input is empty and there is a query to act on.
     EmptyInput,
+    /// The input is empty.
+    BareInput,
+    /// The chat's input, whatever stands in it.
+    Input,
+    /// A tab or layer that shows a list or a page to scroll.
+    List,
     Anywhere,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub place: Place,
     pub key: (KeyModifiers, KeyCode),
     pub action: Action,
-    /// What the help page says; empty rows are not printed.
-    pub words: &'static str,
 }
 
 const NONE: KeyModifiers = KeyModifiers::NONE;
@@ -64,110 +35,179 @@ const CTRL: KeyModifiers = KeyModifiers::CONTROL;
 const ALT: KeyModifiers = KeyModifiers::ALT;
 const SHIFT: KeyModifiers = KeyModifiers::SHIFT;
 
-const fn on(
-    place: Place,
-    modifiers: KeyModifiers,
-    code: KeyCode,
-    action: Action,
-    words: &'static str,
-) -> Binding {
-    Binding { place, key: (modifiers, code), action, words }
+const fn on(place: Place, modifiers: KeyModifiers, code: KeyCode, action: Action) -> Binding {
+    Binding { place, key: (modifiers, code), action }
 }
 
 use KeyCode::{Char, F};
-use Place::{Anywhere, EmptyInput, Pane, Popup};
+use Place::{Anywhere, BareInput, EmptyInput, Input, List, Pane};
 
-/// Every key of the deck, in the order the help page prints them.
+/// Every key of the deck as it is delivered; a keymap file changes it.
 #[rustfmt::skip]
-pub const KEYS: &[Binding] = &[
-    on(Anywhere, NONE, KeyCode::Enter, Action::Send, "send the query; while one runs it waits in the queue"),
-    on(Anywhere, CTRL, Char('j'), Action::Newline, "new line (or \\ and Enter)"),
-    on(Anywhere, ALT, KeyCode::Enter, Action::Newline, "new line (or \\ and Enter)"),
-    on(Anywhere, SHIFT, KeyCode::Enter, Action::Newline, "new line (or \\ and Enter)"),
-    on(Anywhere, NONE, KeyCode::Esc, Action::Escape, "close, cancel the running query, back to the newest"),
-    on(Anywhere, CTRL, Char('c'), Action::Interrupt, "close, clear the input, cancel; twice: quit"),
-    on(Anywhere, CTRL, Char('d'), Action::QuitIfEmpty, "quit when the input is empty"),
+const KEYS: &[Binding] = &[
+    on(Input, NONE, KeyCode::Enter, Action::Send),
+    on(Input, CTRL, Char('j'), Action::Newline),
+    on(Input, ALT, KeyCode::Enter, Action::Newline),
+    on(Input, SHIFT, KeyCode::Enter, Action::Newline),
+    on(Anywhere, NONE, KeyCode::Esc, Action::Escape),
+    on(Anywhere, CTRL, Char('c'), Action::Interrupt),
+    on(Anywhere, CTRL, Char('d'), Action::QuitIfEmpty),
 
-    on(Anywhere, NONE, KeyCode::Tab, Action::NextPane, "next pane, then back to the conversation"),
-    on(Anywhere, SHIFT, KeyCode::BackTab, Action::PreviousPane, "pane before"),
-    on(Anywhere, NONE, F(1), Action::Pane(0), "plan, tool calls, verdicts, memory"),
-    on(Anywhere, NONE, F(2), Action::Pane(1), "plan, tool calls, verdicts, memory"),
-    on(Anywhere, NONE, F(3), Action::Pane(2), "plan, tool calls, verdicts, memory"),
-    on(Anywhere, NONE, F(4), Action::Pane(3), "plan, tool calls, verdicts, memory"),
-    on(Anywhere, ALT, Char('1'), Action::Pane(0), "plan, tool calls, verdicts, memory"),
-    on(Anywhere, ALT, Char('2'), Action::Pane(1), "plan, tool calls, verdicts, memory"),
-    on(Anywhere, ALT, Char('3'), Action::Pane(2), "plan, tool calls, verdicts, memory"),
-    on(Anywhere, ALT, Char('4'), Action::Pane(3), "plan, tool calls, verdicts, memory"),
-    on(Pane, NONE, Char('1'), Action::Pane(0), ""),
-    on(Pane, NONE, Char('2'), Action::Pane(1), ""),
-    on(Pane, NONE, Char('3'), Action::Pane(2), ""),
-    on(Pane, NONE, Char('4'), Action::Pane(3), ""),
-    on(EmptyInput, NONE, Char('['), Action::TurnBack, "turn before and after"),
-    on(EmptyInput, NONE, Char(']'), Action::TurnForward, "turn before and after"),
-    on(Anywhere, ALT, Char(','), Action::TurnBack, "turn before and after"),
-    on(Anywhere, ALT, Char('.'), Action::TurnForward, "turn before and after"),
-    on(Anywhere, ALT, KeyCode::Up, Action::QueryBack, "query before and after"),
-    on(Anywhere, ALT, KeyCode::Down, Action::QueryForward, "query before and after"),
-    on(Pane, NONE, KeyCode::Up, Action::ScrollUp, "scroll the pane"),
-    on(Pane, NONE, KeyCode::Down, Action::ScrollDown, "scroll the pane"),
-    on(Anywhere, NONE, KeyCode::PageUp, Action::PageUp, "scroll a page"),
-    on(Anywhere, NONE, KeyCode::PageDown, Action::PageDown, "scroll a page"),
-    on(Anywhere, CTRL, KeyCode::End, Action::Newest, "to the newest"),
+    on(Anywhere, NONE, F(1), Action::Tab(TabName::Chat)),
+    on(Anywhere, ALT, Char('1'), Action::Tab(TabName::Chat)),
+    on(Anywhere, NONE, F(2), Action::Tab(TabName::Replay)),
+    on(Anywhere, ALT, Char('2'), Action::Tab(TabName::Replay)),
+    on(Anywhere, NONE, F(3), Action::Tab(TabName::Groups)),
+    on(Anywhere, ALT, Char('3'), Action::Tab(TabName::Groups)),
+    on(Anywhere, NONE, F(4), Action::Tab(TabName::Training)),
+    on(Anywhere, ALT, Char('4'), Action::Tab(TabName::Training)),
+    on(Anywhere, NONE, F(5), Action::Tab(TabName::Models)),
+    on(Anywhere, ALT, Char('5'), Action::Tab(TabName::Models)),
+    on(Anywhere, ALT, KeyCode::Left, Action::PreviousTab),
+    on(Anywhere, ALT, KeyCode::Right, Action::NextTab),
 
-    on(EmptyInput, NONE, Char('+'), Action::Good, "good answer"),
-    on(Anywhere, ALT, Char('+'), Action::Good, "good answer"),
-    on(Anywhere, ALT, Char('='), Action::Good, "good answer"),
-    on(EmptyInput, NONE, Char('-'), Action::Bad, "bad answer"),
-    on(Anywhere, ALT, Char('-'), Action::Bad, "bad answer"),
-    on(Pane, NONE, Char('p'), Action::PlanBad, "plan bad (the turn, where one is selected)"),
-    on(Anywhere, ALT, Char('p'), Action::PlanBad, "plan bad (the turn, where one is selected)"),
-    on(Pane, NONE, Char('c'), Action::Correct, "bad answer, and what it should have been"),
-    on(Anywhere, ALT, Char('c'), Action::Correct, "bad answer, and what it should have been"),
-    on(Pane, NONE, Char('u'), Action::ClearLabel, "take the label back"),
-    on(Anywhere, ALT, Char('u'), Action::ClearLabel, "take the label back"),
+    on(Anywhere, NONE, KeyCode::Tab, Action::NextPane),
+    on(Anywhere, SHIFT, KeyCode::BackTab, Action::PreviousPane),
+    on(Anywhere, NONE, F(6), Action::Pane(0)),
+    on(Anywhere, NONE, F(7), Action::Pane(1)),
+    on(Anywhere, NONE, F(8), Action::Pane(2)),
+    on(Anywhere, NONE, F(9), Action::Pane(3)),
+    on(Pane, NONE, Char('1'), Action::Pane(0)),
+    on(Pane, NONE, Char('2'), Action::Pane(1)),
+    on(Pane, NONE, Char('3'), Action::Pane(2)),
+    on(Pane, NONE, Char('4'), Action::Pane(3)),
+    on(EmptyInput, NONE, Char('['), Action::TurnBack),
+    on(List, NONE, Char('['), Action::TurnBack),
+    on(Anywhere, ALT, Char(','), Action::TurnBack),
+    on(EmptyInput, NONE, Char(']'), Action::TurnForward),
+    on(List, NONE, Char(']'), Action::TurnForward),
+    on(Anywhere, ALT, Char('.'), Action::TurnForward),
+    on(Anywhere, ALT, KeyCode::Up, Action::QueryBack),
+    on(Anywhere, ALT, KeyCode::Down, Action::QueryForward),
+    on(Pane, NONE, KeyCode::Up, Action::ScrollUp),
+    on(Pane, NONE, KeyCode::Down, Action::ScrollDown),
+    on(List, NONE, KeyCode::Up, Action::ScrollUp),
+    on(List, NONE, KeyCode::Down, Action::ScrollDown),
+    on(List, NONE, Char('k'), Action::ScrollUp),
+    on(List, NONE, Char('j'), Action::ScrollDown),
+    on(Anywhere, NONE, KeyCode::PageUp, Action::PageUp),
+    on(Anywhere, NONE, KeyCode::PageDown, Action::PageDown),
+    on(List, NONE, KeyCode::Home, Action::First),
+    on(List, NONE, KeyCode::End, Action::Newest),
+    on(Anywhere, CTRL, KeyCode::Home, Action::First),
+    on(Anywhere, CTRL, KeyCode::End, Action::Newest),
+    on(List, NONE, KeyCode::Enter, Action::Open),
+    on(List, NONE, Char('q'), Action::Escape),
 
-    on(Anywhere, CTRL, Char('o'), Action::Copy, "copy the answer through the terminal (OSC 52)"),
-    on(Anywhere, CTRL, Char('n'), Action::NewConversation, "new conversation"),
-    on(EmptyInput, NONE, Char('?'), Action::Help, "this page"),
-    on(Pane, NONE, Char('?'), Action::Help, "this page"),
-    on(Anywhere, CTRL, Char('g'), Action::Help, "this page"),
-    on(Anywhere, CTRL, Char('z'), Action::Suspend, "suspend; fg brings it back"),
-    on(Anywhere, CTRL, Char('l'), Action::Redraw, "draw everything again"),
+    on(EmptyInput, NONE, Char('+'), Action::Good),
+    on(List, NONE, Char('+'), Action::Good),
+    on(Anywhere, ALT, Char('+'), Action::Good),
+    on(Anywhere, ALT, Char('='), Action::Good),
+    on(EmptyInput, NONE, Char('-'), Action::Bad),
+    on(List, NONE, Char('-'), Action::Bad),
+    on(Anywhere, ALT, Char('-'), Action::Bad),
+    on(Pane, NONE, Char('p'), Action::PlanBad),
+    on(Anywhere, ALT, Char('p'), Action::PlanBad),
+    on(Pane, NONE, Char('c'), Action::Correct),
+    on(Anywhere, ALT, Char('c'), Action::Correct),
+    on(Pane, NONE, Char('u'), Action::ClearLabel),
+    on(Anywhere, ALT, Char('u'), Action::ClearLabel),
 
-    on(Popup, NONE, Char('q'), Action::Escape, ""),
-    on(Popup, NONE, Char('?'), Action::Escape, ""),
-    on(Popup, NONE, KeyCode::Up, Action::ScrollUp, ""),
-    on(Popup, NONE, KeyCode::Down, Action::ScrollDown, ""),
+    on(Anywhere, CTRL, Char('o'), Action::Copy),
+    on(Anywhere, CTRL, Char('n'), Action::NewConversation),
+    on(BareInput, NONE, Char('?'), Action::Help),
+    on(Pane, NONE, Char('?'), Action::Help),
+    on(List, NONE, Char('?'), Action::Help),
+    on(Anywhere, CTRL, Char('g'), Action::Help),
+    on(Anywhere, CTRL, Char('z'), Action::Suspend),
+    on(Anywhere, CTRL, Char('l'), Action::Redraw),
 
-    on(Anywhere, NONE, KeyCode::Up, Action::Edit(Edit::Up), "line above and below; at the ends, input before and after"),
-    on(Anywhere, NONE, KeyCode::Down, Action::Edit(Edit::Down), "line above and below; at the ends, input before and after"),
-    on(Anywhere, NONE, KeyCode::Left, Action::Edit(Edit::Left), ""),
-    on(Anywhere, NONE, KeyCode::Right, Action::Edit(Edit::Right), ""),
-    on(Anywhere, CTRL, KeyCode::Left, Action::Edit(Edit::WordLeft), "word left and right"),
-    on(Anywhere, CTRL, KeyCode::Right, Action::Edit(Edit::WordRight), "word left and right"),
-    on(Anywhere, ALT, Char('b'), Action::Edit(Edit::WordLeft), "word left and right"),
-    on(Anywhere, ALT, Char('f'), Action::Edit(Edit::WordRight), "word left and right"),
-    on(Anywhere, NONE, KeyCode::Home, Action::Edit(Edit::LineStart), "start and end of the line"),
-    on(Anywhere, NONE, KeyCode::End, Action::Edit(Edit::LineEnd), "start and end of the line"),
-    on(Anywhere, CTRL, Char('a'), Action::Edit(Edit::LineStart), "start and end of the line"),
-    on(Anywhere, CTRL, Char('e'), Action::Edit(Edit::LineEnd), "start and end of the line"),
-    on(Anywhere, NONE, KeyCode::Backspace, Action::Edit(Edit::Backspace), ""),
-    on(Anywhere, SHIFT, KeyCode::Backspace, Action::Edit(Edit::Backspace), ""),
-    on(Anywhere, CTRL, Char('h'), Action::Edit(Edit::Backspace), ""),
-    on(Anywhere, NONE, KeyCode::Delete, Action::Edit(Edit::Delete), ""),
-    on(Anywhere, CTRL, Char('w'), Action::Edit(Edit::DeleteWord), "delete a word, to the start, to the end"),
-    on(Anywhere, ALT, KeyCode::Backspace, Action::Edit(Edit::DeleteWord), "delete a word, to the start, to the end"),
-    on(Anywhere, CTRL, Char('u'), Action::Edit(Edit::DeleteToStart), "delete a word, to the start, to the end"),
-    on(Anywhere, CTRL, Char('k'), Action::Edit(Edit::DeleteToEnd), "delete a word, to the start, to the end"),
+    on(Input, NONE, KeyCode::Up, Action::Edit(Edit::Up)),
+    on(Input, NONE, KeyCode::Down, Action::Edit(Edit::Down)),
+    on(Input, NONE, KeyCode::Left, Action::Edit(Edit::Left)),
+    on(Input, NONE, KeyCode::Right, Action::Edit(Edit::Right)),
+    on(Input, CTRL, KeyCode::Left, Action::Edit(Edit::WordLeft)),
+    on(Input, ALT, Char('b'), Action::Edit(Edit::WordLeft)),
+    on(Input, CTRL, KeyCode::Right, Action::Edit(Edit::WordRight)),
+    on(Input, ALT, Char('f'), Action::Edit(Edit::WordRight)),
+    on(Input, NONE, KeyCode::Home, Action::Edit(Edit::LineStart)),
+    on(Input, CTRL, Char('a'), Action::Edit(Edit::LineStart)),
+    on(Input, NONE, KeyCode::End, Action::Edit(Edit::LineEnd)),
+    on(Input, CTRL, Char('e'), Action::Edit(Edit::LineEnd)),
+    on(Input, NONE, KeyCode::Backspace, Action::Edit(Edit::Backspace)),
+    on(Input, SHIFT, KeyCode::Backspace, Action::Edit(Edit::Backspace)),
+    on(Input, CTRL, Char('h'), Action::Edit(Edit::Backspace)),
+    on(Input, NONE, KeyCode::Delete, Action::Edit(Edit::Delete)),
+    on(Input, CTRL, Char('w'), Action::Edit(Edit::DeleteWord)),
+    on(Input, ALT, KeyCode::Backspace, Action::Edit(Edit::DeleteWord)),
+    on(Input, CTRL, Char('u'), Action::Edit(Edit::DeleteToStart)),
+    on(Input, CTRL, Char('k'), Action::Edit(Edit::DeleteToEnd)),
 ];
 
-/// What `key` means in the first of `places` that has it.
-pub fn action(places: &[Place], key: &KeyEvent) -> Option<Action> {
-    let key = normal(key);
-    places.iter().find_map(|place| {
-        let found = KEYS.iter().find(|binding| binding.place == *place && binding.key == key);
-        found.map(|binding| binding.action)
-    })
+/// The keys in force.
+#[derive(Clone, Debug)]
+pub struct Keymap {
+    bindings: Vec<Binding>,
+}
+
+impl Default for Keymap {
+    fn default() -> Keymap {
+        Keymap { bindings: KEYS.to_vec() }
+    }
+}
+
+impl Keymap {
+    /// What `key` means in the first of `places` that has it, `Anywhere` at last.
+    pub fn action(&self, places: &[Place], key: &KeyEvent) -> Option<Action> {
+        let key = normal(key);
+        places.iter().chain([&Anywhere]).find_map(|place| {
+            let found = self.bindings.iter().find(|binding| binding.place == *place && binding.key == key);
+            found.map(|binding| binding.action)
+        })
+    }
+
+    /// The key of an action in the first of `places` that has one, `Anywhere` at last; for hints.
+    pub fn key_of(&self, places: &[Place], action: Action) -> Option<String> {
+        places.iter().chain([&Anywhere]).find_map(|place| {
+            let found =
+                self.bindings.iter().find(|binding| binding.place == *place && binding.action == action);
+            found.map(|binding| key_name(binding.key))
+        })
+    }
+
+    /// Every key of an action, as the help page prints them.
+    pub fn keys_of(&self, action: Action) -> String {
+        let mut keys = String::new();
+        self.bindings
+            .iter()
+            .filter(|binding| binding.action == action)
+            .for_each(|binding| add_key(&mut keys, &key_name(binding.key)));
+        keys
+    }
+
+    /// Per heading one line per meaning: its keys, then its words. What the help page prints.
+    pub fn help(&self) -> Vec<(Heading, Vec<(String, &'static str)>)> {
+        let lines = |heading| {
+            let mut lines: Vec<(String, &'static str)> = Vec::new();
+            for command in COMMANDS.iter().filter(|c| c.heading == heading && !c.words.is_empty()) {
+                self.help_line(command, &mut lines);
+            }
+            (heading, lines)
+        };
+        Heading::ALL.into_iter().map(lines).collect()
+    }
+
+    fn help_line(&self, command: &Command, lines: &mut Vec<(String, &'static str)>) {
+        let own = self.keys_of(command.action);
+        match lines.last_mut() {
+            Some((keys, words)) if *words == command.words => {
+                own.split("  ").filter(|key| !key.is_empty()).for_each(|key| add_key(keys, key));
+            }
+            _ if own.is_empty() && command.named => lines.push((format!("/{}", command.name), command.words)),
+            _ if own.is_empty() => {}
+            _ => lines.push((own, command.words)),
+        }
+    }
 }
 
 /// The text a key types, if it types any.
@@ -202,35 +242,25 @@ fn normal(key: &KeyEvent) -> (KeyModifiers, KeyCode) {
     (modifiers, code)
 }
 
-/// One line per meaning: its keys, then its words. What the help page prints.
-pub fn help() -> Vec<(String, &'static str)> {
-    let mut lines: Vec<(String, &'static str)> = Vec::new();
-    for binding in KEYS.iter().filter(|binding| !binding.words.is_empty()) {
-        let key = key_name(binding.key);
-        match lines.last_mut() {
-            Some((keys, words)) if *words == binding.words => {
-                add_key(keys, &key);
-            }
-            _ => lines.push((key, binding.words)),
-        }
-    }
-    lines
-}
-
-/// `F1` then `F2` reads `F1-F2`; anything else stands beside what is there.
+/// `F1` then `F2` reads `F1-2`; anything else stands beside what is there.
 fn add_key(keys: &mut String, key: &str) {
-    let last = keys.split("  ").last().unwrap_or_default();
-    let (prefix, digit) = key.split_at(key.len() - 1);
-    let number = digit.parse::<u8>().ok().filter(|_| !prefix.is_empty());
-    let follows = number.is_some_and(|n| last.starts_with(prefix) && last.ends_with(&(n - 1).to_string()));
-    if follows {
-        let start = last.split_once('-').map_or(last, |(start, _)| start).to_string();
-        keys.truncate(keys.len() - last.len());
-        keys.push_str(&format!("{start}-{digit}"));
-    } else if !keys.split("  ").any(|known| known == key) {
-        keys.push_str("  ");
-        keys.push_str(key);
+    let digits = key.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let prefix = &key[..key.len() - digits.len()];
+    let number: Option<u8> = digits.parse().ok().filter(|_| !prefix.is_empty());
+    let mut known: Vec<String> = keys.split("  ").filter(|k| !k.is_empty()).map(String::from).collect();
+    let precedes = |k: &String| {
+        let last = k.strip_prefix(prefix).map(|rest| rest.rsplit('-').next().unwrap_or(rest));
+        number.is_some_and(|n| n > 0 && last.and_then(|last| last.parse::<u8>().ok()) == Some(n - 1))
+    };
+    match known.iter().position(precedes) {
+        Some(at) => {
+            let start = known[at].split_once('-').map_or(known[at].as_str(), |(start, _)| start);
+            known[at] = format!("{start}-{digits}");
+        }
+        None if known.iter().any(|k| k == key) => {}
+        None => known.push(key.to_string()),
     }
+    *keys = known.join("  ");
 }
 
 fn key_name((modifiers, code): (KeyModifiers, KeyCode)) -> String {
@@ -255,6 +285,7 @@ fn key_name((modifiers, code): (KeyModifiers, KeyCode)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deck::command;
 
     #[test]
     fn no_key_means_two_things_in_one_place() {
@@ -265,8 +296,18 @@ mod tests {
     }
 
     #[test]
+    fn every_key_has_a_name_and_every_nameless_command_a_key() {
+        for binding in KEYS {
+            assert!(command::of(binding.action).is_some(), "{:?} has no row", binding.action);
+        }
+        for command in COMMANDS.iter().filter(|command| !command.named) {
+            assert!(KEYS.iter().any(|b| b.action == command.action), "{} has no key", command.name);
+        }
+    }
+
+    #[test]
     fn no_letter_or_digit_is_taken_from_the_input() {
-        for binding in KEYS.iter().filter(|b| matches!(b.place, EmptyInput | Anywhere)) {
+        for binding in KEYS.iter().filter(|b| matches!(b.place, EmptyInput | BareInput | Input | Anywhere)) {
             if let (NONE, Char(c)) = binding.key {
                 assert!(!c.is_alphanumeric(), "{c} could not begin a query");
             }
@@ -276,10 +317,12 @@ mod tests {
     #[test]
     fn terminals_that_tell_shift_differently_agree() {
         let key = |modifiers, code| KeyEvent::new(code, modifiers);
-        assert_eq!(action(&[EmptyInput], &key(SHIFT, Char('+'))), Some(Action::Good));
-        assert_eq!(action(&[Anywhere], &key(NONE, KeyCode::BackTab)), Some(Action::PreviousPane));
-        assert_eq!(action(&[Anywhere], &key(SHIFT, KeyCode::Tab)), Some(Action::PreviousPane));
-        assert_eq!(action(&[Anywhere], &key(CTRL | SHIFT, Char('C'))), Some(Action::Interrupt));
+        let keymap = Keymap::default();
+        let action = |places: &[Place], key| keymap.action(places, &key);
+        assert_eq!(action(&[EmptyInput], key(SHIFT, Char('+'))), Some(Action::Good));
+        assert_eq!(action(&[], key(NONE, KeyCode::BackTab)), Some(Action::PreviousPane));
+        assert_eq!(action(&[], key(SHIFT, KeyCode::Tab)), Some(Action::PreviousPane));
+        assert_eq!(action(&[], key(CTRL | SHIFT, Char('C'))), Some(Action::Interrupt));
         assert_eq!(typed(&key(SHIFT, Char('A'))), Some('A'));
         assert_eq!(typed(&key(SHIFT, Char('a'))), Some('A'));
         assert_eq!(typed(&key(CTRL | ALT, Char('@'))), Some('@'));
@@ -288,9 +331,10 @@ mod tests {
 
     #[test]
     fn help_groups_keys_of_one_meaning() {
-        let help = help();
-        for expected in ["+  Alt++  Alt+=", "F1-4  Alt+1-4", "[  ]  Alt+,  Alt+."] {
-            assert!(help.iter().any(|(keys, _)| keys == expected), "{expected} in {help:?}");
+        let help: Vec<String> =
+            Keymap::default().help().into_iter().flat_map(|(_, lines)| lines).map(|(keys, _)| keys).collect();
+        for expected in ["+  Alt++  Alt+=", "F1-5  Alt+1-5", "[  Alt+,  ]  Alt+."] {
+            assert!(help.iter().any(|keys| keys == expected), "{expected} in {help:?}");
         }
     }
 }

@@ -1,38 +1,34 @@
-//! Where everything stands, from the size of the screen alone.
+//! Where everything of a screen with panes stands, from the size of its area alone.
 //!
 //! ```text
-//! status
-//! +- conversation ----+- plan -----+- tool calls -+     wide (100x16 and more)
+//! +- conversation ----+- plan -----+- tool calls -+     wide (100x14 and more)
 //! |                   +- verdicts -+- memory -----+
 //! +-------------------+------------+--------------+
-//! > input (one row or more)
-//! notice or keys                                        narrow: one block, a pane at a time
+//! > input (one row or more)                             narrow: one block, a pane at a time
 //! ```
 
 use ratatui::layout::Rect;
 
 /// From here on all panes show at once.
-const WIDE: (u16, u16) = (100, 16);
-/// Below this nothing useful fits.
+const WIDE: (u16, u16) = (100, 14);
+/// Columns and rows of the whole screen below which nothing useful fits.
 pub const LEAST: (u16, u16) = (24, 6);
 
 pub struct Layout {
-    pub status: Rect,
     /// Absent on a narrow screen that shows a pane.
     pub conversation: Option<Rect>,
     /// (place in `Pane::ALL`, where).
     pub panes: Vec<(usize, Rect)>,
     pub input: Rect,
-    pub footer: Rect,
     pub wide: bool,
 }
 
-/// `input_rows` is what the input would like; it gets at most a third of the screen.
-pub fn layout((columns, rows): (u16, u16), input_rows: usize, shown: Option<usize>) -> Layout {
-    let input_rows = u16::try_from(input_rows).unwrap_or(u16::MAX).clamp(1, (rows / 3).max(1));
-    let body_rows = rows.saturating_sub(2 + input_rows);
-    let body = Rect::new(0, 1, columns, body_rows);
-    let wide = columns >= WIDE.0 && rows >= WIDE.1;
+/// `input_rows` is what the input would like, 0 for none; it gets at most a third of the area.
+pub fn layout(area: Rect, input_rows: usize, shown: Option<usize>) -> Layout {
+    let most = ((area.height + 2) / 3).max(1);
+    let input_rows = u16::try_from(input_rows).unwrap_or(u16::MAX).min(most);
+    let body = Rect { height: area.height.saturating_sub(input_rows), ..area };
+    let wide = area.width >= WIDE.0 && area.height >= WIDE.1;
     let (conversation, panes) = match shown {
         _ if wide => {
             let (conversation, panes) = wide_body(body);
@@ -41,14 +37,8 @@ pub fn layout((columns, rows): (u16, u16), input_rows: usize, shown: Option<usiz
         Some(pane) => (None, vec![(pane, body)]),
         None => (Some(body), Vec::new()),
     };
-    Layout {
-        status: Rect::new(0, 0, columns, 1),
-        conversation,
-        panes,
-        input: Rect::new(0, 1 + body_rows, columns, input_rows),
-        footer: Rect::new(0, rows.saturating_sub(1), columns, 1),
-        wide,
-    }
+    let input = Rect::new(area.x, body.bottom(), area.width, input_rows);
+    Layout { conversation, panes, input, wide }
 }
 
 /// Neighbours share their border: each block begins on the last column (row) of the one before.
@@ -56,7 +46,7 @@ fn wide_body(body: Rect) -> (Rect, Vec<(usize, Rect)>) {
     let conversation = body.width * 42 / 100;
     let left = (body.width - conversation) / 2;
     let top = body.height * 11 / 20;
-    let (x1, x2) = (conversation - 1, conversation + left - 1);
+    let (x1, x2) = (body.x + conversation - 1, body.x + conversation + left - 1);
     let (y0, y1) = (body.y, body.y + top - 1);
     let (bottom, right) = (body.bottom(), body.right());
     let panes = vec![

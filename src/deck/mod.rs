@@ -2,29 +2,34 @@
 //! crossterm. It knows neither store nor engine: commands go out and events come in over two channels.
 //!
 //! In the order an input travels:
-//! `inputs` (threads that wait for keys, events, signals) -> `app` (state, update, effects; `chat` is its
-//! screen, `popup` lies over it, `keymap` says what a key means) -> `view` (one page; `layout`, `status`,
-//! `pane`, `transcript` of `exchange`s) -> `row` (the only way text reaches a buffer) -> `screen` (frames)
-//! -> `terminal` (entered once, restored on every way out).
+//! `inputs` (threads that wait for keys, events, signals) -> `app` (state, update, effects; `keymap` says what
+//! a key means, `command` what that is called) -> the `tab` that shows (`chat` is one) or the topmost `layer`
+//! over it -> `view` (one page; `status`, the tab's own drawing with `panes` and `paint`) -> `row` (the only way
+//! text reaches a buffer) -> `screen` (frames) -> `terminal` (entered once, restored on every way out).
 
 pub mod app;
 pub mod bench;
 pub mod chat;
+mod chat_tab;
+pub mod command;
 pub mod composer;
 pub mod demo;
 pub mod exchange;
 mod highlight;
 mod inputs;
 pub mod keymap;
+pub mod layer;
 pub mod layout;
 pub mod live;
 mod markdown;
 pub mod message;
+pub mod paint;
 pub mod pane;
-pub mod popup;
+pub mod panes;
 pub mod row;
 pub mod screen;
 pub mod status;
+pub mod tab;
 mod terminal;
 pub mod theme;
 pub mod transcript;
@@ -51,8 +56,6 @@ use crate::error::Error;
 const BATCH_MAX: usize = 256;
 /// Least time between two frames that no key asked for.
 const FRAME: Duration = Duration::from_millis(16);
-/// A running query shows its seconds this often.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Show the deck until the person leaves. The terminal is restored when this returns, however it returns.
 ///
@@ -98,11 +101,7 @@ impl<W: Write> Shell<W> {
         let mut drawn = Instant::now();
         let mut dirty = false;
         loop {
-            let wait = match (dirty, self.app.chat.is_running()) {
-                (true, _) => Some(FRAME.saturating_sub(drawn.elapsed())),
-                (false, true) => Some(TICK),
-                (false, false) => None,
-            };
+            let wait = if dirty { Some(FRAME.saturating_sub(drawn.elapsed())) } else { self.app.wait() };
             let mut next = match wait {
                 None => inputs.recv().ok(),
                 Some(wait) => match inputs.recv_timeout(wait) {

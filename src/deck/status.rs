@@ -5,25 +5,50 @@ use ratatui::layout::Rect;
 use unicode_width::UnicodeWidthStr;
 
 use crate::deck::app::App;
+use crate::deck::command::Action;
 use crate::deck::row::Row;
+use crate::deck::tab::TabName;
 use crate::deck::theme::Ink;
 
 const NAME: &str = " tillerman  ";
 
-/// `tillerman  model · adapter · device 28/28 · ctx 3.1k/8k · 41 tok/s`; what matters least goes first
-/// when the line is short.
+/// `tillerman  model · adapter · device 28/28 · ctx 3.1k/8k · 41 tok/s        F1 chat 2 replay ..`; what matters
+/// least goes first when the line is short.
 pub fn draw(buffer: &mut Buffer, area: Rect, app: &App) {
-    buffer.set_style(area, app.theme.style(Ink::Status));
+    let theme = &app.look.theme;
+    buffer.set_style(area, theme.style(Ink::Status));
     let mut facts = facts(app);
     let line =
         |facts: &[(u8, String)]| facts.iter().map(|(_, fact)| fact.as_str()).collect::<Vec<_>>().join(" · ");
-    let room = usize::from(area.width).saturating_sub(NAME.len() + 1);
+    let width = usize::from(area.width);
+    let facts_width = line(&facts).width();
+    let mut tabs = tabs(app, true);
+    if NAME.len() + facts_width + 2 + tabs.width() > width {
+        tabs = self::tabs(app, false);
+    }
+    let room = width.saturating_sub(NAME.len() + 2 + tabs.width());
     while facts.len() > 1 && line(&facts).width() > room {
         let least = facts.iter().enumerate().max_by_key(|(_, (rank, _))| *rank).map_or(0, |(at, _)| at);
         facts.remove(least);
     }
     let row = Row::new().say(NAME, Ink::StatusStrong).say(line(&facts), Ink::Status);
-    row.draw(buffer, area, &app.theme);
+    row.draw(buffer, area, theme);
+    if row.width() + tabs.width() < width {
+        let x = area.right() - u16::try_from(tabs.width()).unwrap_or(0);
+        tabs.draw(buffer, Rect::new(x, area.y, area.right() - x, 1), theme);
+    }
+}
+
+/// `F1 chat  F2 replay ..`, the one that shows marked; short: the others are keys alone.
+fn tabs(app: &App, long: bool) -> Row {
+    let mut row = Row::new();
+    for name in TabName::ALL {
+        let shown = name == app.tabs.shown;
+        let key = app.look.keymap.key_of(&[], Action::Tab(name)).unwrap_or_default();
+        let words = if shown || long { format!(" {key} {} ", name.words()) } else { format!(" {key}") };
+        row = row.say(words, if shown { Ink::TitleFocus } else { Ink::Status });
+    }
+    row.say(" ", Ink::Status)
 }
 
 /// (rank, words); a low rank stays longest.
@@ -46,7 +71,7 @@ fn facts(app: &App) -> Vec<(u8, String)> {
         }
         facts.push((5, devices));
     }
-    let figures = app.chat.followed().map(|(live, _)| live.figures).unwrap_or_default();
+    let figures = app.tabs.chat.followed().map(|(live, _)| live.figures).unwrap_or_default();
     let used = if figures.context_used > 0 { figures.context_used } else { status.context_used };
     if status.context_total > 0 {
         facts.push((2, format!("ctx {}/{}", kilo(used), kilo(status.context_total))));
@@ -69,50 +94,29 @@ fn kilo(count: usize) -> String {
 
 /// Keys that help in the present state, as many as fit into `room` columns.
 pub fn hints(app: &App, room: usize) -> Row {
-    let chat = &app.chat;
-    let mut hints: Vec<(&str, &str)> = Vec::new();
-    let empty = chat.composer.is_empty();
-    if chat.is_running() {
-        hints.push(("Esc", "cancel"));
-    }
-    if !empty {
-        hints.push(("Enter", if chat.is_running() { "queue" } else { "send" }));
-        hints.push(("Ctrl+J", "new line"));
-    }
-    if empty && chat.answer().is_some() {
-        hints.extend([("+", "good"), ("-", "bad"), ("Alt+p", "plan bad")]);
-    }
-    if chat.followed().is_some_and(|(live, _)| live.trajectory.turns.len() > 1) && empty {
-        hints.push(("[ ]", "turn"));
-    }
-    hints.extend([if empty { ("?", "keys") } else { ("Ctrl+G", "keys") }, ("Tab", "panes")]);
-    if empty && !chat.is_running() {
-        hints.push(("Ctrl+D", "quit"));
-    }
+    let tab = app.tabs.current();
+    let places = tab.places();
     let mut row = Row::new().say(" ", Ink::Dim);
-    if chat.queue_len() > 0 {
-        row = row.say(format!("{} queued   ", chat.queue_len()), Ink::Warning);
+    if app.tabs.chat.queue_len() > 0 {
+        row = row.say(format!("{} queued   ", app.tabs.chat.queue_len()), Ink::Warning);
     }
-    for (key, words) in hints {
+    for (action, words) in hints_of(app) {
+        let Some(key) = app.look.keymap.key_of(&places, action) else { continue };
+        // Without words the key shares those of the next.
+        let (words, gap) = if words.is_empty() { ("", " ") } else { (words, "   ") };
+        let space = if words.is_empty() { "" } else { " " };
         if row.width() + key.len() + 1 + words.len() <= room {
-            row = row.say(key, Ink::Accent).say(format!(" {words}   "), Ink::Dim);
+            row = row.say(key, Ink::Accent).say(format!("{space}{words}{gap}"), Ink::Dim);
         }
     }
     row
 }
 
-/// `turns |=#-|`: one mark per turn, `#` the selected one.
-pub fn turn_bar(app: &App) -> Option<Row> {
-    let (live, at) = app.chat.followed()?;
-    let count = live.trajectory.turns.len();
-    if count == 0 {
-        return None;
+/// The tab's own hints; elsewhere than in the chat also the way back.
+fn hints_of(app: &App) -> Vec<(Action, &'static str)> {
+    let mut hints = app.tabs.current().hints();
+    if app.tabs.shown != TabName::Chat {
+        hints.extend([(Action::Help, "keys"), (Action::Tab(TabName::Chat), "chat")]);
     }
-    let mark = |n: usize| match n.cmp(&at) {
-        std::cmp::Ordering::Less => '=',
-        std::cmp::Ordering::Equal => '#',
-        std::cmp::Ordering::Greater => '-',
-    };
-    let bar: String = (0..count.min(40)).map(mark).collect();
-    Some(Row::new().say("turns |", Ink::Dim).say(bar, Ink::Accent).say("| ", Ink::Dim))
+    hints
 }

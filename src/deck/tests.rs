@@ -10,6 +10,7 @@ use crate::deck::app::{App, Effect, Input, press};
 use crate::deck::demo;
 use crate::deck::message::{DeckCommand, DeckEvent, LabelValue, Scope};
 use crate::deck::screen::Screen;
+use crate::deck::tab::TabName;
 use crate::deck::theme::{self, Theme};
 use crate::flow::event::{Body, Event};
 
@@ -88,7 +89,7 @@ impl Deck {
     }
 
     fn value(&self) -> String {
-        self.app.chat.composer.value()
+        self.app.tabs.chat.composer.value()
     }
 }
 
@@ -188,9 +189,33 @@ fn help_page() {
 }
 
 #[test]
+fn empty_tabs_say_what_fills_them() {
+    for (n, name) in TabName::ALL.into_iter().enumerate().skip(1) {
+        each_size(&format!("empty_{}", name.words()), |size| {
+            let mut deck = Deck::new(size);
+            deck.press(KeyCode::F(u8::try_from(n + 1).unwrap()));
+            deck
+        });
+    }
+}
+
+#[test]
+fn every_tab_can_be_left_and_keeps_its_state() {
+    let mut deck = Deck::new((80, 24));
+    deck.type_text("a draft").chord(KeyModifiers::ALT, '3').type_text("x");
+    assert_eq!(deck.app.tabs.shown, TabName::Groups);
+    deck.press(KeyCode::Esc);
+    assert_eq!((deck.app.tabs.shown, deck.value().as_str()), (TabName::Chat, "a draft"));
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Left, KeyModifiers::ALT)));
+    assert_eq!(deck.app.tabs.shown, TabName::Models);
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Right, KeyModifiers::ALT)));
+    assert_eq!(deck.app.tabs.shown, TabName::Chat);
+}
+
+#[test]
 fn narrow_screen_shows_one_pane_at_a_time() {
     let mut deck = Deck::answered((80, 24), QUERY);
-    deck.press(KeyCode::Char('[')).press(KeyCode::F(2));
+    deck.press(KeyCode::Char('[')).press(KeyCode::F(7));
     snapshot("tool_pane_80x24", &deck.text());
     deck.press(KeyCode::Tab).press(KeyCode::Tab);
     snapshot("memory_pane_80x24", &deck.text());
@@ -202,7 +227,7 @@ fn narrow_screen_shows_one_pane_at_a_time() {
 fn themes() {
     for name in theme::NAMES {
         let mut deck = Deck::answered((100, 16), QUERY);
-        deck.app.theme = Theme::named(name).unwrap();
+        deck.app.look.theme = Theme::named(name).unwrap();
         deck.press(KeyCode::Tab);
         let content = styled(deck.buffer());
         snapshot(&format!("theme_{name}"), &content);
@@ -259,7 +284,7 @@ fn escape_cancels_and_the_ladder_quits() {
     deck.effects.clear();
     let ctrl = KeyModifiers::CONTROL;
     deck.press(KeyCode::Char('?')).chord(ctrl, 'c');
-    assert!(deck.app.popups.is_empty() && deck.effects.is_empty());
+    assert!(deck.app.layers.is_empty() && deck.effects.is_empty());
     deck.type_text("text").chord(ctrl, 'c');
     assert!(deck.value().is_empty() && deck.effects.is_empty());
     deck.chord(ctrl, 'c').press(KeyCode::Left).chord(ctrl, 'c');
@@ -354,7 +379,7 @@ fn hostile_text_reaches_no_terminal() {
     for size in SIZES {
         let mut deck = Deck::answered(size, "hostile");
         let mut bytes = Vec::new();
-        for key in [KeyCode::Tab, KeyCode::F(1), KeyCode::F(2), KeyCode::F(3), KeyCode::F(4), KeyCode::Esc] {
+        for key in [KeyCode::Tab, KeyCode::F(6), KeyCode::F(7), KeyCode::F(8), KeyCode::F(9), KeyCode::Esc] {
             deck.press(key);
             let mut screen = Screen::new(&mut bytes, size);
             screen.draw(&mut deck.app).unwrap();
@@ -449,6 +474,9 @@ fn step() -> impl Strategy<Value = Step> {
         KeyCode::F(2),
         KeyCode::F(3),
         KeyCode::F(4),
+        KeyCode::F(5),
+        KeyCode::F(6),
+        KeyCode::F(9),
         KeyCode::F(12),
         KeyCode::Insert,
     ];
@@ -507,7 +535,7 @@ proptest! {
     fn no_typed_input_is_lost(steps in prop::collection::vec(
         prop_oneof![
             4 => prop::char::range('d', 'o').prop_map(|c| Step::Key(KeyCode::Char(c), KeyModifiers::NONE)),
-            1 => prop::sample::select(vec![KeyCode::Tab, KeyCode::BackTab, KeyCode::F(1), KeyCode::F(3),
+            1 => prop::sample::select(vec![KeyCode::Tab, KeyCode::BackTab, KeyCode::F(6), KeyCode::F(8),
                 KeyCode::PageUp, KeyCode::PageDown, KeyCode::F(9)])
                 .prop_map(|c| Step::Key(c, KeyModifiers::NONE)),
             1 => (30u16..220, 8u16..60).prop_map(|(w, h)| Step::Resize(w, h)),

@@ -1,0 +1,199 @@
+//! Every command of the deck in one table: its name, what it does, where it belongs on the help page.
+//!
+//! Keys (`keymap`), slash commands, the palette, the help page and keymap files all read this table. What
+//! a command does is the business of the tab or layer that is handed its [`Action`].
+
+use crate::deck::composer::Edit;
+use crate::deck::tab::TabName;
+
+/// What a key or a name asks for. Where it ends up is the screen's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Send,
+    Newline,
+    Edit(Edit),
+    /// Close what is open, else cancel the running query, else back to the newest.
+    Escape,
+    /// The Ctrl+C ladder: close, clear, cancel, quit.
+    Interrupt,
+    QuitIfEmpty,
+    Quit,
+    Suspend,
+    Redraw,
+    Help,
+    Tab(TabName),
+    NextTab,
+    PreviousTab,
+    NextPane,
+    PreviousPane,
+    Pane(usize),
+    TurnBack,
+    TurnForward,
+    QueryBack,
+    QueryForward,
+    ScrollUp,
+    ScrollDown,
+    PageUp,
+    PageDown,
+    First,
+    Newest,
+    Open,
+    Good,
+    Bad,
+    PlanBad,
+    Correct,
+    ClearLabel,
+    Copy,
+    NewConversation,
+}
+
+/// Headings of the help page, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heading {
+    Ask,
+    Label,
+    Look,
+    Edit,
+    Program,
+}
+
+impl Heading {
+    pub const ALL: [Heading; 5] =
+        [Heading::Ask, Heading::Label, Heading::Look, Heading::Edit, Heading::Program];
+
+    pub fn words(self) -> &'static str {
+        match self {
+            Heading::Ask => "asking",
+            Heading::Label => "labelling",
+            Heading::Look => "looking around",
+            Heading::Edit => "editing the input",
+            Heading::Program => "the program",
+        }
+    }
+}
+
+pub struct Command {
+    pub action: Action,
+    /// What `/name`, the palette and keymap files call it.
+    pub name: &'static str,
+    /// Other names it is found by.
+    pub aliases: &'static [&'static str],
+    /// What may stand after the name, e.g. "FILE"; empty: nothing.
+    pub argument: &'static str,
+    pub words: &'static str,
+    pub heading: Heading,
+    /// Offered by name (slash command, palette); the others are keys only.
+    pub named: bool,
+}
+
+const fn key(action: Action, name: &'static str, heading: Heading, words: &'static str) -> Command {
+    Command { action, name, aliases: &[], argument: "", words, heading, named: false }
+}
+
+const fn named(action: Action, name: &'static str, heading: Heading, words: &'static str) -> Command {
+    Command { named: true, ..key(action, name, heading, words) }
+}
+
+impl Command {
+    const fn also(self, aliases: &'static [&'static str]) -> Command {
+        Command { aliases, ..self }
+    }
+}
+
+use Heading::{Ask, Label, Look, Program};
+
+/// In the order the help page prints them. Neighbours with the same words share one line of it.
+#[rustfmt::skip]
+pub const COMMANDS: &[Command] = &[
+    key(Action::Send, "send", Ask, "send the query; while one runs it waits in the queue"),
+    key(Action::Newline, "newline", Ask, "new line (or \\ and Enter)"),
+    key(Action::Escape, "escape", Ask, "close, cancel the running query, back to the newest"),
+    named(Action::NewConversation, "new", Ask, "new conversation").also(&["clear"]),
+
+    named(Action::Good, "good", Label, "good answer"),
+    named(Action::Bad, "bad", Label, "bad answer"),
+    named(Action::PlanBad, "plan-bad", Label, "plan bad (the turn, where one is selected)"),
+    named(Action::Correct, "correct", Label, "bad answer, and what it should have been"),
+    named(Action::ClearLabel, "unlabel", Label, "take the label back"),
+
+    named(Action::Tab(TabName::Chat), "chat", Look, "tabs: chat, replay, groups, training, models"),
+    named(Action::Tab(TabName::Replay), "replay", Look, "tabs: chat, replay, groups, training, models").also(&["sessions"]),
+    named(Action::Tab(TabName::Groups), "groups", Look, "tabs: chat, replay, groups, training, models").also(&["group"]),
+    named(Action::Tab(TabName::Training), "training", Look, "tabs: chat, replay, groups, training, models").also(&["train"]),
+    named(Action::Tab(TabName::Models), "models", Look, "tabs: chat, replay, groups, training, models").also(&["model"]),
+    key(Action::PreviousTab, "previous-tab", Look, "tab before and after"),
+    key(Action::NextTab, "next-tab", Look, "tab before and after"),
+    key(Action::NextPane, "next-pane", Look, "next pane, then back to the conversation"),
+    key(Action::PreviousPane, "previous-pane", Look, "pane before"),
+    named(Action::Pane(0), "plan", Look, "panes: plan, tool calls, verdicts, memory"),
+    named(Action::Pane(1), "tools", Look, "panes: plan, tool calls, verdicts, memory"),
+    named(Action::Pane(2), "verdicts", Look, "panes: plan, tool calls, verdicts, memory"),
+    named(Action::Pane(3), "memory", Look, "panes: plan, tool calls, verdicts, memory"),
+    key(Action::TurnBack, "turn-back", Look, "turn before and after"),
+    key(Action::TurnForward, "turn-forward", Look, "turn before and after"),
+    key(Action::QueryBack, "query-back", Look, "query before and after"),
+    key(Action::QueryForward, "query-forward", Look, "query before and after"),
+    key(Action::ScrollUp, "up", Look, "in a pane, list or page: line before and after"),
+    key(Action::ScrollDown, "down", Look, "in a pane, list or page: line before and after"),
+    key(Action::PageUp, "page-up", Look, "scroll a page"),
+    key(Action::PageDown, "page-down", Look, "scroll a page"),
+    key(Action::First, "first", Look, "in a list or page: to its first line"),
+    named(Action::Newest, "newest", Look, "to the newest"),
+    key(Action::Open, "open", Look, "in a list: open what is selected"),
+    named(Action::Copy, "copy", Look, "copy the answer through the terminal (OSC 52)"),
+
+    key(Action::Edit(Edit::Up), "line-up", Heading::Edit, "line above and below; at the ends, input before and after"),
+    key(Action::Edit(Edit::Down), "line-down", Heading::Edit, "line above and below; at the ends, input before and after"),
+    key(Action::Edit(Edit::Left), "left", Heading::Edit, ""),
+    key(Action::Edit(Edit::Right), "right", Heading::Edit, ""),
+    key(Action::Edit(Edit::WordLeft), "word-left", Heading::Edit, "word left and right"),
+    key(Action::Edit(Edit::WordRight), "word-right", Heading::Edit, "word left and right"),
+    key(Action::Edit(Edit::LineStart), "line-start", Heading::Edit, "start and end of the line"),
+    key(Action::Edit(Edit::LineEnd), "line-end", Heading::Edit, "start and end of the line"),
+    key(Action::Edit(Edit::Backspace), "backspace", Heading::Edit, ""),
+    key(Action::Edit(Edit::Delete), "delete", Heading::Edit, ""),
+    key(Action::Edit(Edit::DeleteWord), "delete-word", Heading::Edit, "delete a word, to the start, to the end"),
+    key(Action::Edit(Edit::DeleteToStart), "delete-to-start", Heading::Edit, "delete a word, to the start, to the end"),
+    key(Action::Edit(Edit::DeleteToEnd), "delete-to-end", Heading::Edit, "delete a word, to the start, to the end"),
+
+    named(Action::Help, "help", Program, "this page").also(&["keys"]),
+    key(Action::Interrupt, "interrupt", Program, "close, clear the input, cancel; twice: quit"),
+    key(Action::QuitIfEmpty, "quit-if-empty", Program, "quit when the input is empty"),
+    named(Action::Quit, "quit", Program, "quit").also(&["exit"]),
+    named(Action::Suspend, "suspend", Program, "suspend; fg brings it back"),
+    named(Action::Redraw, "redraw", Program, "draw everything again"),
+];
+
+/// The table's row of an action; every action has one (a test says so).
+pub fn of(action: Action) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.action == action)
+}
+
+/// The command called `name` or one of its aliases.
+pub fn called(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name || command.aliases.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_means_two_things() {
+        let mut names: Vec<&str> = Vec::new();
+        for command in COMMANDS {
+            names.push(command.name);
+            names.extend(command.aliases);
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn names_find_their_command() {
+        assert_eq!(called("exit").map(|command| command.name), Some("quit"));
+        assert!(called("nonsense").is_none());
+    }
+}

@@ -1,0 +1,71 @@
+//! The help page: every command with its keys, from the command table and the keymap in force.
+
+use crossterm::event::KeyEvent;
+
+use crate::deck::command::Action;
+use crate::deck::keymap::{Keymap, Place, typed};
+use crate::deck::layer::{Layer, Reply, Sheet};
+use crate::deck::row::{Prose, Row};
+use crate::deck::tab::Look;
+use crate::deck::theme::Ink;
+
+const LAST_WORDS: &str = "+ - [ ] ? act while the input is empty and there is a query to act on; to begin a query with \
+                          one of them, type a space first. Letters and digits always type, unless a pane has the \
+                          focus.";
+
+#[derive(Default)]
+pub struct Help {
+    scroll: usize,
+}
+
+impl Layer for Help {
+    fn title(&self) -> String {
+        "keys".to_string()
+    }
+
+    fn key(&mut self, key: &KeyEvent, keymap: &Keymap, page: usize) -> Reply {
+        // A letter closes the page and types: nothing typed is lost.
+        if typed(key).is_some_and(|c| c.is_alphanumeric() && c != 'q') {
+            return Reply::PassOn;
+        }
+        match keymap.action(&[Place::List], key) {
+            Some(Action::ScrollUp) => self.scroll = self.scroll.saturating_sub(1),
+            Some(Action::ScrollDown) => self.scroll += 1,
+            Some(Action::PageUp) => self.scroll = self.scroll.saturating_sub(page),
+            Some(Action::PageDown) => self.scroll += page,
+            Some(Action::First) => self.scroll = 0,
+            Some(Action::Newest) => self.scroll = usize::MAX,
+            Some(Action::Escape | Action::Interrupt | Action::Open | Action::Help) => return Reply::Close,
+            _ => return Reply::PassOn,
+        }
+        Reply::Stay
+    }
+
+    fn sheet(&mut self, width: usize, height: usize, look: &Look) -> Sheet {
+        let rows = rows(width, &look.keymap);
+        self.scroll = self.scroll.min(rows.len().saturating_sub(height));
+        let below = rows.len().saturating_sub(self.scroll + height);
+        let corner =
+            if below > 0 { format!("{below} more: Down · Esc closes") } else { "Esc closes".to_string() };
+        Sheet { rows, scroll: self.scroll, cursor: None, corner }
+    }
+}
+
+fn rows(width: usize, keymap: &Keymap) -> Vec<Row> {
+    let help = keymap.help();
+    let lines = || help.iter().flat_map(|(_, lines)| lines);
+    let column = lines().map(|(keys, _)| keys.len()).max().unwrap_or(0).min(width * 2 / 5);
+    let mut rows = Vec::new();
+    for (heading, lines) in &help {
+        rows.push(Row::new().say(heading.words(), Ink::Heading));
+        for (keys, words) in lines {
+            let pad = " ".repeat((column + 2).saturating_sub(keys.len()).max(1));
+            let lead = Row::new().say(keys, Ink::Accent).say(pad, Ink::Text);
+            let rest = Row::new().say(" ".repeat(column + 2), Ink::Text);
+            rows.extend(Prose::of(*words, Ink::Text).wrap(width, &lead, &rest));
+        }
+        rows.push(Row::new());
+    }
+    rows.extend(Prose::of(LAST_WORDS, Ink::Dim).wrap(width, &Row::new(), &Row::new()));
+    rows
+}
