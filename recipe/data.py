@@ -89,6 +89,45 @@ def rename(raw, bpe, rng):
     return {**raw, "segments": segments, "completion": change(raw["completion"])}
 
 
+def pseudo_number(rng):
+    """A number that is hard to copy: long, with repeated digits or zeros, sometimes a date."""
+    kind = rng.random()
+    if kind < 0.3:
+        return str(rng.randrange(10 ** rng.randint(1, 9)))
+    if kind < 0.55:
+        return str(rng.randrange(1, 10 ** rng.randint(1, 4))) + "0" * rng.randint(1, 6)
+    if kind < 0.8:
+        pool = rng.choices("0123456789", k=2)
+        return str(rng.randint(1, 9)) + "".join(rng.choices(pool, k=rng.randint(2, 7)))
+    return f"{rng.randint(1900, 2099)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
+
+
+NUMBER = regex.compile(r"\d{2,}")
+RENUMBERED = {"planner", "executor", "generator"}
+
+
+def renumber(raw, rng):
+    """The same row with other numbers: those of two digits or more that its completion copies from its
+    prompt. Only for roles that copy numbers without computing with them."""
+    if raw["role"] not in RENUMBERED:
+        return raw
+    prompt = "\n".join(t for t, special in raw["segments"] if not special)
+    there = set(NUMBER.findall(prompt))
+    new = {n: None for n in NUMBER.findall(raw["completion"]) if n in there}
+    if not new:
+        return raw
+    for n in new:
+        k = len(n)
+        digits = rng.choices("0123456789", k=2) if rng.random() < 0.4 else "0123456789"
+        new[n] = str(rng.randint(1, 9)) + "".join(rng.choices(digits, k=max(0, k - 1 + rng.choice((0, 0, 0, 1)))))
+
+    def change(text):
+        return NUMBER.sub(lambda m: new.get(m[0], m[0]), text)
+
+    segments = [[t if special else change(t), special] for t, special in raw["segments"]]
+    return {**raw, "segments": segments, "completion": change(raw["completion"])}
+
+
 def practice_row(bpe, rng, length):
     """Pure copying, `length` tokens: a few random strings, then the same strings in random order.
 
@@ -101,12 +140,12 @@ def practice_row(bpe, rng, length):
     strings, total = [], 0
     kind = rng.random()
     while total < room:
-        if kind < 0.4:  # any tokens
+        if kind < 0.3:  # any tokens
             s = [rng.randrange(3, n) for _ in range(rng.randint(2, 12))]
-        elif kind < 0.8:  # names
+        elif kind < 0.6:  # names
             s = bpe.encode(" " + " ".join(pseudo_name(rng) for _ in range(rng.randint(1, 3))))
         else:  # numbers
-            s = bpe.encode(" " + str(rng.randrange(10 ** rng.randint(2, 9))))
+            s = bpe.encode(" " + pseudo_number(rng))
         strings.append(s[: room - total])
         total += len(strings[-1])
     ids = head + [t for s in strings for t in s] + middle
@@ -261,6 +300,8 @@ class Stream:
             self.queue.pop()
         if self.rng.random() < self.rename_share:
             raw = rename(raw, self.bpe, self.rng)
+        if self.rng.random() < self.rename_share:
+            raw = renumber(raw, self.rng)
         return encode_row(self.bpe, raw)
 
     def next_batch(self, size, practice_share, length_max, prompt_weight, prompt_share):

@@ -15,7 +15,7 @@ use crate::engine::chat::ChatTemplate;
 use crate::engine::{Engine, Message, Role};
 use crate::flow::prompt::{Fill, Pack};
 use crate::flow::solve::{Ask, Flow, solve};
-use crate::flow::trajectory::Limits;
+use crate::flow::trajectory::{Limits, Trajectory};
 use crate::tasks::recording::{TeacherEngine, TrainingRow, rows};
 use crate::tasks::{Family, Split, Task, TaskRng, Teacher, TeacherOptions, World, WrongRates, generate};
 use crate::tools::search::{SearchIndex, SearchTool, Source};
@@ -38,6 +38,9 @@ pub struct ExportRowsArgs {
     pub real_share: f64,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Share of right plans that are miswritten: acted on, never shown to the planner
+    #[arg(long, default_value_t = 0.0)]
+    pub slip: f64,
     /// Only right plans (for checking skills apart from choices)
     #[arg(long)]
     pub right_only: bool,
@@ -69,8 +72,8 @@ pub async fn run(args: &ExportRowsArgs) -> anyhow::Result<i32> {
         let world = if rng.random_bool(args.real_share) { &real } else { &made };
         in_world += 1;
         let Some(task) = generate(family, &world.world, Split::Train, &mut rng) else { continue };
-        let trajectory = record(&task, world, &pack, args, &mut rng).await?;
-        for row in rows(&trajectory, family.name(), &template)? {
+        let (trajectory, slips) = record(&task, world, &pack, args, &mut rng).await?;
+        for row in rows(&trajectory, family.name(), &template, &slips)? {
             if !rng.random_bool(kept(&row)) {
                 continue;
             }
@@ -143,10 +146,11 @@ async fn record(
     pack: &Arc<Pack>,
     args: &ExportRowsArgs,
     rng: &mut TaskRng,
-) -> anyhow::Result<crate::flow::trajectory::Trajectory> {
+) -> anyhow::Result<(Trajectory, Vec<usize>)> {
     let wrong = if args.right_only { WrongRates::none() } else { WrongRates::default() };
     let seed = rng.random();
-    let teacher = TeacherEngine::new(Teacher::new(task.clone(), TeacherOptions { seed, wrong }));
+    let teacher =
+        TeacherEngine::new(Teacher::new(task.clone(), TeacherOptions { seed, wrong, slip: args.slip }));
     let engine: Arc<dyn Engine> = teacher.clone();
     let prompts = pack.clone();
     let base = Base::new(
@@ -176,7 +180,8 @@ async fn record(
         seed,
         ..Ask::default()
     };
-    Ok(solve(&flow, &ask, teacher, CancellationToken::new()).await)
+    let trajectory = solve(&flow, &ask, teacher.clone(), CancellationToken::new()).await;
+    Ok((trajectory, teacher.slips()))
 }
 
 /// Sometimes an earlier question and its answer stand before the query, as in a conversation.

@@ -25,6 +25,10 @@ const ASK: Wordings = Wordings {
         "Do you know {d}?",
         "Help me with {d}.",
         "My question is about {d}.",
+        "Which one is {d}?",
+        "Someone asked me for {d}; who knows it?",
+        "Let me know {d} when you have it.",
+        "{d}, if you can find it.",
     ],
     gate: &["Look up {d} for me.", "Do you know what {d} is?", "Please give me {d}."],
     held_out: &["Could you tell me {d}?", "I want to find {d}.", "Please tell me what {d} is."],
@@ -32,7 +36,15 @@ const ASK: Wordings = Wordings {
 
 /// Wordings for one hop only: entity {e}, relation {r}.
 const ASK_TURNED: Wordings = Wordings {
-    train: &["For {e}, what is the {r}?", "{e}: what is its {r}?", "Which {r} does {e} have?"],
+    train: &[
+        "For {e}, what is the {r}?",
+        "{e}: what is its {r}?",
+        "Which {r} does {e} have?",
+        "Does anyone know which {r} belongs to {e}?",
+        "Name the {r} that {e} has.",
+        "{e} has what {r}?",
+        "When it comes to {e}, which {r} is listed?",
+    ],
     gate: &["About {e}: tell me its {r}."],
     held_out: &["What {r} does {e} have?"],
 };

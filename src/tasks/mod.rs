@@ -19,6 +19,7 @@ pub mod generate;
 pub mod knowledge;
 pub mod names;
 pub mod recording;
+mod slip;
 pub mod stats;
 pub mod synthetic;
 pub mod teacher;

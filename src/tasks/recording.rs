@@ -28,6 +28,9 @@ struct State {
     memory: Memory,
     plan: Plan,
     result: ToolResult,
+    plans: usize,
+    /// Plans, counted from 0, that were miswritten on purpose.
+    slips: Vec<usize>,
 }
 
 impl TeacherEngine {
@@ -37,8 +40,15 @@ impl TeacherEngine {
             memory: Memory::default(),
             plan: Plan::default(),
             result: ToolResult::default(),
+            plans: 0,
+            slips: Vec::new(),
         };
         Arc::new(TeacherEngine { state: Mutex::new(state) })
+    }
+
+    /// Planner calls, counted from 0, whose plans are no demonstration.
+    pub fn slips(&self) -> Vec<usize> {
+        self.state.lock().map(|state| state.slips.clone()).unwrap_or_default()
     }
 
     fn say(&self, role: Role) -> Result<String, EngineError> {
@@ -48,6 +58,10 @@ impl TeacherEngine {
             Role::Analyst => teacher::analysis(state.teacher.task()),
             Role::Planner => {
                 state.plan = state.teacher.plan(&state.memory);
+                if state.teacher.slipped() {
+                    state.slips.push(state.plans);
+                }
+                state.plans += 1;
                 planner::write(&state.plan)
             }
             Role::Executor => teacher::command(&state.plan).to_string(),
@@ -108,7 +122,8 @@ pub struct TrainingRow {
     pub completion: String,
 }
 
-/// The rows of a recorded trajectory, rendered through a chat template as the engine renders them.
+/// The rows of a recorded trajectory, rendered through a chat template as the engine renders them. Planner
+/// calls named in `slips` (counted from 0) are left out.
 ///
 /// # Errors
 /// The template cannot render a call.
@@ -116,10 +131,17 @@ pub fn rows(
     trajectory: &Trajectory,
     family: &'static str,
     template: &ChatTemplate,
+    slips: &[usize],
 ) -> Result<Vec<TrainingRow>, EngineError> {
+    let mut plans = 0;
     trajectory
         .calls
         .iter()
+        .filter(|call| {
+            let plan = call.role == Role::Planner;
+            plans += usize::from(plan);
+            !(plan && slips.contains(&(plans - 1)))
+        })
         .map(|call| {
             let segments = template.render(&call.request.messages)?;
             Ok(TrainingRow {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::flow::memory::{Memory, MemoryEntry};
 use crate::flow::trajectory::{Decision, Plan, Verdict};
 use crate::tasks::names::{chance, pick};
-use crate::tasks::{Answer, Family, Task, TaskRng, check, csv, game24, tool};
+use crate::tasks::{Answer, Family, Task, TaskRng, check, csv, game24, slip, tool};
 
 /// The answer of the base generator tool when this teacher plays it.
 pub const BASE_REPLY: &str = "I do not know.";
@@ -86,19 +86,30 @@ impl WrongRates {
 pub struct TeacherOptions {
     pub seed: u64,
     pub wrong: WrongRates,
+    /// Chance that a right plan is miswritten: the later roles must cope with what a small planner does to
+    /// names and numbers. Such a plan is acted on and never demonstrated (see [`Teacher::slipped`]).
+    pub slip: f64,
 }
 
 /// Plays the four roles for one task. Same task, seed and results: same texts.
 pub struct Teacher {
     task: Task,
     wrong: WrongRates,
+    slip: f64,
+    slipped: bool,
     rng: TaskRng,
 }
 
 impl Teacher {
     pub fn new(task: Task, options: TeacherOptions) -> Teacher {
         let hash = blake3::hash(format!("{} {}", task.id, options.seed).as_bytes());
-        Teacher { task, wrong: options.wrong, rng: TaskRng::from_seed(*hash.as_bytes()) }
+        let rng = TaskRng::from_seed(*hash.as_bytes());
+        Teacher { task, wrong: options.wrong, slip: options.slip, slipped: false, rng }
+    }
+
+    /// Whether the last plan was miswritten on purpose.
+    pub fn slipped(&self) -> bool {
+        self.slipped
     }
 
     pub fn task(&self) -> &Task {
@@ -107,6 +118,15 @@ impl Teacher {
 
     /// The planner's next plan.
     pub fn plan(&mut self, memory: &Memory) -> Plan {
+        let mut plan = self.meant(memory);
+        self.slipped = plan.tool != tool::BASE && self.slip > 0.0 && chance(&mut self.rng, self.slip);
+        if self.slipped {
+            plan.sub_goal = slip::miswrite(&plan.sub_goal, &self.task.query, memory, &mut self.rng);
+        }
+        plan
+    }
+
+    fn meant(&mut self, memory: &Memory) -> Plan {
         let done = self
             .task
             .steps
@@ -301,7 +321,8 @@ mod tests {
     #[test]
     fn right_plans_end_in_the_right_answer() {
         for task in tasks() {
-            let (plans, answer) = play(&task, TeacherOptions { seed: 1, wrong: WrongRates::none() });
+            let (plans, answer) =
+                play(&task, TeacherOptions { seed: 1, wrong: WrongRates::none(), slip: 0.0 });
             assert_eq!(plans.len(), task.steps.len(), "{task:?}");
             assert!(check(&task.answer, &answer), "{answer:?} for {task:?}");
         }
@@ -314,7 +335,7 @@ mod tests {
             let (mut right, mut all) = (0, 0);
             for seed in 0..100 {
                 for task in &of_family {
-                    let (_, answer) = play(task, TeacherOptions { seed, wrong: WrongRates::default() });
+                    let (_, answer) = play(task, TeacherOptions { seed, ..TeacherOptions::default() });
                     right += usize::from(check(&task.answer, &answer));
                     all += 1;
                 }
@@ -334,7 +355,7 @@ mod tests {
     fn same_seed_same_plans() {
         let (mut same, mut different) = (true, false);
         for task in tasks() {
-            let plans = |seed| play(&task, TeacherOptions { seed, wrong: WrongRates::default() });
+            let plans = |seed| play(&task, TeacherOptions { seed, ..TeacherOptions::default() });
             same &= plans(3) == plans(3);
             different |= (4..10).any(|seed| plans(3) != plans(seed));
         }
