@@ -16,6 +16,7 @@ pub mod write;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+pub use adapter::MAX_RANK;
 pub use check::{check, check_adapter, check_open, check_reader, memory_needed};
 pub use types::{Array, Strings, TensorType, Value};
 

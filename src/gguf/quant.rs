@@ -1,7 +1,7 @@
-//! Packs f32 values the way ggml lays them out: F32, F16, Q8_0, Q4_0, little-endian.
+//! Packs f32 values the way ggml lays them out, F32, F16, BF16, Q8_0 and Q4_0, little-endian, and back.
 //!
-//! Only what writing adapters and random models needs. Unpacking is ggml's business; the tests have
-//! an unpacker of their own.
+//! Only what adapters, merged and random models and the trainer's oracle need; all other types are ggml's
+//! business. The tests have an unpacker of their own, in f64.
 
 use crate::gguf::TensorType;
 
@@ -14,11 +14,38 @@ pub fn pack(kind: TensorType, values: &[f32], out: &mut Vec<u8>) -> bool {
     match kind {
         TensorType::F32 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
         TensorType::F16 => out.extend(values.iter().flat_map(|v| half(*v).to_le_bytes())),
+        TensorType::BF16 => out.extend(values.iter().flat_map(|v| brain(*v).to_le_bytes())),
         TensorType::Q8_0 => values.as_chunks::<32>().0.iter().for_each(|block| q8_0(block, out)),
         TensorType::Q4_0 => values.as_chunks::<32>().0.iter().for_each(|block| q4_0(block, out)),
         _ => return false,
     }
     true
+}
+
+/// The values of `bytes`, whole blocks of `kind`; None for a type that is not read here or bytes that do not
+/// fit.
+pub fn unpack(kind: TensorType, bytes: &[u8]) -> Option<Vec<f32>> {
+    let width = usize::try_from(kind.bytes).ok()?;
+    if !bytes.len().is_multiple_of(width) {
+        return None;
+    }
+    let blocks = bytes.chunks_exact(width);
+    let scale = |block: &[u8]| whole(u16::from_le_bytes([block[0], block[1]]));
+    Some(match kind {
+        TensorType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        TensorType::F16 => blocks.map(scale).collect(),
+        TensorType::BF16 => blocks.map(|b| f32::from_bits(u32::from_le_bytes([0, 0, b[0], b[1]]))).collect(),
+        TensorType::Q8_0 => blocks
+            .flat_map(|block| block[2..].iter().map(move |b| f32::from(b.cast_signed()) * scale(block)))
+            .collect(),
+        TensorType::Q4_0 => blocks
+            .flat_map(|block| {
+                let halves = block[2..].iter().map(|b| b & 15).chain(block[2..].iter().map(|b| b >> 4));
+                halves.map(move |level| (f32::from(level) - 8.0) * scale(block))
+            })
+            .collect(),
+        _ => return None,
+    })
 }
 
 /// 32 signed bytes under one scale: the largest magnitude becomes 127.
@@ -70,12 +97,32 @@ pub fn half(value: f32) -> u16 {
     sign | (rebased >> 13) as u16
 }
 
+/// The bits of the nearest bfloat16, ties to even.
+fn brain(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}
+
+/// The number an IEEE half-precision's bits stand for; exact.
+fn whole(bits: u16) -> f32 {
+    let (sign, magnitude) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff));
+    match magnitude {
+        0x7c00.. => f32::from_bits(sign | 0x7f80_0000 | (magnitude & 0x3ff) << 13),
+        0x400.. => f32::from_bits(sign | ((magnitude << 13) + 0x3800_0000)),
+        // Subnormal: multiples of 2^-24.
+        _ => f32::from_bits(sign | (magnitude as f32 / 16_777_216.0).to_bits()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Reads a half back, by its definition.
-    fn whole(bits: u16) -> f64 {
+    fn exact(bits: u16) -> f64 {
         let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
         let fraction = f64::from(bits & 0x3ff);
         match (bits >> 10) & 0x1f {
@@ -89,13 +136,13 @@ mod tests {
     #[test]
     fn every_half_survives_and_midpoints_go_to_even() {
         for bits in 0..=u16::MAX {
-            let value = whole(bits);
+            let value = exact(bits);
             if value.is_nan() {
                 assert_eq!(half(value as f32) & 0x7fff, 0x7e00);
                 continue;
             }
             assert_eq!(half(value as f32), bits, "{value}");
-            let next = whole(bits.wrapping_add(1));
+            let next = exact(bits.wrapping_add(1));
             if bits & 0x7fff < 0x7bff {
                 let even = if bits % 2 == 0 { bits } else { bits + 1 };
                 assert_eq!(half(((value + next) / 2.0) as f32), even, "{value}");
@@ -105,14 +152,35 @@ mod tests {
         assert_eq!(half(65_520.0), 0x7c00);
     }
 
+    #[test]
+    fn halves_and_brains_read_back() {
+        for bits in 0..=u16::MAX {
+            let (found, expected) = (super::whole(bits), exact(bits));
+            assert!(f64::from(found) == expected || (found.is_nan() && expected.is_nan()), "{bits:04x}");
+            let brains = unpack(TensorType::BF16, &bits.to_le_bytes()).unwrap();
+            assert!(brains[0].is_nan() || brain(brains[0]) == bits, "{bits:04x}");
+        }
+        // Half way between 1 and the next bfloat16, 1 + 2^-7: to the even one; just above: up.
+        assert_eq!(brain(1.0 + 0.003_906_25), 0x3f80);
+        assert_eq!(brain(1.0 + 0.003_907), 0x3f81);
+        assert_eq!(brain(f32::MAX), 0x7f80);
+    }
+
     fn unpacked(kind: TensorType, values: &[f32]) -> Vec<f64> {
         let mut bytes = Vec::new();
         assert!(pack(kind, values, &mut bytes));
         assert_eq!(bytes.len() as u64, values.len() as u64 / kind.block * kind.bytes);
+        let back = unpack(kind, &bytes).unwrap();
+        let own = unpacked_here(kind, &bytes);
+        assert!(back.iter().zip(&own).all(|(a, b)| (f64::from(*a) - b).abs() <= b.abs() * 1e-7));
+        own
+    }
+
+    fn unpacked_here(kind: TensorType, bytes: &[u8]) -> Vec<f64> {
         bytes
             .chunks(kind.bytes as usize)
             .flat_map(|block| {
-                let scale = whole(u16::from_le_bytes([block[0], block[1]]));
+                let scale = exact(u16::from_le_bytes([block[0], block[1]]));
                 let levels: Vec<f64> = if kind == TensorType::Q8_0 {
                     block[2..].iter().map(|b| f64::from(b.cast_signed())).collect()
                 } else {
@@ -144,7 +212,9 @@ mod tests {
     fn what_cannot_be_packed_is_refused() {
         let mut out = Vec::new();
         assert!(!pack(TensorType::Q8_0, &[0.0; 31], &mut out));
-        assert!(!pack(TensorType::BF16, &[0.0; 32], &mut out));
+        assert!(!pack(TensorType::from_id(12).unwrap(), &[0.0; 256], &mut out));
         assert!(out.is_empty());
+        assert_eq!(unpack(TensorType::Q8_0, &[0; 33]), None);
+        assert_eq!(unpack(TensorType::from_id(12).unwrap(), &[0; 144]), None);
     }
 }

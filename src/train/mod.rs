@@ -6,6 +6,11 @@
 //! together inside the training worker, `gate` judges the candidate, `train_loop` is the whole run.
 //! It never draws and never names the deck.
 
+pub mod adamw;
+pub mod adapter_file;
+pub mod advantage;
 pub mod lora;
+
+pub mod objective;
 pub mod rows;
 pub mod tree;
