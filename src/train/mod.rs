@@ -10,7 +10,6 @@ pub mod adamw;
 pub mod adapter_file;
 pub mod advantage;
 pub mod lora;
-
 pub mod objective;
 pub mod rows;
 pub mod tree;

@@ -90,7 +90,7 @@ impl Default for Settings {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rollout {
-    /// Any number; equal for rollouts of one question.
+    /// Which of [`Batch::weights`] is its group's.
     pub group: usize,
     /// None: teaches nothing and counts nowhere.
     pub advantage: Option<f32>,
@@ -109,6 +109,8 @@ pub struct Turn {
 /// What is known of a batch's K targets, in the tree's target order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
+    /// Per group, what it counts for: 1, or less where one question has several or a label stands alone.
+    pub weights: Vec<f32>,
     pub rollouts: Vec<Rollout>,
     pub turns: Vec<Turn>,
     /// K: mu, as the sampler recorded them.
@@ -167,6 +169,8 @@ pub enum ObjectiveError {
     Lengths { what: &'static str, found: usize, expected: usize },
     #[error("{what} of turn {turn}, token {token} is {value}; the adapter is unchanged")]
     NotFinite { what: &'static str, turn: usize, token: usize, value: f32 },
+    #[error("group {group} has weight {value}; a finite number over 0 is needed")]
+    Weight { group: usize, value: f32 },
     #[error("rollout {rollout} has advantage {value}; the adapter is unchanged")]
     Advantage { rollout: usize, value: f32 },
     #[error("nothing to learn: no group has contrast and an unmasked token; label another outcome")]
@@ -339,6 +343,15 @@ impl Batch {
         if beyond > self.rollouts.len() {
             let (found, expected) = (self.rollouts.len(), beyond);
             return Err(ObjectiveError::Lengths { what: "rollouts", found, expected });
+        }
+        let beyond = self.rollouts.iter().map(|rollout| rollout.group + 1).max().unwrap_or(0);
+        if beyond > self.weights.len() {
+            let (found, expected) = (self.weights.len(), beyond);
+            return Err(ObjectiveError::Lengths { what: "group weights", found, expected });
+        }
+        let mut weights = self.weights.iter();
+        if let Some(group) = weights.position(|weight| !weight.is_finite() || *weight <= 0.0) {
+            return Err(ObjectiveError::Weight { group, value: self.weights[group] });
         }
         for (rollout, Rollout { advantage, .. }) in self.rollouts.iter().enumerate() {
             if let Some(value) = advantage.filter(|advantage| !advantage.is_finite()) {

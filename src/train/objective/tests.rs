@@ -4,7 +4,7 @@ use super::*;
 
 /// Rollouts of one group: (advantage, tokens of each turn). All columns equal: ratio and correction 1, KL 0.
 fn batch(rollouts: &[(f32, &[usize])]) -> (Batch, Vec<f32>) {
-    let mut batch = Batch::default();
+    let mut batch = Batch { weights: vec![1.0], ..Batch::default() };
     for (index, (advantage, turns)) in rollouts.iter().enumerate() {
         batch.rollouts.push(Rollout { group: 0, advantage: Some(*advantage) });
         for tokens in *turns {
@@ -65,7 +65,8 @@ fn length_and_turns_change_no_tokens_worth_in_flow() {
 #[test]
 fn a_question_has_one_unit_however_many_rollouts_a_thumb_reached() {
     let (mut batch, logprobs) = batch(&[(1.0, &[1]), (-1.0, &[1]), (1.0, &[1]), (-1.0, &[1]), (-1.0, &[1])]);
-    batch.rollouts[2..].iter_mut().for_each(|rollout| rollout.group = 7);
+    batch.rollouts[2..].iter_mut().for_each(|rollout| rollout.group = 1);
+    batch.weights.push(1.0);
     for mode in [Mode::Flow, Mode::Paper] {
         let found = coefficients(&exact(mode), &batch, &logprobs);
         let (first, second): (f32, f32) =
@@ -76,6 +77,14 @@ fn a_question_has_one_unit_however_many_rollouts_a_thumb_reached() {
     batch.rollouts[4].advantage = None;
     let found = coefficients(&exact(Mode::Paper), &batch, &logprobs);
     close(&found, &[0.25, -0.25, 0.25, -0.25, 0.0]);
+    // A group at half weight, as a second one of a question is.
+    batch.weights[1] = 0.5;
+    let found = coefficients(&exact(Mode::Paper), &batch, &logprobs);
+    let (third, sixth) = (1.0 / 3.0, 1.0 / 6.0);
+    close(&found, &[third, -third, sixth, -sixth, 0.0]);
+    batch.weights[1] = f32::NAN;
+    let refused = evaluate(&exact(Mode::Flow), &batch, &logprobs);
+    assert!(matches!(refused, Err(ObjectiveError::Weight { group: 1, .. })), "{refused:?}");
 }
 
 #[test]
