@@ -9,7 +9,10 @@
 pub mod adamw;
 pub mod adapter_file;
 pub mod advantage;
+pub mod error;
+pub mod kernels;
 pub mod lora;
+pub mod model;
 pub mod objective;
 pub mod rows;
 pub mod tree;

@@ -1,0 +1,270 @@
+//! The policy: a GGUF's forward and backward pass over a prefix tree, with a LoRA beside its linears.
+//!
+//! Opened once per training step. Weights stay packed as they lie in the file and are unpacked layer by
+//! layer; each layer's input is kept and the rest computed again going back. What a log-probability is worth
+//! is the caller's affair: gradients take dL/dlogprob from it.
+
+mod adapter;
+mod attention;
+mod backward;
+mod head;
+mod layout;
+mod linear;
+mod memory;
+mod pass;
+pub mod spec;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use self::adapter::{PackedLora, PairSums};
+use self::backward::Buffers;
+use self::layout::Layout;
+use self::pass::{Layer, Pass, Projected, Scratch};
+use self::spec::{LINEARS, Spec};
+use self::weights::{PanelCache, Sides, Weights};
+use super::error::TrainError;
+use super::kernels::{Kernels, Pool, Precision, Rope, choose};
+use super::lora::{Gradients, Lora};
+use super::tree::Tree;
+use crate::gguf::Header;
+
+/// Bytes of panels that are kept between passes, if all of a model's fit.
+const KEEP: u64 = 256 << 20;
+
+/// How a policy computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub threads: usize,
+    pub precision: Precision,
+}
+
+/// A model file ready for passes.
+pub struct Policy {
+    spec: Spec,
+    header: Header,
+    weights: Weights,
+    panels: PanelCache,
+    kept: bool,
+    main: &'static dyn Kernels,
+    wide: &'static dyn Kernels,
+    pool: Pool,
+}
+
+/// What a forward says of each target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// log softmax(logits / T)[token]
+    pub logprobs: Vec<f32>,
+    /// Of softmax(logits / T), in nats.
+    pub entropies: Vec<f32>,
+}
+
+impl Policy {
+    /// With the fastest precision the processor has.
+    ///
+    /// # Errors
+    /// As [`Policy::open_with`].
+    pub fn open(path: &Path, threads: usize) -> Result<Policy, TrainError> {
+        Policy::open_with(path, Options { threads, precision: Precision::default() })
+    }
+
+    /// # Errors
+    /// [`TrainError::Model`] if the file is missing or refused, [`TrainError::Unsupported`] if it is fine but
+    /// has no backward pass here.
+    pub fn open_with(path: &Path, options: Options) -> Result<Policy, TrainError> {
+        let (spec, header, weights) = Weights::open(path)?;
+        let main = choose(options.precision);
+        let per_layer: usize = (0..LINEARS.len()).map(|w| spec.linear(w)).map(|(i, o)| i * o).sum();
+        let bytes = 2 * 4 * (per_layer * spec.blocks / main.per_word()) as u64;
+        Ok(Policy {
+            panels: PanelCache::new(spec.blocks, bytes <= KEEP),
+            kept: bytes <= KEEP,
+            spec,
+            header,
+            weights,
+            main,
+            wide: choose(Precision::F32),
+            pool: Pool::new(options.threads),
+        })
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What the wide products are computed with, e.g. "AVX-512 bf16".
+    pub fn kernels(&self) -> &'static str {
+        self.main.name()
+    }
+
+    /// Name, inputs and outputs of the planner's linears: q, k, v, output, gate, up, down of each block.
+    pub fn lora_shapes(&self) -> Vec<(String, usize, usize)> {
+        let linears = self.weights.layers.iter().flat_map(|layer| &layer.linears);
+        linears.map(|matrix| (matrix.name.clone(), matrix.n_in, matrix.n_out)).collect()
+    }
+
+    /// log softmax(logits / T)[token] of each target, in the tree's order.
+    ///
+    /// # Errors
+    /// As [`Policy::scores`].
+    pub fn logprobs(
+        &self,
+        tree: &Tree,
+        lora: Option<&Lora>,
+        temperature: f32,
+    ) -> Result<Vec<f32>, TrainError> {
+        Ok(self.scores(tree, lora, temperature)?.logprobs)
+    }
+
+    /// Log-probabilities and entropies of each target, in the tree's order.
+    ///
+    /// # Errors
+    /// [`TrainError::Batch`] or [`TrainError::Lora`] if tree or adapter do not fit the model,
+    /// [`TrainError::NotFinite`] if numbers went out of range.
+    pub fn scores(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Scores, TrainError> {
+        let run = self.prepare(tree, lora, temperature)?;
+        let pass = run.pass(self, tree);
+        let mut x = self.embed(tree);
+        let mut scratch = self.scratch();
+        let mut projected = Projected::default();
+        for index in 0..self.spec.blocks {
+            self.with_layer(index, false, |layer| pass.forward(layer, &mut x, &mut projected, &mut scratch));
+        }
+        let head = pass.head(tree, &x, temperature, false);
+        finite(&head.logprobs, "a log-probability")?;
+        Ok(Scores { logprobs: head.logprobs, entropies: head.entropies })
+    }
+
+    /// Forward; `coefficients(logprobs)` answers dL/dlogprob of each target; backward to dL/dA and dL/dB.
+    ///
+    /// # Errors
+    /// As [`Policy::scores`].
+    pub fn gradients(
+        &self,
+        tree: &Tree,
+        lora: &Lora,
+        temperature: f32,
+        coefficients: &mut dyn FnMut(&[f32]) -> Vec<f32>,
+    ) -> Result<(Vec<f32>, Gradients), TrainError> {
+        let run = self.prepare(tree, Some(lora), temperature)?;
+        let pass = run.pass(self, tree);
+        let mut scratch = self.scratch();
+        let mut buffers = Buffers::default();
+        let mut inputs: Vec<Vec<f32>> = Vec::new();
+        let mut x = self.embed(tree);
+        for index in 0..self.spec.blocks {
+            inputs.push(x.clone());
+            self.with_layer(index, false, |layer| {
+                pass.forward(layer, &mut x, &mut buffers.projected, &mut scratch);
+            });
+        }
+        let head = pass.head(tree, &x, temperature, true);
+        finite(&head.logprobs, "a log-probability")?;
+        let coefficients = coefficients(&head.logprobs);
+        if coefficients.len() != tree.targets.len() {
+            let reason = format!("{} coefficients, {} targets", coefficients.len(), tree.targets.len());
+            return Err(TrainError::Batch(reason));
+        }
+        finite(&coefficients, "a coefficient")?;
+        let mut d = pass.head_back(tree, &x, &head, &coefficients, temperature);
+        drop(x);
+        let mut sums: Vec<PairSums> = Vec::new();
+        sums.resize_with(self.spec.blocks * LINEARS.len(), PairSums::default);
+        let packed = run.lora.as_ref();
+        for index in (0..self.spec.blocks).rev() {
+            let Some(input) = inputs.pop() else { break };
+            let mut out = Vec::new();
+            if let Some(lora) = packed {
+                lora.sums(&self.spec, index, &mut out);
+            }
+            self.with_layer(index, true, |layer| {
+                let room = (&mut buffers, scratch.as_mut_slice());
+                pass.backward(layer, &input, &mut d, room, (index == 0, &mut out));
+            });
+            let place = index * LINEARS.len();
+            out.into_iter().enumerate().for_each(|(which, out)| sums[place + which] = out);
+        }
+        let gradients =
+            packed.map_or(Gradients { pairs: Vec::new() }, |packed| packed.gradients(&sums, lora.rank));
+        for (a, b) in &gradients.pairs {
+            finite(a, "a gradient")?;
+            finite(b, "a gradient")?;
+        }
+        Ok((head.logprobs, gradients))
+    }
+
+    /// Bytes that [`Policy::gradients`] takes beside the mapped model file, estimated from above.
+    pub fn memory_needed(&self, nodes: usize, targets: usize, rank: usize) -> u64 {
+        let how = (self.main.per_word(), self.pool.threads(), self.kept);
+        memory::needed(&self.spec, (nodes, targets, rank), how)
+    }
+
+    fn prepare(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Run, TrainError> {
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return Err(TrainError::Batch(format!("temperature {temperature}; it must be positive")));
+        }
+        let spec = &self.spec;
+        let layout = Layout::new(tree, spec.vocabulary)?;
+        let lora = lora.map(|lora| PackedLora::new(spec, lora)).transpose()?;
+        let positions = tree.positions.iter().max().map_or(0, |last| *last as usize + 1);
+        let factors = self.weights.rope_factors.as_deref();
+        let rope = Rope::new(positions, spec.head, spec.rope_base, spec.rope_scale, factors, spec.rope_split);
+        Ok(Run { layout, lora, rope })
+    }
+
+    /// [nodes][hidden]
+    fn embed(&self, tree: &Tree) -> Vec<f32> {
+        let hidden = self.spec.hidden;
+        let mut x = vec![0.0; tree.tokens.len() * hidden];
+        for (token, x) in tree.tokens.iter().zip(x.chunks_exact_mut(hidden)) {
+            self.weights.rows(&self.weights.embedding, *token as usize, x);
+        }
+        x
+    }
+
+    fn scratch(&self) -> Vec<Scratch> {
+        let mut scratch = Vec::new();
+        scratch.resize_with(self.pool.threads(), Scratch::default);
+        scratch
+    }
+
+    fn with_layer(&self, index: usize, backward: bool, work: impl FnOnce(Layer)) {
+        let sides = Sides { forward: true, backward };
+        let panels = self.panels.layer(&self.weights, index, self.main.per_word(), sides, &self.pool);
+        work(Layer { index, weights: &self.weights.layers[index], panels: &panels });
+    }
+}
+
+/// What is worked out once for a tree and an adapter.
+struct Run {
+    layout: Layout,
+    lora: Option<PackedLora>,
+    rope: Rope,
+}
+
+impl Run {
+    fn pass<'a>(&'a self, policy: &'a Policy, tree: &'a Tree) -> Pass<'a> {
+        Pass {
+            spec: &policy.spec,
+            weights: &policy.weights,
+            layout: &self.layout,
+            positions: &tree.positions,
+            rope: &self.rope,
+            lora: self.lora.as_ref(),
+            main: policy.main,
+            wide: policy.wide,
+            pool: &policy.pool,
+        }
+    }
+}
+
+fn finite(values: &[f32], what: &str) -> Result<(), TrainError> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    Err(TrainError::NotFinite { what: what.to_string() })
+}
