@@ -7,6 +7,7 @@ use tillerman::engine::scripted::ScriptedEngine;
 use tillerman::engine::{Engine, Request, Role};
 use tillerman::error::EngineError;
 use tillerman::flow::event::{Body, Collect, Event, Sink};
+use tillerman::flow::fork::Prior;
 use tillerman::flow::prompt::Pack;
 use tillerman::flow::solve::{Ask, Flow, QUERY_CHARS_MAX, solve};
 use tillerman::flow::trajectory::{Decision, Limits, Outcome, Trajectory};
@@ -46,7 +47,7 @@ fn flow(engine: impl Engine + 'static) -> Flow {
 }
 
 fn ask(query: &str) -> Ask {
-    Ask { id: "t".into(), session: "s".into(), query: query.into(), conversation: vec![], seed: 7 }
+    Ask { id: "t".into(), session: "s".into(), query: query.into(), seed: 7, ..Ask::default() }
 }
 
 /// Run and check what must hold of every record: sequence, one last event, and fold equals what was returned.
@@ -291,4 +292,37 @@ async fn seeds_are_a_function_of_the_trajectory_alone() {
     let (one, again, other) = (seeds(1).await, seeds(1).await, seeds(2).await);
     assert_eq!(one, again);
     assert_ne!(one, other);
+}
+
+#[tokio::test]
+async fn a_fork_takes_turns_over_and_names_its_parent() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    let flow = flow(ScriptedEngine::new(move |request: &Request| {
+        let mut seen = kept.lock().unwrap();
+        if request.role == Role::Planner {
+            seen.push(request.messages[1].text());
+        }
+        Ok(match (request.role, seen.len()) {
+            (Role::Verifier, 1 | 2) => r#"{"decision":"continue","reason":"not yet"}"#,
+            (role, _) => say(role),
+        })
+    }));
+    let (parent, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
+    assert_eq!(parent.turns.len(), 3);
+    let prior = Prior::of(&parent, 1);
+    let (fork, events) =
+        run(&flow, &Ask { id: "fork".into(), prior: Some(prior), ..ask("q") }, CancellationToken::new())
+            .await;
+    assert_eq!(fork.parent, Some(("t".into(), 1)));
+    assert_eq!((fork.turns.len(), fork.analysis == parent.analysis), (2, true));
+    assert_eq!(fork.turns[0], parent.turns[0]);
+    let prompts = seen.lock().unwrap().clone();
+    assert_eq!(prompts[3], prompts[1], "turn 2 is planned from the same memory");
+    let calls = |role| fork.calls.iter().filter(|call| call.role == role).count();
+    assert_eq!((calls(Role::Analyst), calls(Role::Planner)), (0, 1), "the parent's calls stay its own");
+    // A record from before there were forks has no such field and still loads.
+    let mut old = serde_json::to_value(&events[0]).unwrap();
+    old.as_object_mut().unwrap().remove("parent");
+    assert_eq!(Trajectory::from_events(&[serde_json::from_value(old).unwrap()]).parent, None);
 }

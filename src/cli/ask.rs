@@ -76,6 +76,7 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
         query,
         conversation,
         seed: global.seed.unwrap_or_else(setup::fresh_seed),
+        prior: None,
     };
     let print = Arc::new(PrintSink { json: args.json, quiet: args.quiet });
     answer(&setup, &ask, Arc::new(StoreSink::new(store).then(print)), args.json).await

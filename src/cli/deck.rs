@@ -213,6 +213,7 @@ impl Wire {
             query,
             conversation,
             seed: self.seed.unwrap_or_else(setup::fresh_seed),
+            prior: None,
         };
         let cancel = CancellationToken::new();
         let screen = Arc::new(Screen {

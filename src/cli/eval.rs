@@ -140,6 +140,7 @@ async fn one(
         query: task.query.clone(),
         conversation: Vec::new(),
         seed,
+        prior: None,
     };
     let sink: Arc<dyn Sink> = match store {
         Some(store) => Arc::new(StoreSink::new(store)),

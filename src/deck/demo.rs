@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::deck::app::{App, Input};
 use crate::deck::message::{DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, Past, StatusLine};
 use crate::deck::theme::Theme;
-use crate::engine::{Completion, ModelInfo, Request, Role, Sampler, Timings};
+use crate::engine::{Completion, Message, ModelInfo, Request, Role, Sampler, Speaker, Timings};
 use crate::error::Error;
 use crate::flow::event::{Body, Event, ModelCall, Progress, ProgressSource};
 use crate::flow::memory::MemoryEntry;
@@ -204,13 +204,20 @@ impl Script {
 
 fn model_call(role: Role, turn: usize, text: &str) -> ModelCall {
     let count = text.split(' ').count() + 1;
-    let request =
-        Request { role, messages: Vec::new(), sampler: Sampler::greedy(), constraint: None, max_tokens: 0 };
+    let messages = vec![
+        Message::new(Speaker::System, [format!("You are the {} of a team.", role.name())]),
+        Message::new(Speaker::User, ["What is the population of Peru divided by that of Chile?"]),
+    ];
+    let request = Request { role, messages, sampler: Sampler::greedy(), constraint: None, max_tokens: 0 };
     let completion = Completion {
         text: text.to_string(),
         prompt_ids: vec![1; 700 + 400 * turn],
         completion_ids: vec![1; count],
-        timings: Timings { decode_ms: count as f64 / 41.0 * 1e3, ..Timings::default() },
+        // Made up, but with every step of likely and unlikely in it.
+        logprobs: (0..count).map(|n| -((n * 7 % 10) as f32).powi(2) / 20.0).collect(),
+        forced: (0..count).map(|n| role == Role::Verifier && n == 0).collect(),
+        reused: 300 * turn,
+        timings: Timings { queue_ms: 0.4, prefill_ms: 4.0, decode_ms: count as f64 / 41.0 * 1e3 },
         ..Completion::default()
     };
     ModelCall { role, turn, request, completion }
@@ -229,6 +236,17 @@ pub fn script(id: &str, query: &str) -> Vec<(u64, DeckEvent)> {
     script.events
 }
 
+/// The same, only what is recorded.
+pub fn events(id: &str, query: &str) -> Vec<Event> {
+    let event = |(_, event)| if let DeckEvent::Flow(event) = event { Some(event) } else { None };
+    script(id, query).into_iter().filter_map(event).collect()
+}
+
+/// A planner's call of the script.
+pub fn planner_call() -> ModelCall {
+    model_call(Role::Planner, 1, "context: none sub-goal: divide the two tool: python")
+}
+
 fn started(query: &str) -> Body {
     Body::Started {
         query: query.to_string(),
@@ -242,6 +260,7 @@ fn started(query: &str) -> Body {
         seed: 7,
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_string(),
+        parent: None,
     }
 }
 

@@ -51,6 +51,9 @@ pub enum Body {
         /// Unix time in milliseconds.
         started_ms: i64,
         version: String,
+        /// Forked from this trajectory, whose first so many turns it took over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<(String, usize)>,
     },
     ModelCall(Box<ModelCall>),
     Analysis {

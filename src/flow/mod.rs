@@ -10,6 +10,7 @@
 pub mod analyst;
 pub mod event;
 pub mod executor;
+pub mod fork;
 pub mod generator;
 pub mod memory;
 pub mod planner;

@@ -82,6 +82,7 @@ impl<'a> Run<'a> {
             seed: self.ask.seed,
             started_ms: unix_ms(),
             version: env!("CARGO_PKG_VERSION").to_string(),
+            parent: self.ask.prior.as_ref().map(|prior| (prior.parent.clone(), prior.turns.len())),
         })?;
         if let Some(error) = failed {
             return Err(halt(error));

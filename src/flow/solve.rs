@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Engine, Role};
 use crate::error::EngineError;
 use crate::flow::event::{Body, Sink};
+use crate::flow::fork::{Prior, take_over};
 use crate::flow::memory::{Memory, MemoryEntry, cut};
 use crate::flow::prompt::Pack;
 use crate::flow::run::{Halt, Run};
@@ -39,6 +40,8 @@ pub struct Ask {
     pub query: String,
     pub conversation: Vec<(String, String)>,
     pub seed: u64,
+    /// Turns taken over from another trajectory; the pass goes on after them.
+    pub prior: Option<Prior>,
 }
 
 /// Longest query taken, in characters; longer ones are refused with the remedy before anything runs.
@@ -55,16 +58,21 @@ pub async fn solve(flow: &Flow, ask: &Ask, sink: Arc<dyn Sink>, cancel: Cancella
 
 async fn pass(run: &mut Run<'_>) -> Result<(), Halt> {
     run.start().await?;
-    let analysis = match analyst::analyse(run).await {
-        Err(Halt::Limit(limit)) => {
-            run.record(Body::LimitReached { limit })?;
-            return answer(run, &QueryAnalysis::default(), &Memory::default(), "limit").await;
-        }
-        other => other?,
+    let (analysis, mut memory) = match &run.ask.prior {
+        Some(prior) => take_over(run, prior)?,
+        None => match analyst::analyse(run).await {
+            Err(Halt::Limit(limit)) => {
+                run.record(Body::LimitReached { limit })?;
+                return answer(run, &QueryAnalysis::default(), &Memory::default(), "limit").await;
+            }
+            analysis => {
+                let analysis = analysis?;
+                run.record(Body::Analysis { analysis: analysis.clone() })?;
+                (analysis, Memory::default())
+            }
+        },
     };
-    run.record(Body::Analysis { analysis: analysis.clone() })?;
 
-    let mut memory = Memory::default();
     let stopped_by = loop {
         let turn = memory.entries.len() + 1;
         if run.flow.limits.turns > 0 && turn > run.flow.limits.turns {

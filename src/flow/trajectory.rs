@@ -101,6 +101,9 @@ pub struct Trajectory {
     pub tools: Vec<String>,
     pub seed: u64,
     pub started_ms: i64,
+    /// The trajectory it was forked from and how many turns it took over from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<(String, usize)>,
     pub analysis: Option<QueryAnalysis>,
     pub turns: Vec<Turn>,
     pub memory: Memory,
@@ -136,6 +139,7 @@ impl Trajectory {
                 tools,
                 seed,
                 started_ms,
+                parent,
                 ..
             } => {
                 self.query.clone_from(query);
@@ -147,6 +151,7 @@ impl Trajectory {
                 self.tools.clone_from(tools);
                 self.seed = *seed;
                 self.started_ms = *started_ms;
+                self.parent.clone_from(parent);
             }
             Body::ModelCall(call) => {
                 self.tokens += call.completion.completion_ids.len();

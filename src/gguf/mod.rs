@@ -6,6 +6,7 @@
 
 mod adapter;
 pub mod check;
+pub mod pieces;
 pub mod quant;
 pub mod read;
 pub mod toy;

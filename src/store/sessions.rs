@@ -1,6 +1,6 @@
 //! Lists of what was recorded: sessions and trajectories, found by a piece of their id.
 
-use rusqlite::{Row as SqlRow, Transaction, params};
+use rusqlite::{OptionalExtension as _, Row as SqlRow, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use crate::store::labels::LabelValue;
@@ -133,7 +133,8 @@ impl Store {
         Ok(id)
     }
 
-    /// The (question, answer) pairs of a session, oldest first, as the next query sees them.
+    /// The (question, answer) pairs of a session, oldest first, as the next query sees them. A session
+    /// that began from another (a fork, a rewind) begins with what its first query saw.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -146,9 +147,29 @@ impl Store {
                      ORDER BY started_ms, id",
                 )
                 .map_err(|e| self.sql(e))?;
-            let rows = statement.query_map([session], |row| Ok((row.get(0)?, row.get(1)?)));
-            rows.and_then(Iterator::collect).map_err(|e| self.sql(e))
+            let rows = statement
+                .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))
+                .map_err(|e| self.sql(e))?;
+            let mut pairs = self.before(view, session)?;
+            for pair in rows {
+                pairs.push(pair.map_err(|e| self.sql(e))?);
+            }
+            Ok(pairs)
         })
+    }
+
+    /// The conversation the first query of a session was asked in.
+    fn before(&self, view: &Transaction, session: &str) -> Result<Vec<(String, String)>> {
+        let body: Option<String> = view
+            .prepare_cached(
+                "SELECT e.body FROM trajectories t JOIN events e ON e.trajectory = t.id AND e.seq = 0
+                 WHERE t.session = ?1 ORDER BY t.started_ms, t.id LIMIT 1",
+            )
+            .and_then(|mut statement| statement.query_row([session], |row| row.get(0)).optional())
+            .map_err(|e| self.sql(e))?;
+        let body: Option<serde_json::Value> = body.and_then(|body| serde_json::from_str(&body).ok());
+        let pairs = body.and_then(|mut body| body.get_mut("conversation").map(serde_json::Value::take));
+        Ok(pairs.and_then(|pairs| serde_json::from_value(pairs).ok()).unwrap_or_default())
     }
 
     /// Trajectories, newest first: at most `limit` (0: all), of one session or of all.

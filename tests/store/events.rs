@@ -21,6 +21,7 @@ pub fn started(id: &str, session: &str, query: &str, conversation: Vec<(String, 
         seed: u64::MAX - 1,
         started_ms: 1_790_000_000_000,
         version: "0".into(),
+        parent: None,
     };
     Event { trajectory: id.into(), seq: 0, t_ms: 0.0, body }
 }

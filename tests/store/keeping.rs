@@ -89,6 +89,10 @@ fn lists_and_ids() {
     assert_eq!((row.answer.as_deref(), row.tier.as_deref()), (Some("1"), Some("A")));
     assert_eq!((row.seed, row.adapter.unwrap().len()), (u64::MAX - 1, 64));
     assert_eq!(store.conversation(&session).unwrap(), [("q1".into(), "1".into()), ("q2".into(), "2".into())]);
+    let before = vec![("q1".to_string(), "1".to_string())];
+    store.record(&started("cc-44-w", "rewound", "q2", before.clone())).unwrap();
+    assert_eq!(store.conversation("rewound").unwrap(), before, "a rewound session knows what came before");
+    store.delete_session("rewound").unwrap();
     assert_eq!(store.trajectories(None, 2).unwrap().len(), 2);
     assert_eq!(store.trajectories(Some(&session), 0).unwrap().len(), 2);
     assert_eq!(store.row("bb-33-z").unwrap().session, "bb-33-z", "a query alone is its own session");
