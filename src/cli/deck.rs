@@ -9,8 +9,9 @@ use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
+use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
 use crate::deck::{
-    self, DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue as Press, Level, Past,
+    self, DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue as Press, Level,
     StatusLine,
 };
 use crate::engine::{Engine, ModelInfo};
@@ -20,37 +21,52 @@ use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Label, LabelValue, Scope, Store, StoreSink, new_id, short};
 
 use super::Global;
+use super::library::{self, Fork, Library};
 use super::setup::{self, Setup};
 
-/// Open the deck on a new session, or on an earlier one.
-pub fn run(global: &Global, session: Option<&str>) -> anyhow::Result<i32> {
-    let setup = Arc::new(setup::open(global, 2)?);
-    let store = Arc::new(Store::open(&setup.home)?);
-    let session = match session {
-        Some(piece) => store.find_session(piece)?,
-        None => new_id(),
+/// What the deck opens on.
+pub enum Start {
+    /// A new session, or an earlier one by a piece of its id.
+    Chat(Option<String>),
+    /// A trajectory on the replay tab, at so many times its speed.
+    Replay(Box<Recording>, f64),
+}
+
+/// Open the deck. Its first frame waits for settings and the store only: engine, tools and the rest come
+/// up behind it.
+pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
+    let (home, config) = setup::home_and_config(global)?;
+    let store = Arc::new(Store::open(&home)?);
+    let (session, replay) = match start {
+        Start::Chat(Some(piece)) => (store.find_session(&piece)?, None),
+        Start::Chat(None) => (new_id(), None),
+        Start::Replay(recording, speed) => (new_id(), Some((*recording, speed))),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (commands, received) = unbounded_channel();
     let (events, shown) = std::sync::mpsc::channel();
+    let past = library::past(&store, &session)?;
     let wire = Wire {
-        setup: setup.clone(),
+        parts: Parts::begin(global, &runtime, &events),
+        library: Library::new(store.clone()),
         store: store.clone(),
         events,
         seed: global.seed,
         model: Arc::default(),
         running: None,
     };
-    let wired = runtime.spawn(wire.serve(received));
+    let newest = past.last().map(|past| past.trajectory.id.clone());
+    let wired = runtime.spawn(wire.serve(received, newest));
     let result = deck::run(DeckOptions {
         handle: DeckHandle { commands, events: shown },
-        theme: theme(&setup.config.deck.theme),
-        past: past(&store, &session)?,
+        theme: theme(&config.deck.theme),
+        past,
         history: history(&store)?,
         farewell: Some(format!("this session: tillerman --session {}", short(&session))),
         session,
-        first_lines: first_lines(&setup),
+        first_lines: Vec::new(),
         status: StatusLine { busy: Some("loading the model".into()), ..StatusLine::default() },
+        replay,
     });
     // The deck is gone, and with it its end of the commands: the running query ends as cancelled.
     runtime.block_on(async {
@@ -89,23 +105,6 @@ fn first_lines(setup: &Setup) -> Vec<String> {
     lines
 }
 
-fn past(store: &Store, session: &str) -> anyhow::Result<Vec<Past>> {
-    let mut rows = store.trajectories(Some(session), 50)?;
-    rows.reverse();
-    let mut past = Vec::new();
-    for row in rows {
-        let trajectory = store.trajectory(&row.id)?;
-        let labels = store.labels(&row.id)?;
-        let labels = labels
-            .iter()
-            .filter(|label| label.cleared_ms.is_none())
-            .map(|label| (shown_scope(label.scope), label.turn, press(label.value)))
-            .collect();
-        past.push(Past { trajectory, labels });
-    }
-    Ok(past)
-}
-
 /// Earlier inputs for the Up key, oldest first.
 fn history(store: &Store) -> anyhow::Result<Vec<String>> {
     let rows = store.trajectories(None, 200)?;
@@ -113,14 +112,6 @@ fn history(store: &Store) -> anyhow::Result<Vec<String>> {
     queries.reverse();
     queries.dedup();
     Ok(queries)
-}
-
-fn shown_scope(scope: Scope) -> deck::Scope {
-    match scope {
-        Scope::Answer => deck::Scope::Answer,
-        Scope::Plan => deck::Scope::Plan,
-        Scope::Turn => deck::Scope::Turn,
-    }
 }
 
 fn stored_scope(scope: deck::Scope) -> Scope {
@@ -131,17 +122,47 @@ fn stored_scope(scope: deck::Scope) -> Scope {
     }
 }
 
-fn press(value: LabelValue) -> Press {
-    match value {
-        LabelValue::Good => Press::Good,
-        LabelValue::Bad => Press::Bad,
+/// Engine, tools and prompts, put together behind the first frame.
+#[derive(Clone)]
+struct Parts(tokio::sync::watch::Receiver<Option<Result<Arc<Setup>, String>>>);
+
+impl Parts {
+    fn begin(global: &Global, runtime: &tokio::runtime::Runtime, events: &Sender<DeckEvent>) -> Parts {
+        let (sender, receiver) = tokio::sync::watch::channel(None);
+        let (global, events) = (global.clone(), events.clone());
+        runtime.spawn_blocking(move || {
+            let made = setup::open(&global, 2).map(Arc::new).map_err(|e| format!("{e:#}"));
+            match &made {
+                Ok(setup) => drop(events.send(DeckEvent::FirstLines(first_lines(setup)))),
+                Err(text) => {
+                    let _ = events.send(DeckEvent::Status(StatusLine::default()));
+                    drop(events.send(DeckEvent::Notice { level: Level::Error, text: text.clone() }));
+                }
+            }
+            // Nobody waits any more when the deck has gone.
+            let _ = sender.send(Some(made));
+        });
+        Parts(receiver)
+    }
+
+    /// The parts, once they are there.
+    ///
+    /// # Errors
+    /// Why they could not be put together.
+    async fn ready(&self) -> Result<Arc<Setup>, String> {
+        let mut receiver = self.0.clone();
+        match receiver.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(made)) => made.clone(),
+            _ => Err("the program is ending".to_string()),
+        }
     }
 }
 
 /// The deck's other end.
 struct Wire {
-    setup: Arc<Setup>,
+    parts: Parts,
     store: Arc<Store>,
+    library: Library,
     events: Sender<DeckEvent>,
     seed: Option<u64>,
     model: Arc<std::sync::Mutex<ModelInfo>>,
@@ -149,8 +170,12 @@ struct Wire {
 }
 
 impl Wire {
-    async fn serve(mut self, mut commands: UnboundedReceiver<DeckCommand>) {
+    /// `newest` is the trajectory the panes show first, still in outline.
+    async fn serve(mut self, mut commands: UnboundedReceiver<DeckCommand>, newest: Option<String>) {
         self.load();
+        if let Some(trajectory) = newest {
+            self.library(LibraryCommand::Open { trajectory }).await;
+        }
         while let Some(command) = commands.recv().await {
             match command {
                 DeckCommand::Ask { query, conversation } => self.ask(query, conversation).await,
@@ -161,6 +186,8 @@ impl Wire {
                 }
                 DeckCommand::Label(request) => self.label(&request),
                 DeckCommand::NewConversation => self.send(DeckEvent::Conversation { session: new_id() }),
+                DeckCommand::Library(command) => self.library(command).await,
+                DeckCommand::Study(_) => {}
                 DeckCommand::Quit => break,
             }
         }
@@ -175,10 +202,16 @@ impl Wire {
         let _ = self.events.send(event);
     }
 
+    fn trouble(&self, what: &str, why: &dyn std::fmt::Display) {
+        self.send(DeckEvent::Notice { level: Level::Error, text: format!("{what}: {why}") });
+    }
+
     /// Load behind the first frame, and say what serves.
     fn load(&self) {
-        let (setup, events, model) = (self.setup.clone(), self.events.clone(), self.model.clone());
+        let (parts, events, model) = (self.parts.clone(), self.events.clone(), self.model.clone());
         tokio::spawn(async move {
+            // What keeps the parts from being put together was told where it happened.
+            let Ok(setup) = parts.ready().await else { return };
             match setup.engine.model().await {
                 Ok(info) => {
                     let _ = events.send(DeckEvent::Status(status(&info, &setup, 0, 0.0)));
@@ -195,35 +228,81 @@ impl Wire {
         });
     }
 
+    async fn library(&mut self, command: LibraryCommand) {
+        if let Ok(model) = self.model.lock()
+            && !model.hash.is_empty()
+        {
+            self.library.serves(model.clone());
+        }
+        let library = &mut self.library;
+        let answers = match command {
+            LibraryCommand::List => library.list().map(|event| vec![event]),
+            LibraryCommand::Open { trajectory } => {
+                library.open(&trajectory).map(|found| vec![LibraryEvent::Opened(Box::new(found))])
+            }
+            LibraryCommand::Resume { session } => library.resume(&session).map(|event| vec![event]),
+            LibraryCommand::Rename { session, title } => {
+                library.rename(&session, &title).map(|event| vec![event])
+            }
+            LibraryCommand::Delete { session } => library.delete(&session),
+            LibraryCommand::Undelete => library.undelete().map(|event| event.into_iter().collect()),
+            LibraryCommand::Rewind { trajectory } => library.rewind(&trajectory).map(|event| vec![event]),
+            LibraryCommand::Fork { trajectory, turns } => match library.fork(&trajectory, turns) {
+                Ok(fork) => return self.fork(fork).await,
+                Err(error) => Err(error),
+            },
+        };
+        match answers {
+            Ok(answers) => answers.into_iter().for_each(|event| self.send(DeckEvent::Library(event))),
+            Err(error) => self.trouble("the record", &error),
+        }
+    }
+
+    async fn fork(&mut self, fork: Fork) {
+        if self.running.as_ref().is_some_and(|(_, query)| !query.is_finished()) {
+            let text = "a query runs; cancel it first, then fork".to_string();
+            return self.send(DeckEvent::Notice { level: Level::Warning, text });
+        }
+        let Fork { session, query, conversation, prior } = fork;
+        let forked = LibraryEvent::Forked { session: session.clone(), query: query.clone() };
+        self.send(DeckEvent::Library(forked));
+        let ask = Ask { session, query, conversation, prior: Some(prior), ..Ask::default() };
+        self.solve(ask).await;
+    }
+
     async fn ask(&mut self, query: String, session: String) {
+        match self.library.conversation(&session) {
+            Ok(conversation) => self.solve(Ask { session, query, conversation, ..Ask::default() }).await,
+            Err(error) => {
+                let remedy = "see `tillerman doctor`".to_string();
+                self.send(DeckEvent::Refused { reason: error.to_string(), remedy });
+            }
+        }
+    }
+
+    /// Begin a pass; id and seed are given here.
+    async fn solve(&mut self, ask: Ask) {
         // The deck sends one at a time; should two meet, the first ends first.
         if let Some((_, earlier)) = self.running.take() {
             let _ = earlier.await;
         }
-        let conversation = match self.store.conversation(&session) {
-            Ok(conversation) => conversation,
-            Err(error) => {
-                let remedy = "see `tillerman doctor`".to_string();
-                return self.send(DeckEvent::Refused { reason: error.to_string(), remedy });
-            }
-        };
-        let ask = Ask {
-            id: new_id(),
-            session,
-            query,
-            conversation,
-            seed: self.seed.unwrap_or_else(setup::fresh_seed),
-            prior: None,
-        };
+        let ask = Ask { id: new_id(), seed: self.seed.unwrap_or_else(setup::fresh_seed), ..ask };
         let cancel = CancellationToken::new();
-        let screen = Arc::new(Screen {
-            events: self.events.clone(),
-            setup: self.setup.clone(),
-            model: self.model.clone(),
-        });
-        let sink = Arc::new(StoreSink::new(self.store.clone()).then(screen));
-        let (setup, token, events) = (self.setup.clone(), cancel.clone(), self.events.clone());
+        let (parts, token, events) = (self.parts.clone(), cancel.clone(), self.events.clone());
+        let (store, model) = (self.store.clone(), self.model.clone());
         let query = tokio::spawn(async move {
+            let ready = tokio::select! {
+                () = token.cancelled() => Err("cancelled before anything ran".to_string()),
+                ready = parts.ready() => ready,
+            };
+            let setup = match ready {
+                Ok(setup) => setup,
+                Err(reason) => {
+                    return drop(events.send(DeckEvent::Refused { reason, remedy: String::new() }));
+                }
+            };
+            let screen = Arc::new(Screen { events: events.clone(), setup: setup.clone(), model });
+            let sink = Arc::new(StoreSink::new(store).then(screen));
             let trajectory = solve(&setup.flow, &ask, sink, token).await;
             unshown(&trajectory, &events);
         });

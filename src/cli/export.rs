@@ -111,9 +111,7 @@ pub fn import(global: &Global, args: &ImportArgs) -> anyhow::Result<i32> {
     let groups = if args.file == Path::new("-") {
         read(&mut io::stdin().lock(), &args.file)?
     } else {
-        let file = File::open(&args.file)
-            .map_err(|e| Error::Usage(format!("cannot read {}: {e}", args.file.display())))?;
-        read(&mut BufReader::new(file), &args.file)?
+        read_file(&args.file)?
     };
     let (mut new, mut known) = (0, 0);
     for events in groups.values() {
@@ -121,6 +119,15 @@ pub fn import(global: &Global, args: &ImportArgs) -> anyhow::Result<i32> {
     }
     println!("{new} trajectories imported, {known} were here already");
     Ok(0)
+}
+
+/// Events of a file by trajectory.
+///
+/// # Errors
+/// The file cannot be read or a line of it is no event; says which.
+pub fn read_file(path: &Path) -> Result<BTreeMap<String, Vec<Event>>, Error> {
+    let file = File::open(path).map_err(|e| Error::Usage(format!("cannot read {}: {e}", path.display())))?;
+    read(&mut BufReader::new(file), path)
 }
 
 /// Events by trajectory, in the order of their numbers.

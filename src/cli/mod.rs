@@ -11,6 +11,7 @@ pub mod eval;
 pub mod export;
 pub mod export_rows;
 pub mod label;
+mod library;
 pub mod model;
 pub mod plain;
 pub mod replay;
@@ -162,7 +163,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::ToyGguf(args)) => Ok(toy_gguf::run(&args).map(|()| 0)?),
         Some(Command::DeckDemo) => Ok(crate::deck::demo::run().map(|()| 0)?),
         Some(Command::ExportRows(args)) => block(export_rows::run(&args)),
-        None if ask::is_terminal() => deck::run(global, cli.session.as_deref()),
+        None if ask::is_terminal() => deck::run(global, deck::Start::Chat(cli.session)),
         None => block(ask::sample(global)),
     }
 }

@@ -1,8 +1,11 @@
-//! `tillerman replay --plain`: a recorded trajectory's progress lines, on its own clock.
+//! `tillerman replay`: a recorded trajectory on its own clock, in the deck or as lines of text.
 //!
-//! The same lines `ask` printed, from the same events. Replay in the deck is the deck's.
+//! The lines are those `ask` printed, from the same events. A trajectory that is not in the store can come
+//! from a file as `export` writes it, here or on another machine.
 
 use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,12 +15,14 @@ use crate::flow::event::Event;
 use crate::flow::trajectory::Trajectory;
 use crate::text::safe;
 
+use super::deck::{self, Start};
+use super::library::{self, Library};
 use super::sessions::{open, written};
-use super::{Global, plain};
+use super::{Global, ask, plain};
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Beginning or end of a trajectory's id
+    /// Beginning or end of a trajectory's id, or a file made by `export`
     pub id: String,
     /// Lines of text instead of the deck
     #[arg(long)]
@@ -31,11 +36,21 @@ pub fn run(global: &Global, args: &ReplayArgs) -> anyhow::Result<i32> {
     if !args.speed.is_finite() || args.speed < 0.0 {
         return Err(Error::Usage(format!("--speed {} is not 0 or more", args.speed)).into());
     }
-    let store = open(global)?;
-    let events = store.trajectory_events(&store.find(&args.id)?)?;
-    // The store is not needed for the minutes a replay may take.
-    drop(store);
-    written(play(&events, args.speed, &mut io::stdout().lock()))
+    let file = Path::new(&args.id);
+    let recording = if file.is_file() {
+        library::from_file(file, None)?
+    } else {
+        // The store is not needed for the minutes a replay may take.
+        let store = Arc::new(open(global)?);
+        let id = store.find(&args.id)?;
+        Library::new(store).open(&id)?
+    };
+    if args.plain || !ask::is_terminal() {
+        return written(play(&recording.events, args.speed, &mut io::stdout().lock()));
+    }
+    // At once means its end; the deck's clock can go back from there.
+    let speed = if args.speed == 0.0 { f64::INFINITY } else { args.speed };
+    deck::run(global, Start::Replay(Box::new(recording), speed))
 }
 
 fn play(events: &[Event], speed: f64, out: &mut impl Write) -> io::Result<()> {

@@ -13,6 +13,7 @@ use crate::deck::composer::Edit;
 use crate::deck::keymap::{self, Keymap};
 use crate::deck::layer::help::Help;
 use crate::deck::layer::{Layer, Reply};
+use crate::deck::library::LibraryEvent;
 use crate::deck::message::{DeckCommand, DeckEvent, DeckOptions, Level, StatusLine};
 use crate::deck::tab::{Context, Look, Tab, TabName, Tabs, Wishes};
 use crate::deck::theme::Theme;
@@ -73,8 +74,13 @@ impl App {
     pub fn new(options: &mut DeckOptions, theme: Theme, size: (u16, u16)) -> App {
         let past = std::mem::take(&mut options.past);
         let history = std::mem::take(&mut options.history);
+        let mut tabs = Tabs::new(Chat::new(&options.first_lines, past, history));
+        if let Some((recording, speed)) = options.replay.take() {
+            tabs.replay.play(recording, speed);
+            tabs.shown = TabName::Replay;
+        }
         App {
-            tabs: Tabs::new(Chat::new(&options.first_lines, past, history)),
+            tabs,
             layers: Vec::new(),
             look: Look { theme, keymap: Keymap::default() },
             status: options.status.clone(),
@@ -129,7 +135,13 @@ impl App {
             // "cancelling" is over.
             self.notice = self.notice.take().filter(|(level, _)| *level == Level::Error);
         }
-        if let DeckEvent::Conversation { session } = &event {
+        if let DeckEvent::Conversation { session }
+        | DeckEvent::Library(
+            LibraryEvent::Resumed { session, .. }
+            | LibraryEvent::Forked { session, .. }
+            | LibraryEvent::Rewound { session, .. },
+        ) = &event
+        {
             self.session.clone_from(session);
         }
         let mut cx = context(now_ms, self.size, &self.session);
@@ -173,12 +185,20 @@ impl App {
             Action::Suspend => return vec![Effect::Suspend],
             Action::Redraw => return vec![Effect::Redraw],
             Action::Help => self.layers.push(Box::new(Help::default())),
-            Action::Tab(name) => self.tabs.shown = name,
-            Action::NextTab => self.tabs.shown = self.tabs.shown.step(true),
-            Action::PreviousTab => self.tabs.shown = self.tabs.shown.step(false),
+            Action::Tab(name) => return self.show(name, now_ms),
+            Action::NextTab => return self.show(self.tabs.shown.step(true), now_ms),
+            Action::PreviousTab => return self.show(self.tabs.shown.step(false), now_ms),
             _ => return self.perform_in_tab(action, argument, now_ms),
         }
         Vec::new()
+    }
+
+    fn show(&mut self, name: TabName, now_ms: u64) -> Vec<Effect> {
+        self.tabs.shown = name;
+        let mut cx = context(now_ms, self.size, &self.session);
+        self.tabs.current_mut().shown(&mut cx);
+        let wishes = cx.wishes;
+        self.grant(wishes)
     }
 
     fn perform_in_tab(&mut self, action: Action, argument: &str, now_ms: u64) -> Vec<Effect> {

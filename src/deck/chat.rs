@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use crate::deck::app::Effect;
 use crate::deck::composer::Composer;
 use crate::deck::exchange::Exchange;
+use crate::deck::inside::Inside;
 use crate::deck::live::Live;
 use crate::deck::message::{DeckCommand, LabelRequest, LabelValue, Level, Past, Scope};
 use crate::deck::panes::Panes;
@@ -23,12 +24,20 @@ const FIRST_KEYS: &str = "Type a query and press Enter. + and - label an answer,
 
 const NO_ANSWER: &str = "there is no answer to label yet";
 
+fn first_words(lines: &[String]) -> Vec<(String, Ink)> {
+    let mut words: Vec<(String, Ink)> = lines.iter().map(|line| (line.clone(), Ink::Text)).collect();
+    words.push((FIRST_KEYS.to_string(), Ink::Dim));
+    words
+}
+
 #[derive(Default)]
 pub struct Chat {
     pub transcript: Transcript,
     pub composer: Composer,
     /// Where no pane has the focus the input has it.
     pub panes: Panes,
+    /// The view inside a trajectory, in place of everything else.
+    pub inside: Option<Inside>,
     /// Position of the selected turn; None follows the newest.
     turn: Option<usize>,
     /// Cell of the selected exchange; None is the running one, else the newest.
@@ -40,13 +49,10 @@ pub struct Chat {
 impl Chat {
     pub fn new(first_lines: &[String], past: Vec<Past>, history: Vec<String>) -> Chat {
         let mut chat = Chat { composer: Composer::with_history(history), ..Chat::default() };
-        let mut words: Vec<(String, Ink)> =
-            first_lines.iter().map(|line| (line.clone(), Ink::Text)).collect();
-        words.push((FIRST_KEYS.to_string(), Ink::Dim));
-        chat.transcript.push(Cell::Words(words));
+        chat.transcript.push(Cell::Words(first_words(first_lines)));
         for past in past {
             let mut exchange = Exchange::asked(past.trajectory.query.clone(), false);
-            exchange.live = Some(Live::of(past.trajectory));
+            exchange.live = Some(Live::past(past.trajectory, past.outline));
             for (scope, turn, value) in past.labels {
                 exchange.set_label(scope, turn, value, true);
             }
@@ -167,7 +173,19 @@ impl Chat {
         self.transcript.push(Cell::Exchange(Box::new(exchange)))
     }
 
-    fn cell_of(&self, trajectory: &str) -> Option<usize> {
+    /// A trajectory begins that no `send` asked for.
+    pub fn forked(&mut self, query: &str, now_ms: u64) {
+        let mut exchange = Exchange::asked(query.to_string(), false);
+        (exchange.asked_ms, exchange.now_ms) = (now_ms, now_ms);
+        self.running = Some(self.transcript.push(Cell::Exchange(Box::new(exchange))));
+    }
+
+    /// What the model can and cannot do has become known: before everything else.
+    pub fn first_lines(&mut self, lines: &[String]) {
+        self.transcript.introduce(first_words(lines));
+    }
+
+    pub(super) fn cell_of(&self, trajectory: &str) -> Option<usize> {
         let mut exchanges = self.transcript.exchanges();
         exchanges.find(|(_, exchange)| exchange.id() == Some(trajectory)).map(|(cell, _)| cell)
     }

@@ -26,6 +26,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Tab for Chat {
     fn places(&self) -> Vec<Place> {
+        if self.inside.is_some() {
+            return vec![Place::Inside, Place::List];
+        }
         let mut places = Vec::with_capacity(4);
         if self.panes.focus.is_some() {
             places.push(Place::Pane);
@@ -41,6 +44,9 @@ impl Tab for Chat {
     }
 
     fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
+        if self.perform_inside(action, argument, cx).is_some() {
+            return true;
+        }
         match action {
             Action::Send => {
                 if !self.composer.newline_for_backslash() {
@@ -87,6 +93,7 @@ impl Tab for Chat {
     }
 
     fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
+        self.library_event(event, cx);
         match event {
             DeckEvent::Flow(event) => {
                 let effects = self.flow_event(event, cx.session, cx.now_ms);
@@ -113,7 +120,8 @@ impl Tab for Chat {
                     self.notice(Level::Error, text);
                 }
             }
-            DeckEvent::Status(_) => {}
+            DeckEvent::FirstLines(lines) => self.first_lines(lines),
+            DeckEvent::Status(_) | DeckEvent::Library(_) | DeckEvent::Study(_) => {}
         }
     }
 
@@ -126,6 +134,9 @@ impl Tab for Chat {
     }
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
+        if let Some(inside) = &self.inside {
+            return inside.hints();
+        }
         let (empty, running) = (self.composer.is_empty(), self.is_running());
         let mut hints = Vec::new();
         if running {
@@ -165,23 +176,32 @@ impl Tab for Chat {
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
+        if let Some(inside) = &mut self.inside {
+            inside.draw(buffer, area, &look.theme);
+            return None;
+        }
         let input = self.composer.layout(usize::from(area.width - PROMPT));
         let layout = layout(area, input.lines.len(), self.panes.shown);
+        self.draw_body(buffer, &layout, look);
+        self.draw_input(buffer, layout.input, &input, look)
+    }
+}
+
+impl Chat {
+    /// The conversation and the panes.
+    pub(super) fn draw_body(&mut self, buffer: &mut Buffer, layout: &Layout, look: &Look) {
         if let Some(area) = layout.conversation {
             let inner = inner(area);
             self.transcript.prepare(usize::from(inner.width), usize::from(inner.height));
         }
         // Taken out while the trajectory they show is borrowed.
         let mut panes = std::mem::take(&mut self.panes);
-        panes.prepare(&layout, self.followed());
+        panes.prepare(layout, self.followed());
         self.panes = panes;
-        self.draw_conversation(buffer, &layout, look);
-        self.panes.draw(buffer, &layout, self.followed(), "conversation", look);
-        self.draw_input(buffer, layout.input, &input, look)
+        self.draw_conversation(buffer, layout, look);
+        self.panes.draw(buffer, layout, self.followed(), "conversation", look);
     }
-}
 
-impl Chat {
     /// What moves the selection or the window.
     fn walk(&mut self, action: Action, cx: &mut Context) -> bool {
         match action {
@@ -190,8 +210,10 @@ impl Chat {
             Action::Pane(pane) => self.panes.focus(Some(pane)),
             Action::TurnBack => self.walk_turns(false),
             Action::TurnForward => self.walk_turns(true),
-            Action::QueryBack => self.walk_queries(false),
-            Action::QueryForward => self.walk_queries(true),
+            Action::QueryBack | Action::QueryForward => {
+                self.walk_queries(action == Action::QueryForward);
+                self.read_outline(cx);
+            }
             Action::ScrollUp => self.scroll(-1),
             Action::ScrollDown => self.scroll(1),
             Action::PageUp => self.scroll(-cx.page()),

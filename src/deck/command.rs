@@ -4,6 +4,7 @@
 //! a command does is the business of the tab or layer that is handed its [`Action`].
 
 use crate::deck::composer::Edit;
+use crate::deck::inside::Face;
 use crate::deck::tab::TabName;
 
 /// What a key or a name asks for. Where it ends up is the screen's business.
@@ -45,6 +46,31 @@ pub enum Action {
     ClearLabel,
     Copy,
     NewConversation,
+    /// A pane, by itself, on the whole screen.
+    Zoom,
+    /// A view inside the trajectory, on the whole screen.
+    Face(Face),
+    CallBack,
+    CallForward,
+    /// In what is walked sideways: token, event, answer.
+    Back,
+    Forward,
+    Fork,
+    Rewind,
+    Pause,
+    Slower,
+    Faster,
+    Resume,
+    Rename,
+    Remove,
+    Undo,
+    Search,
+    Mark,
+    Compare,
+    Roll,
+    Step,
+    Rollback,
+    NoAdapter,
 }
 
 /// Headings of the help page, in its order.
@@ -53,19 +79,30 @@ pub enum Heading {
     Ask,
     Label,
     Look,
+    Replaying,
+    Learning,
     Edit,
     Program,
 }
 
 impl Heading {
-    pub const ALL: [Heading; 5] =
-        [Heading::Ask, Heading::Label, Heading::Look, Heading::Edit, Heading::Program];
+    pub const ALL: [Heading; 7] = [
+        Heading::Ask,
+        Heading::Label,
+        Heading::Look,
+        Heading::Replaying,
+        Heading::Learning,
+        Heading::Edit,
+        Heading::Program,
+    ];
 
     pub fn words(self) -> &'static str {
         match self {
             Heading::Ask => "asking",
             Heading::Label => "labelling",
             Heading::Look => "looking around",
+            Heading::Replaying => "sessions and replay",
+            Heading::Learning => "learning",
             Heading::Edit => "editing the input",
             Heading::Program => "the program",
         }
@@ -95,12 +132,16 @@ const fn named(action: Action, name: &'static str, heading: Heading, words: &'st
 }
 
 impl Command {
+    const fn with(self, argument: &'static str) -> Command {
+        Command { argument, ..self }
+    }
+
     const fn also(self, aliases: &'static [&'static str]) -> Command {
         Command { aliases, ..self }
     }
 }
 
-use Heading::{Ask, Label, Look, Program};
+use Heading::{Ask, Label, Learning, Look, Program, Replaying};
 
 /// In the order the help page prints them. Neighbours with the same words share one line of it.
 #[rustfmt::skip]
@@ -141,6 +182,37 @@ pub const COMMANDS: &[Command] = &[
     named(Action::Newest, "newest", Look, "to the newest"),
     key(Action::Open, "open", Look, "in a list: open what is selected"),
     named(Action::Copy, "copy", Look, "copy the answer through the terminal (OSC 52)"),
+
+    named(Action::Zoom, "zoom", Look, "the pane on the whole screen"),
+    named(Action::Face(Face::CALLS), "calls", Look, "inside: model calls, tokens, where the time went"),
+    named(Action::Face(Face::TOKENS), "tokens", Look, "inside: model calls, tokens, where the time went"),
+    named(Action::Face(Face::TIME), "time", Look, "inside: model calls, tokens, where the time went"),
+    key(Action::Face(Face(0)), "face-1", Look, ""),
+    key(Action::Face(Face(1)), "face-2", Look, ""),
+    key(Action::Face(Face(2)), "face-3", Look, ""),
+    key(Action::Face(Face(3)), "face-4", Look, ""),
+    key(Action::CallBack, "call-back", Look, "inside: model call before and after"),
+    key(Action::CallForward, "call-forward", Look, "inside: model call before and after"),
+    key(Action::Back, "back", Look, "one step to the side: token, event, answer"),
+    key(Action::Forward, "forward", Look, "one step to the side: token, event, answer"),
+    named(Action::Fork, "fork", Look, "plan the selected turn again, in a new trajectory"),
+    named(Action::Rewind, "rewind", Look, "back to before this query, in a new conversation"),
+
+    key(Action::Pause, "pause", Replaying, "play and pause"),
+    key(Action::Slower, "slower", Replaying, "slower and faster"),
+    key(Action::Faster, "faster", Replaying, "slower and faster"),
+    key(Action::Resume, "resume", Replaying, "go on in this session"),
+    key(Action::Rename, "rename", Replaying, "rename the session"),
+    key(Action::Remove, "remove", Replaying, "delete the session"),
+    key(Action::Undo, "undo", Replaying, "take back what was done last"),
+    key(Action::Search, "find-session", Replaying, "find among the sessions"),
+    key(Action::Mark, "mark", Replaying, "mark a trajectory, and compare another with it"),
+    key(Action::Compare, "compare", Replaying, "mark a trajectory, and compare another with it"),
+
+    named(Action::Roll, "roll", Learning, "roll a query out as a group").with("SIZE"),
+    key(Action::Step, "step", Learning, "learn from what is labelled"),
+    named(Action::Rollback, "rollback", Learning, "back to the adapter before"),
+    key(Action::NoAdapter, "no-adapter", Learning, "plan with no adapter"),
 
     key(Action::Edit(Edit::Up), "line-up", Heading::Edit, "line above and below; at the ends, input before and after"),
     key(Action::Edit(Edit::Down), "line-down", Heading::Edit, "line above and below; at the ends, input before and after"),

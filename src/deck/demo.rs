@@ -49,6 +49,7 @@ pub fn options(handle: DeckHandle) -> DeckOptions {
         status: status(),
         past: Vec::new(),
         history: Vec::new(),
+        replay: None,
         farewell: Some("This was the demo of the deck; nothing was kept.".to_string()),
     }
 }
@@ -98,7 +99,7 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
             DeckCommand::NewConversation => {
                 drop(events.send(DeckEvent::Conversation { session: format!("demo-session-{count}") }));
             }
-            DeckCommand::Cancel => {}
+            DeckCommand::Cancel | DeckCommand::Library(_) | DeckCommand::Study(_) => {}
             DeckCommand::Quit => return,
         }
     }
@@ -401,8 +402,11 @@ pub fn past(count: usize) -> Vec<Past> {
         })
         .collect();
     let whole = Trajectory::from_events(&events);
-    let one =
-        |n| Past { trajectory: Trajectory { id: format!("past-{n}"), ..whole.clone() }, labels: Vec::new() };
+    let one = |n| Past {
+        trajectory: Trajectory { id: format!("past-{n}"), ..whole.clone() },
+        labels: Vec::new(),
+        outline: false,
+    };
     (0..count).map(one).collect()
 }
 

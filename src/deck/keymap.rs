@@ -5,6 +5,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::deck::command::{Action, COMMANDS, Command, Heading};
 use crate::deck::composer::Edit;
+use crate::deck::inside::Face;
 use crate::deck::tab::TabName;
 
 /// Where a key has a meaning. Earlier is looked up first.
@@ -20,6 +21,14 @@ pub enum Place {
     Input,
     /// A tab or layer that shows a list or a page to scroll.
     List,
+    /// The list of sessions, or two trajectories compared.
+    Shelf,
+    /// A trajectory is replayed.
+    Theatre,
+    /// Inside a trajectory, over the whole screen.
+    Inside,
+    Groups,
+    Training,
     Anywhere,
 }
 
@@ -40,7 +49,7 @@ const fn on(place: Place, modifiers: KeyModifiers, code: KeyCode, action: Action
 }
 
 use KeyCode::{Char, F};
-use Place::{Anywhere, BareInput, EmptyInput, Input, List, Pane};
+use Place::{Anywhere, BareInput, EmptyInput, Groups, Input, Inside, List, Pane, Shelf, Theatre, Training};
 
 /// Every key of the deck as it is delivered; a keymap file changes it.
 #[rustfmt::skip]
@@ -112,6 +121,64 @@ const KEYS: &[Binding] = &[
     on(Anywhere, ALT, Char('c'), Action::Correct),
     on(Pane, NONE, Char('u'), Action::ClearLabel),
     on(Anywhere, ALT, Char('u'), Action::ClearLabel),
+
+    on(Pane, NONE, Char('z'), Action::Zoom),
+    on(Theatre, NONE, Char('z'), Action::Zoom),
+    on(Anywhere, ALT, Char('z'), Action::Zoom),
+    on(Pane, NONE, Char('m'), Action::Face(Face::CALLS)),
+    on(Theatre, NONE, Char('m'), Action::Face(Face::CALLS)),
+    on(Anywhere, ALT, Char('m'), Action::Face(Face::CALLS)),
+    on(Pane, NONE, Char('t'), Action::Face(Face::TOKENS)),
+    on(Theatre, NONE, Char('t'), Action::Face(Face::TOKENS)),
+    on(Anywhere, ALT, Char('t'), Action::Face(Face::TOKENS)),
+    on(Pane, NONE, Char('s'), Action::Face(Face::TIME)),
+    on(Theatre, NONE, Char('s'), Action::Face(Face::TIME)),
+    on(Anywhere, ALT, Char('s'), Action::Face(Face::TIME)),
+    on(Pane, NONE, Char('f'), Action::Fork),
+    on(Theatre, NONE, Char('f'), Action::Fork),
+    on(Shelf, NONE, Char('f'), Action::Fork),
+    on(Pane, NONE, Char('w'), Action::Rewind),
+    on(Shelf, NONE, Char('w'), Action::Rewind),
+    on(Inside, NONE, Char('1'), Action::Face(Face(0))),
+    on(Inside, NONE, Char('2'), Action::Face(Face(1))),
+    on(Inside, NONE, Char('3'), Action::Face(Face(2))),
+    on(Inside, NONE, Char('4'), Action::Face(Face(3))),
+    on(Inside, NONE, Char('5'), Action::Face(Face::CALLS)),
+    on(Inside, NONE, Char('6'), Action::Face(Face::TOKENS)),
+    on(Inside, NONE, Char('7'), Action::Face(Face::TIME)),
+    on(Inside, NONE, Char(','), Action::CallBack),
+    on(Inside, NONE, Char('.'), Action::CallForward),
+    on(Inside, NONE, KeyCode::Left, Action::Back),
+    on(Inside, NONE, KeyCode::Right, Action::Forward),
+    on(Theatre, NONE, KeyCode::Left, Action::Back),
+    on(Theatre, NONE, KeyCode::Right, Action::Forward),
+    on(Groups, NONE, KeyCode::Left, Action::Back),
+    on(Groups, NONE, KeyCode::Right, Action::Forward),
+
+    on(Theatre, NONE, Char(' '), Action::Pause),
+    on(Theatre, NONE, Char('<'), Action::Slower),
+    on(Theatre, NONE, Char('>'), Action::Faster),
+    on(Theatre, NONE, Char('='), Action::Compare),
+    on(Shelf, NONE, Char('r'), Action::Resume),
+    on(Shelf, NONE, Char('n'), Action::Rename),
+    on(Shelf, NONE, Char('x'), Action::Remove),
+    on(Shelf, NONE, Char('u'), Action::Undo),
+    on(Shelf, NONE, Char('/'), Action::Search),
+    on(Shelf, NONE, Char('m'), Action::Mark),
+    on(Shelf, NONE, Char('='), Action::Compare),
+    on(Shelf, NONE, KeyCode::Delete, Action::Remove),
+
+    on(Groups, NONE, Char('p'), Action::PlanBad),
+    on(Groups, NONE, Char('c'), Action::Correct),
+    on(Groups, NONE, Char('u'), Action::Undo),
+    on(Groups, NONE, Char('x'), Action::ClearLabel),
+    on(Groups, NONE, Char('t'), Action::Step),
+    on(Groups, NONE, Char('r'), Action::Roll),
+    on(Anywhere, ALT, Char('g'), Action::Roll),
+    on(Training, NONE, Char('t'), Action::Step),
+    on(Training, NONE, Char('b'), Action::Rollback),
+    on(Training, NONE, Char('0'), Action::NoAdapter),
+    on(Training, NONE, Char('='), Action::Compare),
 
     on(Anywhere, CTRL, Char('o'), Action::Copy),
     on(Anywhere, CTRL, Char('n'), Action::NewConversation),

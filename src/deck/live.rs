@@ -31,6 +31,8 @@ pub struct Live {
     pub figures: Figures,
     /// How the loop ended, in the flow's words ("verifier", a limit).
     pub stopped_by: String,
+    /// Only the outcome is known so far; the turns are numbers.
+    pub outline: bool,
     /// Text under way: who, in which turn, what. Gone when the event that holds it arrives.
     streams: Vec<(ProgressSource, usize, String)>,
 }
@@ -39,6 +41,13 @@ impl Live {
     pub fn of(mut trajectory: Trajectory) -> Live {
         trajectory.calls = Vec::new();
         Live { trajectory, stage: Stage::Done, ..Live::default() }
+    }
+
+    /// A finished query of an earlier run, in outline or whole.
+    pub fn past(trajectory: Trajectory, outline: bool) -> Live {
+        let mut live = Live::of(trajectory);
+        live.outline = outline;
+        live
     }
 
     /// Fold one event in.

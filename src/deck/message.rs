@@ -5,6 +5,8 @@ use std::sync::mpsc::Receiver;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
+use crate::deck::study::{StudyCommand, StudyEvent};
 use crate::flow::event::{Event, Progress};
 use crate::flow::trajectory::Trajectory;
 
@@ -27,6 +29,10 @@ pub enum DeckCommand {
     Label(LabelRequest),
     /// Answered by `DeckEvent::Conversation` with the new session.
     NewConversation,
+    /// About what is saved.
+    Library(LibraryCommand),
+    /// About groups, training, adapters and models.
+    Study(StudyCommand),
     Quit,
 }
 
@@ -68,6 +74,10 @@ pub enum DeckEvent {
     Flow(Event),
     Progress(Progress),
     Status(StatusLine),
+    /// What the model in use can and cannot do, known once it is: the first screen, one paragraph each.
+    FirstLines(Vec<String>),
+    Library(LibraryEvent),
+    Study(StudyEvent),
     /// Queries belong to this session from now on.
     Conversation {
         session: String,
@@ -121,10 +131,12 @@ pub struct StatusLine {
 }
 
 /// A finished query of an earlier run of the program, shown above the first new one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Past {
     pub trajectory: Trajectory,
     pub labels: Vec<(Scope, Option<usize>, LabelValue)>,
+    /// The turns are numbers without content, to be read (`LibraryCommand::Open`) when they are looked at.
+    pub outline: bool,
 }
 
 /// How the deck starts.
@@ -141,4 +153,6 @@ pub struct DeckOptions {
     pub history: Vec<String>,
     /// Printed after the terminal is restored, e.g. how to continue this session.
     pub farewell: Option<String>,
+    /// Opens on the replay tab with this trajectory, at so many times its speed (infinite: at its end).
+    pub replay: Option<(Recording, f64)>,
 }

@@ -10,33 +10,45 @@
 pub mod app;
 pub mod bench;
 pub mod chat;
+mod chat_inside;
 mod chat_tab;
 pub mod command;
+pub mod compare;
 pub mod composer;
 pub mod demo;
 pub mod exchange;
 mod highlight;
 mod inputs;
+pub mod inside;
 pub mod keymap;
 pub mod layer;
 pub mod layout;
+pub mod library;
 pub mod live;
 mod markdown;
 pub mod message;
 pub mod paint;
 pub mod pane;
 pub mod panes;
+pub mod player;
+mod plot;
 pub mod row;
 pub mod screen;
+mod shelf;
 pub mod status;
+pub mod study;
 pub mod tab;
+mod table;
 mod terminal;
+mod theatre;
 pub mod theme;
 pub mod transcript;
 pub mod view;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_inside;
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};

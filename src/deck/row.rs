@@ -34,6 +34,15 @@ impl Row {
         self
     }
 
+    /// This row with another behind it.
+    #[must_use]
+    pub fn join(mut self, other: Row) -> Row {
+        for (text, ink) in other.pieces {
+            self.push(&text, ink);
+        }
+        self
+    }
+
     /// Columns the row takes.
     pub fn width(&self) -> usize {
         self.pieces.iter().map(|(text, _)| text.width()).sum()

@@ -15,48 +15,51 @@ use crate::deck::theme::{self, Theme};
 use crate::flow::event::{Body, Event};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 50)];
-const QUERY: &str = "What is the population of Peru divided by that of Chile?";
+pub(super) const QUERY: &str = "What is the population of Peru divided by that of Chile?";
 
 /// An app, its screen, and what it asked for.
-struct Deck {
-    app: App,
+pub(super) struct Deck {
+    pub app: App,
     screen: Screen<Vec<u8>>,
-    effects: Vec<Effect>,
-    now_ms: u64,
+    pub effects: Vec<Effect>,
+    pub now_ms: u64,
 }
 
 impl Deck {
-    fn new(size: (u16, u16)) -> Deck {
-        let app = demo::app(0, size).unwrap();
+    pub fn new(size: (u16, u16)) -> Deck {
+        Deck::of(demo::app(0, size).unwrap(), size)
+    }
+
+    pub fn of(app: App, size: (u16, u16)) -> Deck {
         Deck { app, screen: Screen::new(Vec::new(), size), effects: Vec::new(), now_ms: 0 }
     }
 
-    fn input(&mut self, input: Input) -> &mut Deck {
+    pub fn input(&mut self, input: Input) -> &mut Deck {
         self.effects.extend(self.app.update(input, self.now_ms));
         self
     }
 
-    fn press(&mut self, code: KeyCode) -> &mut Deck {
+    pub fn press(&mut self, code: KeyCode) -> &mut Deck {
         self.input(press(code))
     }
 
-    fn chord(&mut self, modifiers: KeyModifiers, code: char) -> &mut Deck {
+    pub fn chord(&mut self, modifiers: KeyModifiers, code: char) -> &mut Deck {
         self.input(Input::Key(KeyEvent::new(KeyCode::Char(code), modifiers)))
     }
 
-    fn type_text(&mut self, text: &str) -> &mut Deck {
+    pub fn type_text(&mut self, text: &str) -> &mut Deck {
         for c in text.chars() {
             self.press(KeyCode::Char(c));
         }
         self
     }
 
-    fn ask(&mut self, query: &str) -> &mut Deck {
+    pub fn ask(&mut self, query: &str) -> &mut Deck {
         self.type_text(query).press(KeyCode::Enter)
     }
 
     /// Play the script of `query` as trajectory `id`, up to the first event `until` holds for.
-    fn play_until(&mut self, id: &str, query: &str, until: impl Fn(&DeckEvent) -> bool) -> &mut Deck {
+    pub fn play_until(&mut self, id: &str, query: &str, until: impl Fn(&DeckEvent) -> bool) -> &mut Deck {
         for (pause_ms, event) in demo::script(id, query) {
             self.now_ms += pause_ms;
             let last = until(&event);
@@ -68,27 +71,27 @@ impl Deck {
         self
     }
 
-    fn play(&mut self, id: &str, query: &str) -> &mut Deck {
+    pub fn play(&mut self, id: &str, query: &str) -> &mut Deck {
         self.play_until(id, query, |_| false)
     }
 
     /// Ask and play to the end.
-    fn answered(size: (u16, u16), query: &str) -> Deck {
+    pub fn answered(size: (u16, u16), query: &str) -> Deck {
         let mut deck = Deck::new(size);
         deck.ask(query).play("t-1", query);
         deck
     }
 
-    fn buffer(&mut self) -> &Buffer {
+    pub fn buffer(&mut self) -> &Buffer {
         self.screen.draw(&mut self.app).unwrap();
         self.screen.buffer()
     }
 
-    fn text(&mut self) -> String {
+    pub fn text(&mut self) -> String {
         text(self.buffer())
     }
 
-    fn value(&self) -> String {
+    pub fn value(&self) -> String {
         self.app.tabs.chat.composer.value()
     }
 }
@@ -138,13 +141,13 @@ fn turn_2_runs(event: &DeckEvent) -> bool {
     matches!(event, DeckEvent::Flow(Event { body: Body::Command { turn: 2, .. }, .. }))
 }
 
-fn snapshot(name: &str, content: &str) {
+pub(super) fn snapshot(name: &str, content: &str) {
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
         insta::assert_snapshot!(name, content);
     });
 }
 
-fn each_size(name: &str, scene: impl Fn((u16, u16)) -> Deck) {
+pub(super) fn each_size(name: &str, scene: impl Fn((u16, u16)) -> Deck) {
     for size in SIZES {
         snapshot(&format!("{name}_{}x{}", size.0, size.1), &scene(size).text());
     }

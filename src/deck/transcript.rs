@@ -58,6 +58,16 @@ impl Transcript {
         self.slots.len() - 1
     }
 
+    /// Put these words in the first cell, where the program introduces itself.
+    pub fn introduce(&mut self, words: Vec<(String, Ink)>) {
+        if let Some(slot) = self.slots.first_mut()
+            && matches!(slot.cell, Cell::Words(_))
+        {
+            slot.cell = Cell::Words(words);
+            slot.revision += 1;
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.slots.len()
     }

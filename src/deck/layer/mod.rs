@@ -2,6 +2,7 @@
 
 pub mod correct;
 pub mod help;
+pub mod line;
 
 use crossterm::event::KeyEvent;
 use ratatui::buffer::Buffer;

@@ -137,7 +137,7 @@ fn tail(text: &str) -> &str {
 }
 
 /// Arguments on one line: the value alone when there is one, else `name value, name value`.
-fn arguments_line(arguments: &Value) -> String {
+pub(super) fn arguments_line(arguments: &Value) -> String {
     let plain = |value: &Value| match value.as_str().map(str::trim_end) {
         // A program shows as its first line.
         Some(text) => match text.split_once('\n') {

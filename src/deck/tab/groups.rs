@@ -1,34 +1,349 @@
-//! The groups tab: several rollouts of one query, folded into clusters of the same answer, to be labelled.
+//! The groups tab: rollouts of one query side by side, folded by answer, to be labelled with one key each.
+//!
+//! Left and Right choose a cluster, `+` and `-` say what its answer is worth, `p` that a plan was bad
+//! whatever came of it, `c` what the answer should have been. The meter says whether a step can learn
+//! anything from what has been said.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 
+use crate::deck::app::Effect;
 use crate::deck::command::Action;
 use crate::deck::keymap::Place;
+use crate::deck::layer::line::Line;
+use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
+use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
+use crate::deck::row::{Prose, Row};
+use crate::deck::shelf::fitted;
+use crate::deck::study::{Cluster, GroupView, StudyCommand, StudyEvent, contrast_chance};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
+use crate::deck::table::{moved, scrolled};
+use crate::deck::theme::{Ink, Theme};
+
+/// Rollouts of a group nobody named a size for.
+pub const SIZE: usize = 8;
+/// Columns a cluster needs.
+const CLUSTER: u16 = 26;
 
 #[derive(Default)]
-pub struct Groups {}
+pub struct Groups {
+    /// Newest first.
+    groups: Vec<GroupView>,
+    at: usize,
+    /// The chosen cluster and the chosen rollout in it.
+    cluster: usize,
+    rollout: usize,
+    first: usize,
+    /// What was labelled last, newest last: undone in that order.
+    done: Vec<StudyCommand>,
+}
+
+fn ask(command: StudyCommand) -> Effect {
+    Effect::Command(DeckCommand::Study(command))
+}
+
+impl Groups {
+    fn group(&self) -> Option<&GroupView> {
+        self.groups.get(self.at)
+    }
+
+    fn chosen(&self) -> Option<(&GroupView, &Cluster)> {
+        let group = self.group()?;
+        Some((group, group.clusters.get(self.cluster)?))
+    }
+
+    fn keep(&mut self, group: &GroupView) {
+        match self.groups.iter_mut().find(|known| known.id == group.id) {
+            Some(known) => *known = group.clone(),
+            None => {
+                self.groups.insert(0, group.clone());
+                (self.at, self.cluster, self.rollout) = (0, 0, 0);
+            }
+        }
+        self.hold();
+    }
+
+    fn hold(&mut self) {
+        self.at = moved(self.at, 0, self.groups.len());
+        self.cluster = moved(self.cluster, 0, self.group().map_or(0, |group| group.clusters.len()));
+        self.rollout = moved(self.rollout, 0, self.chosen().map_or(0, |(_, c)| c.rollouts.len()));
+    }
+
+    fn walk(&mut self, groups: isize, clusters: isize, rollouts: isize) {
+        if groups != 0 {
+            self.at = moved(self.at, groups, self.groups.len());
+            (self.cluster, self.rollout, self.first) = (0, 0, 0);
+        }
+        let count = self.group().map_or(0, |group| group.clusters.len());
+        if clusters != 0 {
+            (self.cluster, self.rollout) = (moved(self.cluster, clusters, count), 0);
+        }
+        let count = self.chosen().map_or(0, |(_, cluster)| cluster.rollouts.len());
+        self.rollout = moved(self.rollout, rollouts, count);
+    }
+
+    fn label(&mut self, value: LabelValue, correction: Option<String>, cx: &mut Context) {
+        let Some((group, cluster)) = self.chosen() else {
+            return cx.say("no answer to label yet");
+        };
+        let before = cluster.label.unwrap_or(LabelValue::Clear);
+        let label = |value, correction| StudyCommand::LabelCluster {
+            group: group.id.clone(),
+            cluster: self.cluster,
+            value,
+            correction,
+        };
+        let (command, back) = (label(value, correction), label(before, None));
+        self.done.push(back);
+        cx.effect(ask(command));
+        // On to the next answer nobody has judged: one key per answer.
+        if let Some(group) = self.group()
+            && let Some(next) = (0..group.clusters.len())
+                .map(|n| (self.cluster + 1 + n) % group.clusters.len())
+                .find(|n| *n != self.cluster && group.clusters[*n].label.is_none())
+        {
+            (self.cluster, self.rollout) = (next, 0);
+        }
+    }
+
+    fn plan_bad(&mut self, cx: &mut Context) {
+        let Some((group, cluster)) = self.chosen() else { return };
+        let Some(rollout) = cluster.rollouts.get(self.rollout) else { return };
+        let (bad, clear) = (LabelValue::Bad, LabelValue::Clear);
+        let (value, before) = if rollout.plan_bad { (clear, bad) } else { (bad, clear) };
+        let label = |value| StudyCommand::LabelPlan {
+            group: group.id.clone(),
+            trajectory: rollout.trajectory.clone(),
+            value,
+        };
+        let (command, back) = (label(value), label(before));
+        self.done.push(back);
+        cx.effect(ask(command));
+    }
+
+    fn roll(&self, argument: &str, cx: &mut Context) {
+        let size = argument.trim().parse().ok().filter(|size| (2..=64).contains(size)).unwrap_or(SIZE);
+        match self.group() {
+            Some(group) => cx.effect(ask(StudyCommand::RollGroup { query: group.query.clone(), size })),
+            None => cx.say("ask something in the chat first; there, Alt+g rolls it out"),
+        }
+    }
+
+    fn rows_of(&self, group: &GroupView, width: usize) -> Vec<Row> {
+        let (good, bad) = group.counts();
+        let mut rows = Prose::of(group.query.as_str(), Ink::Strong).wrap(width, &Row::new(), &Row::new());
+        let mut facts = format!("{} of {} rollouts ended", group.ended, group.size);
+        if group.failed > 0 {
+            facts.push_str(&format!(", {} failed (never scored)", group.failed));
+        }
+        facts.push_str(&format!(" · adapter {}", group.adapter.as_deref().unwrap_or("none")));
+        rows.push(Row::new().say(facts, Ink::Dim));
+        rows.push(meter(group, good, bad));
+        if !group.verdict.is_empty() {
+            rows.extend(Prose::of(group.verdict.as_str(), Ink::Text).wrap(width, &Row::new(), &Row::new()));
+        }
+        rows.push(chances(group, good, bad));
+        rows
+    }
+
+    fn draw_clusters(&mut self, buffer: &mut Buffer, area: Rect, theme: &Theme) {
+        let Some(group) = self.groups.get(self.at) else { return };
+        let fits = usize::from((area.width / CLUSTER).max(1));
+        let count = group.clusters.len();
+        self.first = scrolled(self.first, self.cluster, fits).min(count.saturating_sub(fits));
+        let shown = fits.min(count).max(1);
+        let width = area.width / u16::try_from(shown).unwrap_or(1);
+        for (place, (n, cluster)) in
+            group.clusters.iter().enumerate().skip(self.first).take(shown).enumerate()
+        {
+            let x = area.x + width * u16::try_from(place).unwrap_or(0);
+            let last = place + 1 == shown;
+            let block = Rect { x, width: if last { area.right() - x } else { width }, ..area };
+            let here = n == self.cluster;
+            frame_block(buffer, block, if here { Ink::BorderFocus } else { Ink::Border }, theme);
+            let title = format!(" {} x {} ", cluster.rollouts.len(), n + 1);
+            let title = Row::new().say(title, if here { Ink::TitleFocus } else { Ink::Title });
+            draw_title(buffer, block, &label_of(cluster, title), theme);
+            let inside = inner(block);
+            let rollout = here.then_some(self.rollout);
+            let rows = cluster_rows(cluster, rollout, usize::from(inside.width));
+            draw_rows(buffer, inside, rows.iter(), theme);
+        }
+        let hidden = count.saturating_sub(shown);
+        if hidden > 0 {
+            let words = format!(" {hidden} more answers: Left, Right ");
+            draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), theme);
+        }
+    }
+}
+
+/// `(good)` in words, so that colour is never the only sign.
+fn label_of(cluster: &Cluster, title: Row) -> Row {
+    let by = if cluster.said_by.is_empty() { String::new() } else { format!(", {}", cluster.said_by) };
+    match cluster.label {
+        Some(LabelValue::Good) => title.say(format!("(good{by}) "), Ink::Good),
+        Some(LabelValue::Bad) => title.say(format!("(bad{by}) "), Ink::Bad),
+        _ => title.say("(not judged) ", Ink::Dim),
+    }
+}
+
+fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<Row> {
+    let answer = if cluster.answer.trim().is_empty() { "(no answer)" } else { &cluster.answer };
+    let mut rows = Prose::of(answer, Ink::Text).wrap(width, &Row::new(), &Row::new());
+    rows.truncate(6);
+    rows.push(Row::new());
+    for (n, rollout) in cluster.rollouts.iter().enumerate() {
+        let here = chosen == Some(n);
+        let mark = if rollout.plan_bad { " plan bad" } else { "" };
+        let turns = rollout.plans.len();
+        let line = format!(
+            "{} {turns} {} {:.1} s",
+            n + 1,
+            if turns == 1 { "turn" } else { "turns" },
+            rollout.seconds
+        );
+        rows.push(Row::new().say(line, if here { Ink::Selected } else { Ink::Text }).say(mark, Ink::Bad));
+        for plan in &rollout.plans {
+            rows.push(Row::new().say("  ", Ink::Dim).say(fitted(plan, width.saturating_sub(2)), Ink::Dim));
+        }
+    }
+    rows
+}
+
+/// `contrast |++++----....|  4 good, 4 bad, 0 not judged`
+fn meter(group: &GroupView, good: usize, bad: usize) -> Row {
+    let all: usize = group.clusters.iter().map(|cluster| cluster.rollouts.len()).sum();
+    let open = all.saturating_sub(good + bad);
+    let words = if group.has_contrast() {
+        "there is something to learn from"
+    } else if good + bad == 0 {
+        "nothing is judged yet"
+    } else {
+        "no contrast: a step would learn nothing"
+    };
+    Row::new()
+        .say("contrast |", Ink::Dim)
+        .say("+".repeat(good.min(64)), Ink::Good)
+        .say("-".repeat(bad.min(64)), Ink::Bad)
+        .say(".".repeat(open.min(64)), Ink::Dim)
+        .say("|  ", Ink::Dim)
+        .say(format!("{good} good, {bad} bad, {open} not judged: {words}"), Ink::Text)
+}
+
+/// The chance that groups of other sizes hold both outcomes, at the rate labelled so far.
+fn chances(group: &GroupView, good: usize, bad: usize) -> Row {
+    let judged = good + bad;
+    // Laplace's rule: nothing seen is not "never".
+    let rate = (good as f64 + 1.0) / (judged as f64 + 2.0);
+    let mut row =
+        Row::new().say(format!("both outcomes at {:.0} % good (n {judged}):", rate * 100.0), Ink::Dim);
+    for size in [2, 4, 8, 16] {
+        let words = format!("  {size}: {:.0} %", contrast_chance(rate, size) * 100.0);
+        row = row.say(words, if size == group.size { Ink::Strong } else { Ink::Dim });
+    }
+    row
+}
 
 impl Tab for Groups {
     fn places(&self) -> Vec<Place> {
-        vec![Place::List]
+        vec![Place::Groups, Place::List]
     }
 
-    fn perform(&mut self, _: Action, _: &str, _: &mut Context) -> bool {
-        false
+    fn shown(&mut self, cx: &mut Context) {
+        cx.effect(ask(StudyCommand::ListGroups));
+    }
+
+    fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
+        match action {
+            Action::TurnBack => self.walk(-1, 0, 0),
+            Action::TurnForward => self.walk(1, 0, 0),
+            Action::Back | Action::PreviousPane => self.walk(0, -1, 0),
+            Action::Forward | Action::NextPane => self.walk(0, 1, 0),
+            Action::ScrollUp => self.walk(0, 0, -1),
+            Action::ScrollDown => self.walk(0, 0, 1),
+            Action::Good => self.label(LabelValue::Good, None, cx),
+            Action::Bad => self.label(LabelValue::Bad, None, cx),
+            Action::ClearLabel => self.label(LabelValue::Clear, None, cx),
+            Action::PlanBad => self.plan_bad(cx),
+            Action::Correct if argument.is_empty() => {
+                let words = "Enter marks this answer bad and keeps yours as the right one, Esc keeps nothing";
+                cx.open(Line::new("what should the answer have been?", words, Action::Correct, ""));
+            }
+            Action::Correct => self.label(LabelValue::Bad, Some(argument.to_string()), cx),
+            Action::Undo => match self.done.pop() {
+                Some(command) => cx.effect(ask(command)),
+                None => cx.say("nothing to take back"),
+            },
+            Action::Roll => self.roll(argument, cx),
+            Action::Step => match self.group() {
+                Some(group) if group.has_contrast() => {
+                    cx.effect(ask(StudyCommand::Train { groups: vec![group.id.clone()] }));
+                    cx.wishes.tab = Some(TabName::Training);
+                }
+                Some(_) => cx.say("no contrast: label one answer good and another bad first"),
+                None => cx.say("no group to learn from yet"),
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
+        match event {
+            DeckEvent::Study(StudyEvent::Groups(groups)) => {
+                self.groups.clone_from(groups);
+                self.hold();
+            }
+            DeckEvent::Study(StudyEvent::Group(group)) => self.keep(group),
+            DeckEvent::Study(StudyEvent::Failed { what, why }) => cx.warn(format!("{what}: {why}")),
+            _ => {}
+        }
     }
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
-        Vec::new()
+        if self.groups.is_empty() {
+            return vec![(Action::Help, "keys")];
+        }
+        vec![
+            (Action::Good, "good"),
+            (Action::Bad, "bad"),
+            (Action::PlanBad, "plan bad"),
+            (Action::Correct, "correct"),
+            (Action::Back, ""),
+            (Action::Forward, "answer"),
+            (Action::Undo, "undo"),
+            (Action::Step, "learn"),
+            (Action::Roll, "roll again"),
+            (Action::TurnBack, ""),
+            (Action::TurnForward, "group"),
+            (Action::Help, "keys"),
+        ]
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
-        let words = [
-            "A group is one query rolled out several times. Answers that agree stand together, biggest cluster first; one key says which are good and which are bad, and the planner learns from the difference.",
-            "No group yet: /group in the chat (F1) rolls the query in the input out eight times.",
-        ];
-        draw_empty(buffer, area, TabName::Groups, &words, look);
+        let Some(group) = self.groups.get(self.at).cloned() else {
+            let words = [
+                "A group is one query rolled out several times. Answers that agree stand together, biggest cluster first; one key says which are good and which are bad, and the planner learns from the difference.",
+                "No group yet. In the chat (F1), Alt+g rolls the selected query out eight times.",
+            ];
+            draw_empty(buffer, area, TabName::Groups, &words, look);
+            return None;
+        };
+        let theme = &look.theme;
+        let rows = self.rows_of(&group, usize::from(area.width.saturating_sub(4)));
+        let top = u16::try_from(rows.len() + 2).unwrap_or(u16::MAX).min(area.height / 2);
+        let head = Rect { height: top, ..area };
+        frame_block(buffer, head, Ink::Border, theme);
+        let title = format!(" group {} of {} ", self.at + 1, self.groups.len());
+        draw_title(buffer, head, &Row::new().say(title, Ink::Title), theme);
+        draw_rows(buffer, inner(head), rows.iter(), theme);
+        let below = Rect { y: area.y + top, height: area.height.saturating_sub(top), ..area };
+        if group.clusters.is_empty() {
+            let words = "rollouts are under way; their answers stand here as they end";
+            Row::new().say(words, Ink::Dim).draw(buffer, inner(below), theme);
+        } else {
+            self.draw_clusters(buffer, below, theme);
+        }
         None
     }
 }

@@ -120,6 +120,9 @@ pub trait Tab {
 
     fn paste(&mut self, _: &str) {}
 
+    /// It comes to the front.
+    fn shown(&mut self, _: &mut Context) {}
+
     /// Something happened; every tab hears everything, shown or not.
     fn event(&mut self, _: &DeckEvent, _: &mut Context) {}
 

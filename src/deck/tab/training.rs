@@ -1,34 +1,455 @@
-//! The training tab: what the labels made of the planner, live.
+//! The training tab: what the steps did (reward, divergence, clipping, plans, tools), what the gate says,
+//! the adapters as a tree, and what a step changed on one of the person's own questions.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 
+use crate::deck::app::Effect;
 use crate::deck::command::Action;
+use crate::deck::inside::tokens::chance_ink;
 use crate::deck::keymap::Place;
+use crate::deck::message::{DeckCommand, DeckEvent};
+use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
+use crate::deck::plot::{Point, curve, shares};
+use crate::deck::row::{Prose, Row};
+use crate::deck::study::{
+    AdapterLine, Difference, GateOutcome, Side, StepLine, StudyCommand, StudyEvent, TrainingView,
+};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
+use crate::deck::table::{moved, scrolled};
+use crate::deck::theme::Ink;
 
 #[derive(Default)]
-pub struct Training {}
+pub struct Training {
+    view: TrainingView,
+    /// Place in the tree's order.
+    adapter: usize,
+    difference: Option<Difference>,
+    scroll: usize,
+    /// The query answered last in the chat: what "what changed" asks unless told otherwise.
+    query: Option<String>,
+}
+
+fn ask(command: StudyCommand) -> Effect {
+    Effect::Command(DeckCommand::Study(command))
+}
+
+/// Adapters as a tree: each under its parent, with the lines that say so.
+fn tree(adapters: &[AdapterLine]) -> Vec<(String, &AdapterLine)> {
+    fn under<'a>(
+        parent: Option<&str>,
+        lead: &str,
+        all: &'a [AdapterLine],
+        out: &mut Vec<(String, &'a AdapterLine)>,
+    ) {
+        let is_root = |line: &AdapterLine| {
+            let known = line.parent.as_ref().is_some_and(|id| all.iter().any(|other| other.id == *id));
+            !known
+        };
+        let children: Vec<&AdapterLine> = all
+            .iter()
+            .filter(|line| match parent {
+                None => is_root(line),
+                Some(parent) => line.parent.as_deref() == Some(parent) && line.id != parent,
+            })
+            .collect();
+        for (n, line) in children.iter().enumerate() {
+            // A damaged record must not turn the tree into a circle.
+            if out.iter().any(|(_, seen)| seen.id == line.id) {
+                continue;
+            }
+            let last = n + 1 == children.len();
+            let (branch, below) = match parent {
+                None => (String::new(), String::new()),
+                Some(_) if last => (format!("{lead}`- "), format!("{lead}   ")),
+                Some(_) => (format!("{lead}|- "), format!("{lead}|  ")),
+            };
+            out.push((branch, line));
+            under(Some(&line.id), &below, all, out);
+        }
+    }
+    let mut out = Vec::new();
+    under(None, "", adapters, &mut out);
+    out
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+impl Training {
+    fn selected(&self) -> Option<&AdapterLine> {
+        tree(&self.view.adapters).get(self.adapter).map(|(_, line)| *line)
+    }
+
+    /// The same question under the selected adapter and its parent.
+    fn what_changed(&self, argument: &str, cx: &mut Context) {
+        let query = Some(argument.trim().to_string()).filter(|q| !q.is_empty()).or(self.query.clone());
+        let Some(query) = query else { return cx.say("ask something in the chat first") };
+        let Some(line) = self.selected() else { return cx.say("there is no adapter yet") };
+        let (before, after) = (line.parent.clone(), Some(line.id.clone()));
+        cx.effect(ask(StudyCommand::WhatChanged { query, before, after }));
+        cx.say("asking the same question under both adapters");
+    }
+
+    fn charts(&self, width: usize, height: usize) -> Vec<Vec<Row>> {
+        let steps = &self.view.steps;
+        let points = |of: &dyn Fn(&StepLine) -> Point| steps.iter().map(of).collect::<Vec<_>>();
+        let exact = |of: fn(&StepLine) -> f64| points(&|step| Point::exact(of(step)));
+        let title = |name: &str, figures: String| {
+            Row::new().say(format!("{name}  "), Ink::Heading).say(figures, Ink::Text)
+        };
+        let last = steps.last().cloned().unwrap_or_default();
+        let reward = format!(
+            "{:.2} [{:.2}, {:.2}], n {}",
+            last.reward, last.reward_low, last.reward_high, last.rollouts
+        );
+        let interval = |s: &StepLine| Point { value: s.reward, low: s.reward_low, high: s.reward_high };
+        let small = height.max(3);
+        vec![
+            curve(title("reward", reward), &points(&interval), width, small),
+            curve(title("divergence", format!("{:.4} a token", last.kl)), &exact(|s| s.kl), width, small),
+            curve(
+                title("clipped", format!("{:.1} % of tokens", last.clip_share * 100.0)),
+                &exact(|s| s.clip_share * 100.0),
+                width,
+                small,
+            ),
+            curve(
+                title("tokens per plan", format!("{:.1}", last.tokens_per_plan)),
+                &exact(|s| s.tokens_per_plan),
+                width,
+                small,
+            ),
+            shares(title("tools", format!("in step {}", last.step)), &last.tools, width, small),
+        ]
+    }
+
+    fn step_rows(&self, room: usize) -> Vec<Row> {
+        let mut rows =
+            vec![Row::new().say("step  reward            n   kl      clip   s     groups", Ink::Dim)];
+        let skip = self.view.steps.len().saturating_sub(room.saturating_sub(1));
+        for step in self.view.steps.iter().skip(skip) {
+            let words = format!(
+                "{:>4}  {:.2} [{:.2}, {:.2}] {:>3}  {:.4} {:>4.1} %  {:>5.1} {}",
+                step.step,
+                step.reward,
+                step.reward_low,
+                step.reward_high,
+                step.rollouts,
+                step.kl,
+                step.clip_share * 100.0,
+                step.seconds,
+                step.groups.iter().map(|id| short(id)).collect::<Vec<_>>().join(" ")
+            );
+            rows.push(Row::new().say(words, Ink::Text));
+        }
+        rows
+    }
+
+    fn gate_rows(&self, width: usize) -> Vec<Row> {
+        let Some(gate) = &self.view.gate else {
+            return Prose::of("no adapter has been before the gate yet", Ink::Dim).wrap(
+                width,
+                &Row::new(),
+                &Row::new(),
+            );
+        };
+        let (word, ink) = match gate.outcome {
+            GateOutcome::Champion => ("champion", Ink::Good),
+            GateOutcome::Candidate => ("candidate", Ink::Warning),
+            GateOutcome::CannotTell => ("cannot tell", Ink::Text),
+        };
+        let figures = format!(
+            " {}: only the new right {}, only the old right {}, of {} asked. ",
+            short(&gate.adapter),
+            gate.only_new,
+            gate.only_old,
+            gate.asked
+        );
+        Prose::of(word, ink).say(figures, Ink::Text).say(gate.words.as_str(), Ink::Dim).wrap(
+            width,
+            &Row::new(),
+            &Row::new(),
+        )
+    }
+
+    fn tree_rows(&self, width: usize, height: usize) -> Vec<Row> {
+        let lines = tree(&self.view.adapters);
+        if lines.is_empty() {
+            return vec![Row::new().say("no adapter yet: the planner plans as it was shipped", Ink::Dim)];
+        }
+        let first = scrolled(0, self.adapter, height);
+        let row = |(n, (lead, line)): (usize, &(String, &AdapterLine))| {
+            let here = if n == self.adapter { Ink::Selected } else { Ink::Text };
+            let mark = if line.current { "* " } else { "  " };
+            let row = Row::new()
+                .say(mark, Ink::Good)
+                .say(lead.as_str(), Ink::Border)
+                .say(short(&line.id), here)
+                .say(format!("  {}", line.status), Ink::Accent);
+            let room = width.saturating_sub(row.width() + 2);
+            let words = format!("{}  {}", line.when, line.words);
+            row.say("  ", Ink::Text).say(crate::deck::shelf::fitted(&words, room), Ink::Dim)
+        };
+        lines.iter().enumerate().skip(first).take(height).map(row).collect()
+    }
+
+    fn draw_block(buffer: &mut Buffer, area: Rect, title: &str, rows: &[Row], look: &Look) {
+        frame_block(buffer, area, Ink::Border, &look.theme);
+        draw_title(buffer, area, &Row::new().say(format!(" {title} "), Ink::Title), &look.theme);
+        draw_rows(buffer, inner(area), rows.iter(), &look.theme);
+    }
+
+    /// Charts above (side by side where there is room), gate and steps, the tree below.
+    fn draw_view(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
+        let width = usize::from(area.width);
+        let wide = width >= 100;
+        let top = area.height * if wide { 2 } else { 1 } / 5;
+        let charts = Rect { height: top.max(6).min(area.height), ..area };
+        let per_row = if wide { 5.min(width / 38) } else { (width / 38).clamp(1, 2) };
+        let inside = {
+            let title = match &self.view.running {
+                Some(words) => format!("steps · {words}"),
+                None => "steps".to_string(),
+            };
+            Training::draw_block(buffer, charts, &title, &[], look);
+            inner(charts)
+        };
+        let column = inside.width / u16::try_from(per_row).unwrap_or(1).max(1);
+        let lines = 5usize.div_ceil(per_row);
+        let tall = (usize::from(inside.height) / lines).max(4);
+        let cells = self.charts(usize::from(column).saturating_sub(2), tall.saturating_sub(2));
+        for (n, rows) in cells.iter().enumerate() {
+            let x = inside.x + column * u16::try_from(n % per_row).unwrap_or(0);
+            let y = inside.y + u16::try_from(n / per_row * tall).unwrap_or(u16::MAX);
+            if y < inside.bottom() {
+                let height = inside.bottom() - y;
+                let cell = Rect::new(
+                    x,
+                    y,
+                    column.saturating_sub(2),
+                    height.min(u16::try_from(tall).unwrap_or(height)),
+                );
+                draw_rows(buffer, cell, rows.iter(), &look.theme);
+            }
+        }
+        let below = Rect { y: charts.bottom(), height: area.bottom() - charts.bottom(), ..area };
+        let gate = self.gate_rows(width.saturating_sub(4));
+        let gate_height = u16::try_from(gate.len() + 2).unwrap_or(4).min(below.height);
+        let block = Rect { height: gate_height, ..below };
+        Training::draw_block(buffer, block, "gate", &gate, look);
+        let rest = Rect { y: block.bottom(), height: below.bottom() - block.bottom(), ..below };
+        let (left, right) = if wide {
+            let half = rest.width / 2;
+            (Rect { width: half, ..rest }, Rect { x: rest.x + half, width: rest.width - half, ..rest })
+        } else {
+            let half = rest.height / 2;
+            (Rect { height: half, ..rest }, Rect { y: rest.y + half, height: rest.height - half, ..rest })
+        };
+        let steps = self.step_rows(usize::from(inner(left).height));
+        Training::draw_block(buffer, left, "groups and steps", &steps, look);
+        let inside = inner(right);
+        let adapters = self.tree_rows(usize::from(inside.width), usize::from(inside.height));
+        Training::draw_block(buffer, right, "adapters (* plans now)", &adapters, look);
+    }
+
+    fn draw_difference(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) {
+        let Some(difference) = &self.difference else { return };
+        let theme = &look.theme;
+        frame_block(buffer, area, Ink::BorderFocus, theme);
+        draw_title(buffer, area, &Row::new().say(" what did this change? ", Ink::TitleFocus), theme);
+        let inside = inner(area);
+        let rows = difference_rows(difference, usize::from(inside.width));
+        self.scroll = self.scroll.min(rows.len().saturating_sub(usize::from(inside.height)));
+        draw_rows(buffer, inside, rows.iter().skip(self.scroll), theme);
+        let below = rows.len().saturating_sub(self.scroll + usize::from(inside.height));
+        if below > 0 {
+            draw_corner(buffer, area, &Row::new().say(format!(" {below} below "), Ink::Dim), theme);
+        }
+    }
+}
+
+/// Where two plans part: the tokens both begin with.
+fn common(before: &Side, after: &Side) -> usize {
+    before.tokens.iter().zip(&after.tokens).take_while(|(a, b)| a.0 == b.0).count()
+}
+
+/// Both plans token by token. Up to where they part the tokens are the same and only their chances differ;
+/// from there each goes its own way, which is marked.
+fn difference_rows(difference: &Difference, width: usize) -> Vec<Row> {
+    let mut rows = Prose::of(difference.query.as_str(), Ink::Strong).wrap(width, &Row::new(), &Row::new());
+    rows.push(Row::new());
+    let shared = common(&difference.before, &difference.after);
+    let two = width >= 72;
+    let column = if two { (width - 3) / 2 } else { width };
+    let sides = [&difference.before, &difference.after].map(|side| side_rows(side, shared, column));
+    if two {
+        let blank = Row::new();
+        for n in 0..sides[0].len().max(sides[1].len()) {
+            let left = sides[0].get(n).unwrap_or(&blank).clone();
+            let pad = column.saturating_sub(left.width());
+            let row = left.say(" ".repeat(pad), Ink::Text).say(" | ", Ink::Border);
+            rows.push(row.join(sides[1].get(n).unwrap_or(&blank).clone()));
+        }
+    } else {
+        sides.into_iter().for_each(|side| rows.extend(side));
+    }
+    rows.push(Row::new());
+    let moved: Vec<String> = difference
+        .before
+        .tokens
+        .iter()
+        .zip(&difference.after.tokens)
+        .take(shared)
+        .map(|(before, after)| (before, after, f64::from(after.1).exp() - f64::from(before.1).exp()))
+        .filter(|(.., change)| change.abs() >= 0.02)
+        .map(|(before, after, _)| {
+            format!("{:?} {:.2} -> {:.2}", before.0, f64::from(before.1).exp(), f64::from(after.1).exp())
+        })
+        .collect();
+    let words = match (
+        shared == difference.before.tokens.len() && shared == difference.after.tokens.len(),
+        moved.is_empty(),
+    ) {
+        (true, true) => "the first plan is the same, with the same chances".to_string(),
+        (true, false) => format!("the same first plan; chances that moved: {}", moved.join(", ")),
+        (false, true) => format!("the first plans part after token {shared}"),
+        (false, false) => {
+            format!("the first plans part after token {shared}; chances before that: {}", moved.join(", "))
+        }
+    };
+    rows.extend(Prose::of(words, Ink::Text).wrap(width, &Row::new(), &Row::new()));
+    rows
+}
+
+fn side_rows(side: &Side, shared: usize, width: usize) -> Vec<Row> {
+    let mut rows = vec![Row::new().say(format!("adapter {}", short(&side.adapter)), Ink::Heading)];
+    let mut prose = Prose::new();
+    for (n, (text, logprob)) in side.tokens.iter().enumerate() {
+        if n == shared {
+            prose = prose.say(" ~> ", Ink::Warning);
+        }
+        prose = prose.say(text.as_str(), chance_ink(*logprob));
+    }
+    rows.extend(prose.wrap(width, &Row::new(), &Row::new()));
+    rows.push(Row::new().say("answer", Ink::Heading));
+    rows.extend(Prose::of(side.answer.as_str(), Ink::Text).wrap(width, &Row::new(), &Row::new()));
+    rows
+}
 
 impl Tab for Training {
     fn places(&self) -> Vec<Place> {
-        vec![Place::List]
+        vec![Place::Training, Place::List]
     }
 
-    fn perform(&mut self, _: Action, _: &str, _: &mut Context) -> bool {
-        false
+    fn shown(&mut self, cx: &mut Context) {
+        cx.effect(ask(StudyCommand::ShowTraining));
+    }
+
+    fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
+        let count = self.view.adapters.len();
+        match action {
+            Action::Escape if self.difference.is_some() => self.difference = None,
+            Action::ScrollUp if self.difference.is_some() => self.scroll = self.scroll.saturating_sub(1),
+            Action::ScrollDown if self.difference.is_some() => self.scroll += 1,
+            Action::ScrollUp => self.adapter = moved(self.adapter, -1, count),
+            Action::ScrollDown => self.adapter = moved(self.adapter, 1, count),
+            Action::Open => match self.selected() {
+                Some(line) => cx.effect(ask(StudyCommand::UseAdapter { id: Some(line.id.clone()) })),
+                None => cx.say("there is no adapter yet"),
+            },
+            Action::Rollback => cx.effect(ask(StudyCommand::Rollback)),
+            Action::NoAdapter => cx.effect(ask(StudyCommand::UseAdapter { id: None })),
+            Action::Compare => self.what_changed(argument, cx),
+            Action::Step => cx.effect(ask(StudyCommand::Train { groups: Vec::new() })),
+            _ => return false,
+        }
+        true
+    }
+
+    fn event(&mut self, event: &DeckEvent, _: &mut Context) {
+        match event {
+            DeckEvent::Study(StudyEvent::Training(view)) => {
+                self.view.clone_from(view);
+                self.adapter = moved(self.adapter, 0, self.view.adapters.len());
+            }
+            DeckEvent::Study(StudyEvent::Difference(difference)) => {
+                (self.difference, self.scroll) = (Some((**difference).clone()), 0);
+            }
+            DeckEvent::Flow(event) => {
+                if let crate::flow::event::Body::Started { query, .. } = &event.body {
+                    self.query = Some(query.clone());
+                }
+            }
+            _ => {}
+        }
     }
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
-        Vec::new()
+        if self.difference.is_some() {
+            return vec![(Action::Escape, "back"), (Action::ScrollDown, "scroll")];
+        }
+        vec![
+            (Action::Step, "learn from every labelled group"),
+            (Action::Rollback, "roll back"),
+            (Action::Open, "use"),
+            (Action::NoAdapter, "use none"),
+            (Action::Compare, "what did this change?"),
+            (Action::Help, "keys"),
+        ]
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
-        let words = [
-            "Labels become a better planner here: reward with its interval, KL, clip share, the group table, the verdict of the gate on held-out questions, and the adapters with a way back to each.",
-            "Nothing has been trained yet: label answers in the chat (F1) with + and -, or a group (F3), then /train.",
-        ];
-        draw_empty(buffer, area, TabName::Training, &words, look);
+        if self.difference.is_some() {
+            self.draw_difference(buffer, area, look);
+        } else if self.view == TrainingView::default() {
+            let words = [
+                "Steps, what the gate says of them, and the adapters they made stand here: reward with its interval, divergence from the planner as shipped, clipped tokens, tokens per plan, which tools it chooses.",
+                "Nothing has been learned yet. Label answers of a group (F3) good and bad; t there takes a step.",
+            ];
+            draw_empty(buffer, area, TabName::Training, &words, look);
+        } else {
+            self.draw_view(buffer, area, look);
+        }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_stand_under_their_parents_and_circles_end() {
+        let line = |id: &str, parent: Option<&str>| AdapterLine {
+            id: id.to_string(),
+            parent: parent.map(String::from),
+            ..AdapterLine::default()
+        };
+        let all = [line("a", None), line("c", Some("b")), line("b", Some("a")), line("d", Some("a"))];
+        let shown: Vec<String> = tree(&all).iter().map(|(lead, line)| format!("{lead}{}", line.id)).collect();
+        assert_eq!(shown, ["a", "|- b", "|  `- c", "`- d"]);
+        let circle = [line("a", Some("b")), line("b", Some("a"))];
+        assert!(tree(&circle).len() <= 2);
+        let orphan = [line("x", Some("gone"))];
+        assert_eq!(tree(&orphan).len(), 1, "an adapter whose parent is gone still shows");
+    }
+
+    #[test]
+    fn plans_part_where_their_tokens_differ() {
+        let side = |words: &[(&str, f32)]| Side {
+            adapter: "none".to_string(),
+            tokens: words.iter().map(|(text, p)| (text.to_string(), p.ln())).collect(),
+            answer: "1".to_string(),
+        };
+        let difference = Difference {
+            query: "q".to_string(),
+            before: side(&[("tool: ", 0.9), ("search", 0.6)]),
+            after: side(&[("tool: ", 0.5), ("calculator", 0.7)]),
+        };
+        let text: String = difference_rows(&difference, 100).iter().map(|row| row.text() + "\n").collect();
+        assert!(text.contains("part after token 1") && text.contains("0.90 -> 0.50"), "{text}");
+        assert!(text.contains("~> search") && text.contains("~> calculator"), "{text}");
     }
 }

@@ -1,0 +1,254 @@
+//! The deck's library served from the store: sessions listed, trajectories opened, forks and rewinds begun.
+//!
+//! Reads and writes the store and nothing else; running what a fork begins is the deck's wire.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::deck::library::{LibraryEvent, Recording, SessionLine, Spelled, TrajectoryLine};
+use crate::deck::{self, LabelValue as Press, Past};
+use crate::engine::ModelInfo;
+use crate::flow::event::Event;
+use crate::flow::fork::Prior;
+use crate::flow::trajectory::{Outcome, Trajectory, Turn};
+use crate::gguf::pieces::Pieces;
+use crate::store::{LabelValue, Result, Row, Scope, Status, Store, new_id};
+
+use super::sessions::when;
+
+/// A session taken out of the store, as it was.
+struct Deleted {
+    id: String,
+    title: String,
+    trajectories: Vec<Vec<Event>>,
+}
+
+pub struct Library {
+    store: Arc<Store>,
+    deleted: Option<Deleted>,
+    /// Vocabularies by file.
+    pieces: HashMap<PathBuf, Arc<Pieces>>,
+    /// What serves now; its vocabulary spells records from other machines too.
+    served: Option<ModelInfo>,
+    /// Conversations of rewound sessions in which nothing has been asked yet.
+    rewound: HashMap<String, Vec<(String, String)>>,
+}
+
+/// What a fork begins with.
+pub struct Fork {
+    pub session: String,
+    pub query: String,
+    pub conversation: Vec<(String, String)>,
+    pub prior: Prior,
+}
+
+impl Library {
+    pub fn new(store: Arc<Store>) -> Library {
+        Library { store, deleted: None, pieces: HashMap::new(), served: None, rewound: HashMap::new() }
+    }
+
+    pub fn serves(&mut self, model: ModelInfo) {
+        self.served = Some(model);
+    }
+
+    /// Every session with its trajectories, newest first.
+    pub fn list(&self) -> Result<LibraryEvent> {
+        let mut lines: HashMap<String, Vec<TrajectoryLine>> = HashMap::new();
+        for row in self.store.trajectories(None, 0)?.into_iter().rev() {
+            lines.entry(row.session.clone()).or_default().push(line(row));
+        }
+        let sessions = self.store.sessions()?.into_iter().map(|session| SessionLine {
+            trajectories: lines.remove(&session.id).unwrap_or_default(),
+            when: when(session.created_ms),
+            title: session.title,
+            id: session.id,
+        });
+        Ok(LibraryEvent::Listed(sessions.filter(|session| !session.trajectories.is_empty()).collect()))
+    }
+
+    /// All of one trajectory, its tokens spelled where the vocabulary is at hand.
+    pub fn open(&mut self, id: &str) -> Result<Recording> {
+        let mut recording = Recording::of(self.store.trajectory_events(id)?);
+        recording.labels = shown_labels(&self.store, id)?;
+        self.spell(&mut recording);
+        Ok(recording)
+    }
+
+    fn spell(&mut self, recording: &mut Recording) {
+        let Some(pieces) = self.vocabulary(&recording.trajectory().model) else { return };
+        let spelled = |ids: &[i32]| pieces.texts(ids);
+        recording.spelled = recording
+            .calls()
+            .map(|call| Spelled {
+                prompt: spelled(&call.completion.prompt_ids).concat(),
+                completion: spelled(&call.completion.completion_ids),
+            })
+            .collect();
+    }
+
+    /// The vocabulary of a recorded model: of its own file, or of the same model served here.
+    fn vocabulary(&mut self, model: &ModelInfo) -> Option<Arc<Pieces>> {
+        let here = self.served.as_ref().filter(|served| served.hash == model.hash);
+        let paths = [here.map(|served| served.path.clone()), Some(model.path.clone())];
+        let path = paths.into_iter().flatten().find(|path| path.is_file())?;
+        if let Some(known) = self.pieces.get(&path) {
+            return Some(known.clone());
+        }
+        let pieces = Arc::new(Pieces::of_file(&path).ok()?);
+        self.pieces.insert(path, pieces.clone());
+        Some(pieces)
+    }
+
+    pub fn resume(&self, session: &str) -> Result<LibraryEvent> {
+        Ok(LibraryEvent::Resumed { session: session.to_string(), past: past(&self.store, session)? })
+    }
+
+    pub fn rename(&self, session: &str, title: &str) -> Result<LibraryEvent> {
+        self.store.rename_session(session, title)?;
+        self.list()
+    }
+
+    /// Take a session out of the store; it can be brought back until the next is taken out.
+    pub fn delete(&mut self, session: &str) -> Result<Vec<LibraryEvent>> {
+        let title = self.store.sessions()?.into_iter().find(|s| s.id == session).map(|s| s.title);
+        let title = title.unwrap_or_default();
+        let rows = self.store.trajectories(Some(session), 0)?;
+        let events = rows.iter().rev().map(|row| self.store.trajectory_events(&row.id));
+        let trajectories = events.collect::<Result<_>>()?;
+        self.store.delete_session(session)?;
+        self.deleted = Some(Deleted { id: session.to_string(), title: title.clone(), trajectories });
+        Ok(vec![self.list()?, LibraryEvent::Deleted { title }])
+    }
+
+    pub fn undelete(&mut self) -> Result<Option<LibraryEvent>> {
+        let Some(deleted) = &self.deleted else { return Ok(None) };
+        for events in &deleted.trajectories {
+            self.store.import(events)?;
+        }
+        self.store.rename_session(&deleted.id, &deleted.title)?;
+        self.deleted = None;
+        self.list().map(Some)
+    }
+
+    pub fn fork(&self, trajectory: &str, turns: usize) -> Result<Fork> {
+        let parent = self.store.trajectory(trajectory)?;
+        let prior = Prior::of(&parent, turns);
+        Ok(Fork { session: new_id(), query: parent.query, conversation: parent.conversation, prior })
+    }
+
+    /// A session in which the query of `trajectory` and all after it were not asked.
+    pub fn rewind(&mut self, trajectory: &str) -> Result<LibraryEvent> {
+        let whole = self.store.trajectory(trajectory)?;
+        let session = new_id();
+        let earlier = past(&self.store, &self.store.row(trajectory)?.session)?;
+        let past = earlier.into_iter().take_while(|past| past.trajectory.id != trajectory).collect();
+        self.rewound.insert(session.clone(), whole.conversation);
+        Ok(LibraryEvent::Rewound { session, past, query: whole.query })
+    }
+
+    /// The conversation the next query of a session is asked in.
+    pub fn conversation(&self, session: &str) -> Result<Vec<(String, String)>> {
+        let recorded = self.store.conversation(session)?;
+        let before = self.rewound.get(session).filter(|_| recorded.is_empty());
+        Ok(before.cloned().unwrap_or(recorded))
+    }
+}
+
+fn line(row: Row) -> TrajectoryLine {
+    TrajectoryLine {
+        label: row.label.map(|label| label.name().to_string()),
+        status: row.status.name().to_string(),
+        id: row.id,
+        query: row.query,
+        answer: row.answer,
+        turns: row.turns,
+        seconds: row.seconds,
+        adapter: row.adapter,
+    }
+}
+
+fn shown_labels(store: &Store, id: &str) -> Result<Vec<(deck::Scope, Option<usize>, Press)>> {
+    let labels = store.labels(id)?.into_iter().filter(|label| label.cleared_ms.is_none());
+    let shown = labels.map(|label| {
+        let scope = match label.scope {
+            Scope::Answer => deck::Scope::Answer,
+            Scope::Plan => deck::Scope::Plan,
+            Scope::Turn => deck::Scope::Turn,
+        };
+        (scope, label.turn, press(label.value))
+    });
+    Ok(shown.collect())
+}
+
+pub fn press(value: LabelValue) -> Press {
+    match value {
+        LabelValue::Good => Press::Good,
+        LabelValue::Bad => Press::Bad,
+    }
+}
+
+/// Labels are read whole for this many of the newest queries; older ones show their newest label.
+const LABELLED: usize = 50;
+
+/// A session's queries in outline, oldest first: what the conversation shows. Their turns are read when
+/// somebody looks at them, so a long history costs no more to open than its answers.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn past(store: &Store, session: &str) -> Result<Vec<Past>> {
+    let rows = store.trajectories(Some(session), 0)?;
+    let outline = |(n, row): (usize, Row)| {
+        let labels = match row.label {
+            None => Vec::new(),
+            Some(_) if n < LABELLED => shown_labels(store, &row.id)?,
+            Some(label) => vec![(deck::Scope::Answer, None, press(label))],
+        };
+        Ok(Past { trajectory: outlined(row), labels, outline: true })
+    };
+    let mut past = rows.into_iter().enumerate().map(outline).collect::<Result<Vec<_>>>()?;
+    past.reverse();
+    Ok(past)
+}
+
+fn outlined(row: Row) -> Trajectory {
+    let outcome = match row.status {
+        Status::Answered => Outcome::Answered,
+        Status::Cancelled => Outcome::Cancelled,
+        Status::Running => Outcome::Running,
+        Status::Failed => Outcome::Failed { reason: "see its turns".to_string(), remedy: String::new() },
+        Status::Interrupted => Outcome::Failed {
+            reason: "its process ended before the query did".to_string(),
+            remedy: "ask again".to_string(),
+        },
+    };
+    Trajectory {
+        turns: (1..=row.turns).map(|turn| Turn { turn, ..Turn::default() }).collect(),
+        id: row.id,
+        session: row.session,
+        query: row.query,
+        answer: row.answer,
+        adapter: row.adapter,
+        seconds: row.seconds,
+        tokens: row.tokens,
+        started_ms: row.started_ms,
+        outcome,
+        ..Trajectory::default()
+    }
+}
+
+/// A recording out of a file as `export` writes it, without a store: the first trajectory in it, or the one
+/// whose id begins or ends with `piece`.
+///
+/// # Errors
+/// The file cannot be read, or holds no such trajectory.
+pub fn from_file(path: &Path, piece: Option<&str>) -> anyhow::Result<Recording> {
+    let found = super::export::read_file(path)?.into_values().find(|events| {
+        let id = events.first().map_or("", |event| event.trajectory.as_str());
+        piece.is_none_or(|piece| id.starts_with(piece) || id.ends_with(piece))
+    });
+    let events = found.ok_or_else(|| {
+        crate::error::Error::Usage(format!("{}: no such trajectory is in it", path.display()))
+    })?;
+    Ok(Recording::of(events))
+}

@@ -1,0 +1,212 @@
+//! Two trajectories beside each other, turn by turn: what is the same, what differs, what only one has.
+//!
+//! Turns are aligned by their number: turn n of one is the other's answer to the same moment. Every line
+//! carries a mark (`=` same, `~` changed, `<` and `>` only in one), so colour is never the only sign.
+
+use crate::deck::pane::arguments_line;
+use crate::deck::row::{Prose, Row};
+use crate::deck::theme::Ink;
+use crate::flow::trajectory::{Decision, Outcome, Trajectory, Turn};
+
+/// How one thing compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Same,
+    Changed,
+    OnlyLeft,
+    OnlyRight,
+}
+
+impl Mark {
+    fn of(left: Option<&str>, right: Option<&str>) -> Mark {
+        match (left, right) {
+            (Some(_), None) => Mark::OnlyLeft,
+            (None, Some(_)) => Mark::OnlyRight,
+            (left, right) if left == right => Mark::Same,
+            _ => Mark::Changed,
+        }
+    }
+
+    fn sign(self) -> (&'static str, Ink) {
+        match self {
+            Mark::Same => ("=", Ink::Dim),
+            Mark::Changed => ("~", Ink::Warning),
+            Mark::OnlyLeft => ("<", Ink::Bad),
+            Mark::OnlyRight => (">", Ink::Added),
+        }
+    }
+}
+
+/// One compared thing: what it is, how it stands on either side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    pub name: &'static str,
+    pub left: Option<String>,
+    pub right: Option<String>,
+    pub mark: Mark,
+}
+
+fn field(name: &'static str, left: Option<String>, right: Option<String>) -> Field {
+    let mark = Mark::of(left.as_deref(), right.as_deref());
+    Field { name, left, right, mark }
+}
+
+/// A part of the comparison: "turn 2", "answer".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    pub name: String,
+    pub fields: Vec<Field>,
+}
+
+impl Part {
+    fn same(&self) -> bool {
+        self.fields.iter().all(|field| field.mark == Mark::Same)
+    }
+}
+
+/// Align two trajectories.
+pub fn parts(left: &Trajectory, right: &Trajectory) -> Vec<Part> {
+    let both = |of: &dyn Fn(&Trajectory) -> Option<String>| (of(left), of(right));
+    let (l, r) = both(&|t| Some(t.query.clone()));
+    let mut parts = vec![Part { name: "query".to_string(), fields: vec![field("query", l, r)] }];
+    let (l, r) = both(&|t| t.analysis.as_ref().map(|analysis| analysis.text.clone()));
+    parts[0].fields.push(field("analysis", l, r));
+    let (l, r) = both(&|t| Some(t.adapter.clone().unwrap_or_else(|| "none".to_string())));
+    parts[0].fields.push(field("adapter", l, r));
+    for n in 0..left.turns.len().max(right.turns.len()) {
+        let (l, r) = (left.turns.get(n), right.turns.get(n));
+        let of = |name, what: fn(&Turn) -> Option<String>| field(name, l.and_then(what), r.and_then(what));
+        let fields = vec![
+            of("sub-goal", |t| t.plan.as_ref().map(|plan| plan.sub_goal.clone())),
+            of("tool", |t| t.plan.as_ref().map(|plan| plan.tool.clone())),
+            of("refused", |t| t.refused.as_ref().map(|(_, reason)| reason.clone())),
+            of("command", |t| t.command.as_ref().map(|command| arguments_line(&command.arguments))),
+            of("result", |t| t.result.as_ref().map(|result| result.text.trim().to_string())),
+            of("verdict", verdict),
+        ];
+        let fields = fields.into_iter().filter(|f| f.left.is_some() || f.right.is_some()).collect();
+        parts.push(Part { name: format!("turn {}", n + 1), fields });
+    }
+    let (l, r) = both(&outcome);
+    parts.push(Part { name: "answer".to_string(), fields: vec![field("answer", l, r)] });
+    parts
+}
+
+fn verdict(turn: &Turn) -> Option<String> {
+    let verdict = turn.verdict.as_ref()?;
+    let word = if verdict.decision == Decision::Stop { "stop" } else { "continue" };
+    Some(format!("{word}: {}", verdict.reason))
+}
+
+fn outcome(trajectory: &Trajectory) -> Option<String> {
+    match &trajectory.outcome {
+        Outcome::Answered => trajectory.answer.clone(),
+        Outcome::Failed { reason, .. } => Some(format!("failed: {reason}")),
+        Outcome::Cancelled => Some("cancelled".to_string()),
+        Outcome::Running => None,
+    }
+}
+
+/// Characters of a field on one side.
+const SHOWN: usize = 400;
+
+/// The comparison in rows: side by side where there is room, else one under the other. Equal parts fold
+/// into one line unless `whole`.
+pub fn rows(left: &Trajectory, right: &Trajectory, whole: bool, width: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for part in parts(left, right) {
+        let (sign, ink) = if part.same() { ("=", Ink::Dim) } else { ("~", Ink::Warning) };
+        let lead = Row::new().say(format!("{sign} "), ink).say(&part.name, Ink::Heading);
+        if part.same() && !whole {
+            rows.push(lead.say("  the same on both sides", Ink::Dim));
+            continue;
+        }
+        rows.push(lead);
+        for field in &part.fields {
+            if width >= 72 { side_by_side(field, width, &mut rows) } else { stacked(field, width, &mut rows) }
+        }
+    }
+    rows
+}
+
+fn side_by_side(field: &Field, width: usize, rows: &mut Vec<Row>) {
+    let (sign, ink) = field.mark.sign();
+    let lead = 14;
+    let column = (width - lead - 3) / 2;
+    let cells = [&field.left, &field.right].map(|text| cell(text.as_deref(), field.mark, column));
+    for n in 0..cells[0].len().max(cells[1].len()) {
+        let mut row = match n {
+            0 => Row::new().say(format!("  {sign} "), ink).say(format!("{:<10}", field.name), Ink::Dim),
+            _ => Row::new().say(" ".repeat(lead), Ink::Text),
+        };
+        let left = cells[0].get(n).cloned().unwrap_or_default();
+        let pad = column.saturating_sub(left.width());
+        row = row.join(left).say(" ".repeat(pad), Ink::Text).say(" | ", Ink::Border);
+        rows.push(row.join(cells[1].get(n).cloned().unwrap_or_default()));
+    }
+}
+
+fn stacked(field: &Field, width: usize, rows: &mut Vec<Row>) {
+    let (sign, ink) = field.mark.sign();
+    rows.push(Row::new().say(format!("  {sign} "), ink).say(field.name, Ink::Dim));
+    let same = field.mark == Mark::Same;
+    let sides = [("   left  ", &field.left), ("   right ", &field.right)];
+    for (name, text) in sides.into_iter().take(if same { 1 } else { 2 }) {
+        let name = if same { "         " } else { name };
+        for (n, row) in
+            cell(text.as_deref(), field.mark, width.saturating_sub(9).max(8)).into_iter().enumerate()
+        {
+            let lead = if n == 0 { name } else { "         " };
+            rows.push(Row::new().say(lead, Ink::Dim).join(row));
+        }
+    }
+}
+
+fn cell(text: Option<&str>, mark: Mark, width: usize) -> Vec<Row> {
+    let Some(text) = text else { return vec![Row::new().say("(none)", Ink::Dim)] };
+    let cut = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
+    let ink = if mark == Mark::Same { Ink::Dim } else { Ink::Text };
+    let mut prose = Prose::of(&text[..cut], ink);
+    if cut < text.len() {
+        prose = prose.say(" [..]", Ink::Dim);
+    }
+    prose.wrap(width, &Row::new(), &Row::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deck::demo;
+
+    fn trajectory(query: &str) -> Trajectory {
+        Trajectory::from_events(&demo::events("t", query))
+    }
+
+    fn marks(part: &Part) -> Vec<(&str, Mark)> {
+        part.fields.iter().map(|field| (field.name, field.mark)).collect()
+    }
+
+    #[test]
+    fn the_same_trajectory_differs_nowhere() {
+        let one = trajectory("a query");
+        assert!(parts(&one, &one).iter().all(Part::same));
+        assert_eq!(rows(&one, &one, false, 100).len(), 2 + one.turns.len());
+    }
+
+    #[test]
+    fn what_differs_and_what_only_one_has_is_marked() {
+        let left = trajectory("a query");
+        let mut right = left.clone();
+        right.turns.truncate(2);
+        right.turns[1].plan.as_mut().unwrap().tool = "calculator".to_string();
+        let parts = parts(&left, &right);
+        assert!(parts[0].same() && parts[1].same() && parts[4].same());
+        assert!(marks(&parts[2]).contains(&("tool", Mark::Changed)));
+        assert!(marks(&parts[3]).iter().all(|(_, mark)| *mark == Mark::OnlyLeft));
+        let text: String = rows(&left, &right, false, 90).iter().map(|row| row.text() + "\n").collect();
+        assert!(text.contains("~ tool") && text.contains("(none)") && text.contains("= turn 1"));
+        for width in [24, 71, 72, 200] {
+            assert!(rows(&left, &right, true, width).iter().all(|row| row.width() <= width.max(30)));
+        }
+    }
+}

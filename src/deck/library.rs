@@ -1,0 +1,144 @@
+//! What the deck and the library of saved trajectories say to each other: plain data, no screen.
+//!
+//! The deck asks with a [`LibraryCommand`]; whoever wires it reads the store and answers with a
+//! [`LibraryEvent`]. Nothing here knows where trajectories are kept.
+
+use std::sync::Arc;
+
+use crate::deck::message::{LabelValue, Past, Scope};
+use crate::flow::event::{Body, Event, ModelCall};
+use crate::flow::trajectory::Trajectory;
+
+/// What a person asked of the saved sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LibraryCommand {
+    /// Answered by `Listed`.
+    List,
+    /// All of one trajectory; answered by `Opened`.
+    Open {
+        trajectory: String,
+    },
+    /// Go on in an earlier session; answered by `Resumed`.
+    Resume {
+        session: String,
+    },
+    Rename {
+        session: String,
+        title: String,
+    },
+    /// Answered by `Listed`; `Undelete` brings the session deleted last back.
+    Delete {
+        session: String,
+    },
+    Undelete,
+    /// A new trajectory that keeps the first `turns` turns of another and goes on from there, in a session
+    /// of its own. Answered by `Forked`, then by the events of the new trajectory.
+    Fork {
+        trajectory: String,
+        turns: usize,
+    },
+    /// A new session in which nothing from this query on has been asked. Answered by `Rewound`.
+    Rewind {
+        trajectory: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum LibraryEvent {
+    /// Newest first.
+    Listed(Vec<SessionLine>),
+    Opened(Box<Recording>),
+    Resumed {
+        session: String,
+        past: Vec<Past>,
+    },
+    Forked {
+        session: String,
+        query: String,
+    },
+    /// `query` goes back into the input.
+    Rewound {
+        session: String,
+        past: Vec<Past>,
+        query: String,
+    },
+    /// A session is gone and can be brought back.
+    Deleted {
+        title: String,
+    },
+}
+
+/// A session as the list shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionLine {
+    pub id: String,
+    pub title: String,
+    /// "2026-11-22 14:05", the person's own time.
+    pub when: String,
+    /// Oldest first.
+    pub trajectories: Vec<TrajectoryLine>,
+}
+
+/// A trajectory as the list shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrajectoryLine {
+    pub id: String,
+    pub query: String,
+    /// "answered", "failed" ...
+    pub status: String,
+    pub answer: Option<String>,
+    pub turns: usize,
+    pub seconds: f64,
+    /// "good", "bad" or nothing.
+    pub label: Option<String>,
+    pub adapter: Option<String>,
+}
+
+/// A trajectory with everything on record about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recording {
+    pub id: String,
+    pub events: Arc<Vec<Event>>,
+    /// One per model call, in their order; empty where the vocabulary is not at hand.
+    pub spelled: Vec<Spelled>,
+    pub labels: Vec<(Scope, Option<usize>, LabelValue)>,
+}
+
+/// A model call's ids as text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spelled {
+    /// The prompt as the model saw it, template and control tokens included.
+    pub prompt: String,
+    /// One text per sampled token.
+    pub completion: Vec<String>,
+}
+
+impl Recording {
+    pub fn of(events: Vec<Event>) -> Recording {
+        let id = events.first().map(|event| event.trajectory.clone()).unwrap_or_default();
+        Recording { id, events: Arc::new(events), ..Recording::default() }
+    }
+
+    pub fn trajectory(&self) -> Trajectory {
+        Trajectory::from_events(self.events.iter())
+    }
+
+    /// Model calls in their order.
+    pub fn calls(&self) -> impl Iterator<Item = &ModelCall> {
+        self.events.iter().filter_map(|event| match &event.body {
+            Body::ModelCall(call) => Some(call.as_ref()),
+            _ => None,
+        })
+    }
+
+    /// Texts of a call's sampled tokens; without the vocabulary, its ids as numbers.
+    pub fn token_texts(&self, call: usize) -> Vec<String> {
+        let ids = self.calls().nth(call).map(|call| call.completion.completion_ids.as_slice());
+        match self.spelled.get(call) {
+            Some(spelled) if Some(spelled.completion.len()) == ids.map(<[i32]>::len) => {
+                spelled.completion.clone()
+            }
+            _ => ids.unwrap_or_default().iter().map(|id| format!("{id} ")).collect(),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What the deck shows of groups, training, adapters and models, and what a person can ask of them: plain
+//! data that whoever wires the deck fills in. The deck knows neither the trainer nor the store.
+
+use crate::deck::message::LabelValue;
+
+/// What a person asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StudyCommand {
+    /// Roll `query` out `size` times. Answered by `Group` as rollouts end.
+    RollGroup { query: String, size: usize },
+    /// The newest groups; answered by `Groups`.
+    ListGroups,
+    /// Label every answer of a cluster, or take its label back.
+    LabelCluster { group: String, cluster: usize, value: LabelValue, correction: Option<String> },
+    /// The plan of one rollout was bad whatever its answer; `Clear` takes it back.
+    LabelPlan { group: String, trajectory: String, value: LabelValue },
+    /// One step on these groups; empty: every labelled group that has not trained. Answered by `Training`.
+    Train { groups: Vec<String> },
+    /// Back to the adapter before.
+    Rollback,
+    /// Plan with this adapter from now on; None: with none.
+    UseAdapter { id: Option<String> },
+    /// The same question under two adapters; answered by `Difference`.
+    WhatChanged { query: String, before: Option<String>, after: Option<String> },
+    /// Answered by `Training`.
+    ShowTraining,
+    /// Look for models on this machine; answered by `Models`.
+    FindModels,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum StudyEvent {
+    /// All groups, newest first.
+    Groups(Vec<GroupView>),
+    /// One group is new or has changed.
+    Group(GroupView),
+    Training(TrainingView),
+    Difference(Box<Difference>),
+    Models(Vec<ModelLine>),
+    /// What was asked for could not be done.
+    Failed {
+        what: String,
+        why: String,
+    },
+}
+
+/// Rollouts of one query, folded by answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupView {
+    pub id: String,
+    pub query: String,
+    pub adapter: Option<String>,
+    /// Rollouts asked for, ended, and those that failed (never scored).
+    pub size: usize,
+    pub ended: usize,
+    pub failed: usize,
+    /// Biggest first.
+    pub clusters: Vec<Cluster>,
+    /// What a step on this group would do, in words ("mode A: ..."), or why it would do nothing.
+    pub verdict: String,
+    /// It has trained.
+    pub trained: bool,
+}
+
+/// Rollouts that ended in the same answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cluster {
+    /// As the first rollout of it wrote it.
+    pub answer: String,
+    pub rollouts: Vec<RolloutLine>,
+    pub label: Option<LabelValue>,
+    /// Who said so, where it was not this person now ("earlier label", "checker").
+    pub said_by: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RolloutLine {
+    pub trajectory: String,
+    /// "tool: sub-goal" per turn.
+    pub plans: Vec<String>,
+    pub seconds: f64,
+    pub plan_bad: bool,
+}
+
+impl GroupView {
+    /// Rollouts whose answers are labelled (good, bad).
+    pub fn counts(&self) -> (usize, usize) {
+        let of = |value| {
+            let labelled = self.clusters.iter().filter(|cluster| cluster.label == Some(value));
+            labelled.map(|cluster| cluster.rollouts.len()).sum()
+        };
+        (of(LabelValue::Good), of(LabelValue::Bad))
+    }
+
+    /// Some answers are good and some are bad: there is something to learn from.
+    pub fn has_contrast(&self) -> bool {
+        let (good, bad) = self.counts();
+        good > 0 && bad > 0
+    }
+}
+
+/// Chance that a group of `size` holds both outcomes when each is good with chance `p`:
+/// 1 - p^G - (1 - p)^G.
+pub fn contrast_chance(p: f64, size: usize) -> f64 {
+    let power = i32::try_from(size).unwrap_or(i32::MAX);
+    (1.0 - p.powi(power) - (1.0 - p).powi(power)).max(0.0)
+}
+
+/// Everything the training tab shows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrainingView {
+    /// What is going on now ("forward 3 of 8"); None: nothing runs.
+    pub running: Option<String>,
+    /// Oldest first.
+    pub steps: Vec<StepLine>,
+    pub gate: Option<GateView>,
+    pub adapters: Vec<AdapterLine>,
+}
+
+/// One optimiser step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepLine {
+    pub step: usize,
+    /// Mean reward of its groups with its interval, and over how many rollouts.
+    pub reward: f64,
+    pub reward_low: f64,
+    pub reward_high: f64,
+    pub rollouts: usize,
+    /// k3 divergence from the reference policy, per token.
+    pub kl: f64,
+    /// Share of tokens whose ratio was clipped, 0 to 1.
+    pub clip_share: f64,
+    pub tokens_per_plan: f64,
+    /// (tool, share of plans), biggest first.
+    pub tools: Vec<(String, f64)>,
+    pub seconds: f64,
+    pub groups: Vec<String>,
+    /// The adapter it made.
+    pub adapter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateOutcome {
+    Champion,
+    Candidate,
+    CannotTell,
+}
+
+/// The gate on the newest adapter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GateView {
+    pub adapter: String,
+    pub outcome: GateOutcome,
+    /// Held-out questions on which only the new, only the old was right, and all that were asked.
+    pub only_new: usize,
+    pub only_old: usize,
+    pub asked: usize,
+    /// The verdict in words.
+    pub words: String,
+}
+
+/// One adapter of the tree.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AdapterLine {
+    pub id: String,
+    pub parent: Option<String>,
+    /// What it learned from, in words.
+    pub words: String,
+    /// "2026-11-22 14:05"
+    pub when: String,
+    /// The planner plans with it now.
+    pub current: bool,
+    /// "live", "candidate", "refused", "rolled back" ...
+    pub status: String,
+}
+
+/// One question under two adapters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Difference {
+    pub query: String,
+    pub before: Side,
+    pub after: Side,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Side {
+    /// "none" or the short id.
+    pub adapter: String,
+    /// The first plan, token by token: text and log-probability.
+    pub tokens: Vec<(String, f32)>,
+    pub answer: String,
+}
+
+/// A GGUF on this machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelLine {
+    pub name: String,
+    pub path: String,
+    /// Whose folder it lies in ("Hugging Face", "Ollama" ...).
+    pub place: String,
+    pub bytes: u64,
+    pub parameters: u64,
+    pub file_type: String,
+    /// Serves now.
+    pub current: bool,
+    /// It fits this machine's memory; the reason stands in `words` where it does not.
+    pub fits: bool,
+    /// The trainer can train it.
+    pub trainable: bool,
+    pub words: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contrast_chances_as_the_design_states_them() {
+        for (size, expected) in [(2, 0.30), (4, 0.55), (8, 0.80), (16, 0.96)] {
+            assert!((contrast_chance(0.18, size) - expected).abs() < 0.006, "{size}");
+        }
+        assert!(contrast_chance(1.0, 8) < 1e-12 && contrast_chance(0.0, 8) < 1e-12);
+    }
+}

@@ -1,0 +1,459 @@
+//! The screens beside the chat, by keys: inside a trajectory, sessions, replay, comparison, groups,
+//! training. As in `tests`: keys and events in, screens out.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::tests::{Deck, QUERY, each_size, snapshot};
+use crate::deck::app::{Effect, Input};
+use crate::deck::demo;
+use crate::deck::library::{LibraryCommand, LibraryEvent, Recording, SessionLine, Spelled, TrajectoryLine};
+use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
+use crate::deck::study::*;
+use crate::deck::tab::TabName;
+use crate::deck::transcript::Transcript;
+
+fn send(deck: &mut Deck, event: LibraryEvent) {
+    deck.input(Input::Deck(Box::new(DeckEvent::Library(event))));
+}
+
+fn study(deck: &mut Deck, event: StudyEvent) {
+    deck.input(Input::Deck(Box::new(DeckEvent::Study(event))));
+}
+
+fn alt(deck: &mut Deck, c: char) {
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::ALT)));
+}
+
+fn recording(id: &str, query: &str) -> Recording {
+    let mut recording = Recording::of(demo::events(id, query));
+    recording.spelled = recording
+        .calls()
+        .map(|call| {
+            let text = &call.completion.text;
+            let mut completion: Vec<String> = text.split_inclusive(' ').map(String::from).collect();
+            completion.resize(call.completion.completion_ids.len(), "<|im_end|>".to_string());
+            let prompt = "<|im_start|>system\nYou plan.<|im_end|>\n<|im_start|>user\nA question.<|im_end|>\n";
+            Spelled { prompt: prompt.to_string(), completion }
+        })
+        .collect();
+    recording
+}
+
+fn looked_into(size: (u16, u16), key: char) -> Deck {
+    let mut deck = Deck::answered(size, QUERY);
+    deck.press(KeyCode::Char('['));
+    alt(&mut deck, key);
+    let asked = LibraryCommand::Open { trajectory: "t-1".to_string() };
+    assert_eq!(deck.effects.pop(), Some(Effect::Command(DeckCommand::Library(asked))));
+    send(&mut deck, LibraryEvent::Opened(Box::new(recording("t-1", QUERY))));
+    deck
+}
+
+#[test]
+fn model_calls() {
+    each_size("inside_calls", |size| looked_into(size, 'm'));
+}
+
+#[test]
+fn token_view() {
+    each_size("inside_tokens", |size| {
+        let mut deck = looked_into(size, 't');
+        deck.press(KeyCode::Right).press(KeyCode::Right);
+        deck
+    });
+}
+
+#[test]
+fn timeline() {
+    each_size("inside_time", |size| looked_into(size, 's'));
+}
+
+#[test]
+fn a_pane_on_the_whole_screen_and_back() {
+    let mut deck = looked_into((120, 40), 'z');
+    snapshot("inside_pane_120x40", &deck.text());
+    deck.press(KeyCode::Esc);
+    assert!(deck.text().contains("1.73"), "the chat is as it was");
+}
+
+fn listed() -> Vec<SessionLine> {
+    let line = |id: &str, query: &str, answer: &str, label: Option<&str>| TrajectoryLine {
+        id: id.to_string(),
+        query: query.to_string(),
+        status: "answered".to_string(),
+        answer: Some(answer.to_string()),
+        turns: 3,
+        seconds: 4.2,
+        label: label.map(String::from),
+        adapter: None,
+    };
+    let session = |id: &str, title: &str, when: &str, trajectories| SessionLine {
+        id: id.to_string(),
+        title: title.to_string(),
+        when: when.to_string(),
+        trajectories,
+    };
+    vec![
+        session(
+            "s2",
+            "Peru and Chile",
+            "2026-11-22 14:05",
+            vec![
+                line("t-1", QUERY, "1.73: Peru has 34.0 million people, Chile 19.6 million.", Some("good")),
+                line("t-2", "and of Bolivia?", "2.8", None),
+            ],
+        ),
+        session("s1", "numbers", "2026-11-21 09:30", vec![line("t-0", "What is 6*7?", "41", Some("bad"))]),
+    ]
+}
+
+fn sessions(size: (u16, u16)) -> Deck {
+    let mut deck = Deck::new(size);
+    deck.press(KeyCode::F(2));
+    assert_eq!(deck.effects.pop(), Some(Effect::Command(DeckCommand::Library(LibraryCommand::List))));
+    send(&mut deck, LibraryEvent::Listed(listed()));
+    deck
+}
+
+fn asked(deck: &mut Deck) -> Option<LibraryCommand> {
+    match deck.effects.pop() {
+        Some(Effect::Command(DeckCommand::Library(command))) => Some(command),
+        _ => None,
+    }
+}
+
+#[test]
+fn session_list() {
+    each_size("sessions", |size| {
+        let mut deck = sessions(size);
+        deck.press(KeyCode::Down).press(KeyCode::Char('m')).press(KeyCode::Down);
+        deck
+    });
+}
+
+#[test]
+fn sessions_are_found_renamed_deleted_and_brought_back() {
+    let mut deck = sessions((100, 30));
+    deck.press(KeyCode::Char('/')).type_text("numbers").press(KeyCode::Enter);
+    assert!(deck.text().contains("6*7") && !deck.text().contains("Bolivia"));
+    deck.press(KeyCode::Char('r'));
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Resume { session: "s1".to_string() }));
+    deck.press(KeyCode::Char('n')).type_text("!").press(KeyCode::Enter);
+    let renamed = LibraryCommand::Rename { session: "s1".to_string(), title: "numbers!".to_string() };
+    assert_eq!(asked(&mut deck), Some(renamed));
+    deck.press(KeyCode::Char('x'));
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Delete { session: "s1".to_string() }));
+    send(&mut deck, LibraryEvent::Deleted { title: "numbers".to_string() });
+    assert!(deck.text().contains("u brings it back"));
+    deck.press(KeyCode::Char('u'));
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Undelete));
+    deck.press(KeyCode::Esc);
+    assert!(deck.text().contains("Bolivia"), "the filter is gone");
+}
+
+fn replayed(size: (u16, u16)) -> Deck {
+    let mut deck = sessions(size);
+    deck.press(KeyCode::Down).press(KeyCode::Enter);
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Open { trajectory: "t-1".to_string() }));
+    send(&mut deck, LibraryEvent::Opened(Box::new(recording("t-1", QUERY))));
+    deck
+}
+
+#[test]
+fn replay_half_way() {
+    each_size("replay", |size| {
+        let mut deck = replayed(size);
+        for _ in 0..20 {
+            deck.now_ms += 66;
+            deck.input(Input::Tick);
+        }
+        deck.press(KeyCode::Char(' ')).press(KeyCode::Char('>'));
+        deck
+    });
+}
+
+/// The last screen of a replay is the last screen of the live run, cell for cell.
+#[test]
+fn a_replay_ends_on_the_screen_that_was_live() {
+    for size in [(80, 24), (120, 40), (200, 50)] {
+        for query in [QUERY, "fail please", "hostile"] {
+            let mut live = Deck::new(size);
+            // The program's own first words are no part of a trajectory.
+            live.app.tabs.chat.transcript = Transcript::default();
+            live.ask(query).play("t-1", query);
+            let mut replay = Deck::new(size);
+            replay.app.tabs.replay.play(recording("t-1", query), 4.0);
+            replay.app.tabs.shown = TabName::Replay;
+            // By the clock to about the middle, back, by single steps, then to the end.
+            for _ in 0..30 {
+                replay.now_ms += 66;
+                replay.input(Input::Tick);
+            }
+            replay.press(KeyCode::Char('[')).press(KeyCode::Right).press(KeyCode::Left);
+            replay.press(KeyCode::End);
+            let body = |deck: &mut Deck| {
+                let buffer = deck.buffer().clone();
+                let cells = (1..size.1 - 2).flat_map(|y| (0..size.0).map(move |x| (x, y)));
+                cells.map(|at| buffer[at].clone()).collect::<Vec<_>>()
+            };
+            let (live_cells, replay_cells) = (body(&mut live), body(&mut replay));
+            assert!(live_cells == replay_cells, "{query} at {size:?}\n{}\n{}", live.text(), replay.text());
+        }
+    }
+}
+
+#[test]
+fn a_fork_keeps_the_turns_before_the_one_that_is_planned_again() {
+    let mut deck = replayed((120, 40));
+    deck.press(KeyCode::End).press(KeyCode::Char('f'));
+    let expected = LibraryCommand::Fork { trajectory: "t-1".to_string(), turns: 2 };
+    assert_eq!(asked(&mut deck), Some(expected));
+    let forked = LibraryEvent::Forked { session: "s9".to_string(), query: QUERY.to_string() };
+    send(&mut deck, forked);
+    assert!(deck.app.tabs.shown == TabName::Chat && deck.text().contains("the original stays"));
+    deck.play("t-9", QUERY);
+    assert!(deck.text().contains("3 turns"));
+    deck.ask("next");
+    let next = DeckCommand::Ask { query: "next".to_string(), conversation: "s9".to_string() };
+    assert_eq!(deck.effects.pop(), Some(Effect::Command(next)));
+}
+
+#[test]
+fn a_rewind_puts_the_query_back_into_the_input() {
+    let mut deck = sessions((100, 30));
+    deck.press(KeyCode::Down).press(KeyCode::Char('w'));
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Rewind { trajectory: "t-1".to_string() }));
+    let query = QUERY.to_string();
+    send(&mut deck, LibraryEvent::Rewound { session: "s8".to_string(), past: demo::past(2), query });
+    assert_eq!((deck.value(), deck.app.tabs.shown), (QUERY.to_string(), TabName::Chat));
+}
+
+#[test]
+fn two_trajectories_side_by_side() {
+    each_size("compare", |size| {
+        let mut deck = sessions(size);
+        deck.press(KeyCode::Down).press(KeyCode::Char('m')).press(KeyCode::Down).press(KeyCode::Char('='));
+        send(&mut deck, LibraryEvent::Opened(Box::new(recording("t-1", QUERY))));
+        send(&mut deck, LibraryEvent::Opened(Box::new(recording("t-2", "fail please"))));
+        deck
+    });
+}
+
+#[test]
+fn old_queries_are_read_when_they_are_looked_at() {
+    let mut past = demo::past(2);
+    for past in &mut past {
+        past.outline = true;
+        past.trajectory.turns.iter_mut().for_each(|turn| turn.plan = None);
+    }
+    let app = demo::app_with(past, (120, 40)).unwrap();
+    let mut deck = Deck::of(app, (120, 40));
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Up, KeyModifiers::ALT)));
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Up, KeyModifiers::ALT)));
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Open { trajectory: "past-0".to_string() }));
+    assert!(!deck.text().contains("sub-goal"));
+    send(&mut deck, LibraryEvent::Opened(Box::new(recording("past-0", QUERY))));
+    assert!(deck.text().contains("sub-goal  check the ratio"));
+}
+
+fn group() -> GroupView {
+    let rollout = |n: usize, tool: &str| RolloutLine {
+        trajectory: format!("r-{n}"),
+        plans: vec![format!("{tool}: find both figures"), "calculator: divide the two".to_string()],
+        seconds: 1.5 + n as f64 / 10.0,
+        plan_bad: n == 1,
+    };
+    let cluster = |answer: &str, rollouts, label| Cluster {
+        answer: answer.to_string(),
+        rollouts,
+        label,
+        said_by: String::new(),
+    };
+    GroupView {
+        id: "g-1".to_string(),
+        query: QUERY.to_string(),
+        adapter: Some("a3f9c0de".to_string()),
+        size: 8,
+        ended: 7,
+        failed: 1,
+        clusters: vec![
+            cluster("1.73", (0..4).map(|n| rollout(n, "search")).collect(), Some(LabelValue::Good)),
+            cluster("0.58", (4..6).map(|n| rollout(n, "search")).collect(), None),
+            cluster("I do not know.", vec![rollout(6, "base")], None),
+        ],
+        verdict: "mode A: good and bad answers, each rollout against its group's mean".to_string(),
+        trained: false,
+    }
+}
+
+#[test]
+fn group_of_rollouts() {
+    each_size("groups", |size| {
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(3));
+        study(&mut deck, StudyEvent::Groups(vec![group()]));
+        deck
+    });
+}
+
+fn study_asked(deck: &mut Deck) -> Option<StudyCommand> {
+    match deck.effects.pop() {
+        Some(Effect::Command(DeckCommand::Study(command))) => Some(command),
+        _ => None,
+    }
+}
+
+#[test]
+fn one_key_labels_a_cluster_and_moves_on() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(3));
+    study(&mut deck, StudyEvent::Groups(vec![group()]));
+    let label = |cluster, value, correction| {
+        Some(StudyCommand::LabelCluster { group: "g-1".to_string(), cluster, value, correction })
+    };
+    deck.press(KeyCode::Char('t'));
+    assert!(deck.text().contains("no contrast"), "one outcome alone teaches nothing");
+    deck.press(KeyCode::Right).press(KeyCode::Char('-'));
+    assert_eq!(study_asked(&mut deck), label(1, LabelValue::Bad, None));
+    deck.press(KeyCode::Char('c')).type_text("1.7347").press(KeyCode::Enter);
+    assert_eq!(study_asked(&mut deck), label(2, LabelValue::Bad, Some("1.7347".to_string())));
+    deck.press(KeyCode::Char('u'));
+    assert_eq!(study_asked(&mut deck), label(2, LabelValue::Clear, None));
+    deck.press(KeyCode::Char('p'));
+    let plan = study_asked(&mut deck);
+    assert!(matches!(plan, Some(StudyCommand::LabelPlan { value: LabelValue::Bad, .. })), "{plan:?}");
+    let mut labelled = group();
+    labelled.clusters[1].label = Some(LabelValue::Bad);
+    study(&mut deck, StudyEvent::Group(labelled));
+    deck.press(KeyCode::Char('t'));
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::Train { groups: vec!["g-1".to_string()] }));
+}
+
+fn training_view() -> TrainingView {
+    let step = |n: usize| StepLine {
+        step: n,
+        reward: 0.3 + 0.05 * n as f64,
+        reward_low: 0.15 + 0.05 * n as f64,
+        reward_high: 0.45 + 0.05 * n as f64,
+        rollouts: 8,
+        kl: 0.0004 * (n * n) as f64,
+        clip_share: 0.01 * (n % 3) as f64,
+        tokens_per_plan: 31.0 - n as f64,
+        tools: vec![
+            ("calculator".to_string(), 0.6),
+            ("search".to_string(), 0.3),
+            ("python".to_string(), 0.1),
+        ],
+        seconds: 0.7,
+        groups: vec![format!("{n}f3a90cd")],
+        adapter: None,
+    };
+    let adapter = |id: &str, parent: Option<&str>, current, status: &str, words: &str| AdapterLine {
+        id: id.to_string(),
+        parent: parent.map(String::from),
+        words: words.to_string(),
+        when: "2026-11-22 14:05".to_string(),
+        current,
+        status: status.to_string(),
+    };
+    TrainingView {
+        running: Some("forward 3 of 8".to_string()),
+        steps: (1..=8).map(step).collect(),
+        gate: Some(GateView {
+            adapter: "c0ffee12".to_string(),
+            outcome: GateOutcome::CannotTell,
+            only_new: 9,
+            only_old: 5,
+            asked: 80,
+            words: "nothing speaks against it, nothing proves it better: it serves as a candidate"
+                .to_string(),
+        }),
+        adapters: vec![
+            adapter("a3f9c0de", None, false, "champion", "step 1, 1 group"),
+            adapter("b1cebeef", Some("a3f9c0de"), false, "rolled back", "step 2, 1 group"),
+            adapter("c0ffee12", Some("a3f9c0de"), true, "candidate", "steps 2 to 8, 7 groups"),
+        ],
+    }
+}
+
+#[test]
+fn training_charts() {
+    each_size("training", |size| {
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(4));
+        study(&mut deck, StudyEvent::Training(training_view()));
+        deck.press(KeyCode::Down);
+        deck
+    });
+}
+
+#[test]
+fn adapters_are_used_rolled_back_and_compared_by_keys() {
+    let mut deck = Deck::answered((120, 40), QUERY);
+    deck.press(KeyCode::F(4));
+    study(&mut deck, StudyEvent::Training(training_view()));
+    deck.press(KeyCode::Char('b'));
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::Rollback));
+    deck.press(KeyCode::Down).press(KeyCode::Enter);
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) }));
+    deck.press(KeyCode::Char('='));
+    let expected = StudyCommand::WhatChanged {
+        query: QUERY.to_string(),
+        before: Some("a3f9c0de".to_string()),
+        after: Some("b1cebeef".to_string()),
+    };
+    assert_eq!(study_asked(&mut deck), Some(expected));
+}
+
+#[test]
+fn what_a_step_changed() {
+    each_size("difference", |size| {
+        let side = |adapter: &str, words: &[(&str, f32)], answer: &str| Side {
+            adapter: adapter.to_string(),
+            tokens: words.iter().map(|(text, p)| (text.to_string(), p.ln())).collect(),
+            answer: answer.to_string(),
+        };
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(4));
+        let before = [("Sub-goal: ", 0.99), ("find ", 0.6), ("Peru ", 0.8), ("Tool: ", 0.99), ("base", 0.4)];
+        let after =
+            [("Sub-goal: ", 0.99), ("find ", 0.9), ("both ", 0.7), ("Tool: ", 0.99), ("search", 0.95)];
+        study(
+            &mut deck,
+            StudyEvent::Difference(Box::new(Difference {
+                query: QUERY.to_string(),
+                before: side("none", &before, "I do not know."),
+                after: side("c0ffee12", &after, "1.73"),
+            })),
+        );
+        deck
+    });
+}
+
+#[test]
+fn models_on_this_machine() {
+    each_size("models", |size| {
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(5));
+        let line = |name: &str, current, fits, trainable, words: &str| ModelLine {
+            name: name.to_string(),
+            path: format!("/home/me/models/{name}.gguf"),
+            place: "Hugging Face".to_string(),
+            bytes: 4_683_000_000,
+            parameters: 7_600_000_000,
+            file_type: "Q4_K".to_string(),
+            current,
+            fits,
+            trainable,
+            words: words.to_string(),
+        };
+        study(
+            &mut deck,
+            StudyEvent::Models(vec![
+                line("qwen2.5-7b-instruct", true, true, true, ""),
+                line("llama-3.3-70b", false, false, false, "needs 43.1 GB, 22.0 are free"),
+            ]),
+        );
+        deck
+    });
+}
