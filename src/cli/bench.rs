@@ -7,18 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Home;
-use crate::deck::bench as screen;
 use crate::engine::client::{EngineOptions, LlamaEngine};
 use crate::engine::peer::{Peer, worker_decode_speed};
 use crate::engine::scripted::ScriptedEngine;
 use crate::engine::{Engine, Message, Request, Role, Sampler, Speaker};
-use crate::error::Error;
 use crate::flow::event::Collect;
 use crate::flow::prompt::Pack;
 use crate::flow::solve::{Ask, Flow, solve};
@@ -26,6 +23,8 @@ use crate::flow::trajectory::Limits;
 use crate::tools::{Toolbox, calculator::Calculator};
 
 use super::{Global, setup};
+
+mod deck;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -42,10 +41,10 @@ pub struct BenchArgs {
 }
 
 /// One line.
-struct Figure {
-    name: String,
-    unit: &'static str,
-    values: Vec<f64>,
+pub(super) struct Figure {
+    pub name: String,
+    pub unit: &'static str,
+    pub values: Vec<f64>,
 }
 
 impl Figure {
@@ -88,8 +87,8 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
     if wanted("flow.overhead_ms_per_turn") {
         overhead(args.runs).await?.print(args.json);
     }
-    if wanted("deck.key_to_frame_ms_p99") {
-        key_to_frame(args.runs)?.print(args.json);
+    for figure in deck::figures(args.runs, &wanted)? {
+        figure.print(args.json);
     }
     Ok(0)
 }
@@ -206,15 +205,4 @@ async fn overhead(runs: usize) -> anyhow::Result<Figure> {
         values.push((whole - tools) / turns as f64);
     }
     Ok(Figure { name: "flow.overhead_ms_per_turn".into(), unit: "ms", values })
-}
-
-/// The 99th percentile of key-to-frame times with a long transcript while text streams, one value per run.
-fn key_to_frame(runs: usize) -> anyhow::Result<Figure> {
-    let mut values = Vec::new();
-    for _ in 0..runs {
-        let mut times = screen::key_to_frame(10_000, 500, (200, 50)).map_err(|e: Error| e)?;
-        times.sort_by(f64::total_cmp);
-        values.push(*times.get(times.len() * 99 / 100).context("no key was measured")?);
-    }
-    Ok(Figure { name: "deck.key_to_frame_ms_p99".into(), unit: "ms", values })
 }

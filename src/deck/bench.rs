@@ -32,6 +32,30 @@ pub fn key_to_frame(cells: usize, keys: usize, size: (u16, u16)) -> Result<Vec<f
     Ok(out)
 }
 
+/// Bytes written to the terminal per streamed token, each drawn by itself: the mean of one answer of `tokens`.
+///
+/// # Errors
+/// The theme does not load.
+pub fn bytes_per_token(cells: usize, tokens: usize, size: (u16, u16)) -> Result<f64, Error> {
+    let mut app = demo::app(cells, size)?;
+    let mut bytes = Vec::new();
+    let mut screen = Screen::new(&mut bytes, size);
+    demo::begin(&mut app, "What is the population of Peru divided by that of Chile?");
+    screen.draw(&mut app)?;
+    drop(screen);
+    let before = bytes.len();
+    let mut screen = Screen::new(&mut bytes, size);
+    // The second screen begins with a whole frame of its own, which is not the tokens'.
+    screen.draw(&mut app)?;
+    for n in 0..tokens {
+        app.update(demo::token(n), 0);
+        screen.draw(&mut app)?;
+    }
+    drop(screen);
+    let whole = bytes.len() - before - before;
+    Ok(whole as f64 / tokens.max(1) as f64)
+}
+
 /// From nothing to the first frame of a deck with `cells` finished queries, in milliseconds.
 ///
 /// # Errors

@@ -161,6 +161,9 @@ impl Tab for Chat {
 
     /// `turns |=#-|`: one mark per turn, `#` the selected one.
     fn corner(&self) -> Option<Row> {
+        if self.inside.is_some() {
+            return None;
+        }
         let (live, at) = self.followed()?;
         let count = live.trajectory.turns.len();
         if count == 0 {

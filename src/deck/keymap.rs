@@ -125,7 +125,6 @@ const KEYS: &[Binding] = &[
     on(Pane, NONE, Char('z'), Action::Zoom),
     on(Theatre, NONE, Char('z'), Action::Zoom),
     on(Anywhere, ALT, Char('z'), Action::Zoom),
-    on(Pane, NONE, Char('m'), Action::Face(Face::CALLS)),
     on(Theatre, NONE, Char('m'), Action::Face(Face::CALLS)),
     on(Anywhere, ALT, Char('m'), Action::Face(Face::CALLS)),
     on(Pane, NONE, Char('t'), Action::Face(Face::TOKENS)),
@@ -134,10 +133,10 @@ const KEYS: &[Binding] = &[
     on(Pane, NONE, Char('s'), Action::Face(Face::TIME)),
     on(Theatre, NONE, Char('s'), Action::Face(Face::TIME)),
     on(Anywhere, ALT, Char('s'), Action::Face(Face::TIME)),
-    on(Pane, NONE, Char('f'), Action::Fork),
     on(Theatre, NONE, Char('f'), Action::Fork),
+    on(Anywhere, ALT, Char('k'), Action::Fork),
+    on(Anywhere, ALT, Char('w'), Action::Rewind),
     on(Shelf, NONE, Char('f'), Action::Fork),
-    on(Pane, NONE, Char('w'), Action::Rewind),
     on(Shelf, NONE, Char('w'), Action::Rewind),
     on(Inside, NONE, Char('1'), Action::Face(Face(0))),
     on(Inside, NONE, Char('2'), Action::Face(Face(1))),
@@ -332,6 +331,7 @@ fn add_key(keys: &mut String, key: &str) {
 
 fn key_name((modifiers, code): (KeyModifiers, KeyCode)) -> String {
     let name = match code {
+        Char(' ') => "Space".to_string(),
         Char(c) if modifiers.contains(CTRL) => c.to_ascii_uppercase().to_string(),
         Char(c) => c.to_string(),
         F(n) => format!("F{n}"),

@@ -25,7 +25,7 @@ pub struct Layout {
 
 /// `input_rows` is what the input would like, 0 for none; it gets at most a third of the area.
 pub fn layout(area: Rect, input_rows: usize, shown: Option<usize>) -> Layout {
-    let most = ((area.height + 2) / 3).max(1);
+    let most = area.height.div_ceil(3).max(1);
     let input_rows = u16::try_from(input_rows).unwrap_or(u16::MAX).min(most);
     let body = Rect { height: area.height.saturating_sub(input_rows), ..area };
     let wide = area.width >= WIDE.0 && area.height >= WIDE.1;

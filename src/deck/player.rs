@@ -13,6 +13,7 @@ pub const SPEEDS: [f64; 7] = [0.25, 0.5, 1.0, 2.0, 4.0, 16.0, 64.0];
 const LONGEST_GAP_MS: f64 = 30_000.0;
 
 /// What comes next.
+#[expect(clippy::large_enum_variant, reason = "steps are moved once, from the record to the screen")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     Event(Event),

@@ -121,10 +121,10 @@ impl Shelf {
 fn session_row(session: &SessionLine, here: bool, width: usize) -> Row {
     let count = session.trajectories.len();
     let tail = format!("  {count} {}", if count == 1 { "query" } else { "queries" });
-    let room = width.saturating_sub(18 + tail.len());
+    let room = width.saturating_sub(20 + tail.len());
     Row::new()
         .say(if here { "> " } else { "  " }, Ink::Accent)
-        .say(format!("{:<16}", session.when), Ink::Dim)
+        .say(format!("{:<16}  ", session.when), Ink::Dim)
         .say(fitted(&session.title, room), if here { Ink::Selected } else { Ink::Strong })
         .say(tail, Ink::Dim)
 }

@@ -65,12 +65,12 @@ impl Inside {
         self.live = live;
         self.recording = Some(recording.clone());
         if first {
-            self.to_planner();
+            self.select_planner();
         }
     }
 
     /// Select the planner's call of the selected turn: the one that trains.
-    fn to_planner(&mut self) {
+    fn select_planner(&mut self) {
         let turn = self.live.turn(self.turn).map_or(0, |turn| turn.turn);
         let found = self.recording.as_ref().and_then(|recording| {
             recording.calls().position(|call| call.role == Role::Planner && call.turn == turn)
@@ -107,7 +107,7 @@ impl Inside {
     fn walk_turns(&mut self, step: isize) {
         self.turn = moved(self.turn, step, self.live.trajectory.turns.len());
         self.scroll = 0;
-        self.to_planner();
+        self.select_planner();
     }
 
     fn walk_calls(&mut self, step: isize) {

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::deck::row::Row;
+use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
 use crate::engine::Role;
 use crate::flow::event::ModelCall;
@@ -92,30 +92,28 @@ pub fn figure_rows(tokens: &[Token], selected: usize, width: usize) -> Vec<Row> 
     };
     let drawn = if token.forced { "forced by the grammar" } else { "drawn freely" };
     let mask = if token.trains { "in the loss" } else { "not in the loss" };
-    let mut row = Row::new()
-        .say(format!("token {} of {}  ", selected + 1, tokens.len()), Ink::Text)
+    let mut words = Prose::of(format!("token {} of {}  ", selected + 1, tokens.len()), Ink::Text)
         .say(format!("{:?}", token.text), Ink::Strong)
         .say(format!("  id {}  ", token.id), Ink::Dim);
-    row = if token.logprob.is_nan() {
-        row.say("no log-probability on record", Ink::Dim)
+    words = if token.logprob.is_nan() {
+        words.say("no log-probability on record", Ink::Dim)
     } else {
         let p = f64::from(token.logprob).exp();
-        row.say(format!("logprob {:.4} (p {p:.3})", token.logprob), Ink::Accent)
+        words.say(format!("logprob {:.4} (p {p:.3})", token.logprob), Ink::Accent)
     };
-    rows.push(row.say(format!("  {drawn}, {mask}"), Ink::Text));
+    let words = words.say(format!("  {drawn}, {mask}"), Ink::Text);
+    rows.extend(words.wrap(width, &Row::new(), &Row::new()));
     let known: Vec<f64> =
         tokens.iter().filter(|t| !t.logprob.is_nan()).map(|t| f64::from(t.logprob)).collect();
     let sum: f64 = known.iter().sum();
     let forced = tokens.iter().filter(|token| token.forced).count();
     let mean = if known.is_empty() { 0.0 } else { sum / known.len() as f64 };
-    rows.push(Row::new().say(
-        format!(
-            "all {} tokens: logprob {sum:.2}, {mean:.3} a token; {forced} forced, {} in the loss",
-            tokens.len(),
-            tokens.iter().filter(|token| token.trains).count()
-        ),
-        Ink::Dim,
-    ));
+    let words = format!(
+        "all {} tokens: logprob {sum:.2}, {mean:.3} a token; {forced} forced, {} in the loss",
+        tokens.len(),
+        tokens.iter().filter(|token| token.trains).count()
+    );
+    rows.extend(Prose::of(words, Ink::Dim).wrap(width, &Row::new(), &Row::new()));
     rows
 }
 

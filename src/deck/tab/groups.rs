@@ -138,7 +138,7 @@ impl Groups {
         }
         facts.push_str(&format!(" · adapter {}", group.adapter.as_deref().unwrap_or("none")));
         rows.push(Row::new().say(facts, Ink::Dim));
-        rows.push(meter(group, good, bad));
+        rows.extend(meter(group, good, bad).wrap(width, &Row::new(), &Row::new()));
         if !group.verdict.is_empty() {
             rows.extend(Prose::of(group.verdict.as_str(), Ink::Text).wrap(width, &Row::new(), &Row::new()));
         }
@@ -161,7 +161,7 @@ impl Groups {
             let block = Rect { x, width: if last { area.right() - x } else { width }, ..area };
             let here = n == self.cluster;
             frame_block(buffer, block, if here { Ink::BorderFocus } else { Ink::Border }, theme);
-            let title = format!(" {} x {} ", cluster.rollouts.len(), n + 1);
+            let title = format!(" answer {}, {} of {} ", n + 1, cluster.rollouts.len(), group.ended);
             let title = Row::new().say(title, if here { Ink::TitleFocus } else { Ink::Title });
             draw_title(buffer, block, &label_of(cluster, title), theme);
             let inside = inner(block);
@@ -211,7 +211,7 @@ fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<R
 }
 
 /// `contrast |++++----....|  4 good, 4 bad, 0 not judged`
-fn meter(group: &GroupView, good: usize, bad: usize) -> Row {
+fn meter(group: &GroupView, good: usize, bad: usize) -> Prose {
     let all: usize = group.clusters.iter().map(|cluster| cluster.rollouts.len()).sum();
     let open = all.saturating_sub(good + bad);
     let words = if group.has_contrast() {
@@ -221,8 +221,7 @@ fn meter(group: &GroupView, good: usize, bad: usize) -> Row {
     } else {
         "no contrast: a step would learn nothing"
     };
-    Row::new()
-        .say("contrast |", Ink::Dim)
+    Prose::of("contrast |", Ink::Dim)
         .say("+".repeat(good.min(64)), Ink::Good)
         .say("-".repeat(bad.min(64)), Ink::Bad)
         .say(".".repeat(open.min(64)), Ink::Dim)
@@ -302,7 +301,7 @@ impl Tab for Groups {
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
         if self.groups.is_empty() {
-            return vec![(Action::Help, "keys")];
+            return Vec::new();
         }
         vec![
             (Action::Good, "good"),
@@ -316,7 +315,6 @@ impl Tab for Groups {
             (Action::Roll, "roll again"),
             (Action::TurnBack, ""),
             (Action::TurnForward, "group"),
-            (Action::Help, "keys"),
         ]
     }
 

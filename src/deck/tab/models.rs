@@ -97,7 +97,7 @@ impl Tab for Models {
     }
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
-        vec![(Action::Open, "how to serve it"), (Action::ScrollDown, "next"), (Action::Help, "keys")]
+        vec![(Action::Open, "how to serve it"), (Action::ScrollDown, "next")]
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {

@@ -317,7 +317,6 @@ impl Tab for Replay {
                 (Action::Rename, "rename"),
                 (Action::Remove, "delete"),
                 (Action::Undo, "undo"),
-                (Action::Help, "keys"),
             ],
             Scene::Theatre(theatre) if theatre.chat.inside.is_some() => theatre.chat.hints(),
             Scene::Theatre(_) => vec![

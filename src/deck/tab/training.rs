@@ -396,7 +396,6 @@ impl Tab for Training {
             (Action::Open, "use"),
             (Action::NoAdapter, "use none"),
             (Action::Compare, "what did this change?"),
-            (Action::Help, "keys"),
         ]
     }
 
