@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
+use crate::deck::study::{StudyCommand, StudyEvent};
 use crate::deck::{
     self, DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue as Press, Level,
     StatusLine,
@@ -20,9 +21,9 @@ use crate::flow::solve::{Ask, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Label, LabelValue, Scope, Store, StoreSink, new_id, short};
 
-use super::Global;
 use super::library::{self, Fork, Library};
 use super::setup::{self, Setup};
+use super::{Global, found};
 
 /// What the deck opens on.
 pub enum Start {
@@ -187,7 +188,7 @@ impl Wire {
                 DeckCommand::Label(request) => self.label(&request),
                 DeckCommand::NewConversation => self.send(DeckEvent::Conversation { session: new_id() }),
                 DeckCommand::Library(command) => self.library(command).await,
-                DeckCommand::Study(_) => {}
+                DeckCommand::Study(command) => self.study(command),
                 DeckCommand::Quit => break,
             }
         }
@@ -255,6 +256,25 @@ impl Wire {
         match answers {
             Ok(answers) => answers.into_iter().for_each(|event| self.send(DeckEvent::Library(event))),
             Err(error) => self.trouble("the record", &error),
+        }
+    }
+
+    fn study(&self, command: StudyCommand) {
+        let (parts, events) = (self.parts.clone(), self.events.clone());
+        match command {
+            StudyCommand::FindModels => drop(tokio::spawn(async move {
+                let Ok(setup) = parts.ready().await else { return };
+                let look = move || found::models(&setup.home, &setup.model);
+                if let Ok(models) = tokio::task::spawn_blocking(look).await {
+                    let _ = events.send(DeckEvent::Study(StudyEvent::Models(models)));
+                }
+            })),
+            StudyCommand::ListGroups | StudyCommand::ShowTraining => {}
+            _ => {
+                let (what, why) =
+                    ("learning".to_string(), "this version cannot do that here yet".to_string());
+                self.send(DeckEvent::Study(StudyEvent::Failed { what, why }));
+            }
         }
     }
 
