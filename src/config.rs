@@ -4,6 +4,7 @@
 //! and loads no model.
 
 mod home;
+mod train;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use home::Home;
+pub use train::{Mode, Train};
 
 /// The commented file that `Config::default()` corresponds to.
 pub const DEFAULT_TEXT: &str = include_str!("config/default.toml");
@@ -24,6 +26,7 @@ pub struct Config {
     pub flow: Flow,
     pub tools: Tools,
     pub deck: Deck,
+    pub train: Train,
 }
 
 /// Which model is served, and how much of the machine it gets.
