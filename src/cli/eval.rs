@@ -1,32 +1,51 @@
 //! `tillerman eval`: every question of a task file through the real loop, scored by its checker.
 //!
-//! Prints one line per question, a table per family with Wilson 95 % intervals, and how well the frozen
-//! roles did their part. A question that failed (engine, limit) counts as wrong and is also counted failed.
+//! One line per question where JSON is asked for, then tables per family with Wilson 95 % intervals, how well
+//! each role did its part, the tool mix, and with `--compare` the same questions under a second adapter.
+//! A question that failed (engine, limit) counts as wrong and is also counted failed.
 
-use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+mod progress;
+mod report;
+mod rows;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::{Engine as _, Role};
 use crate::error::Error;
-use crate::flow::event::{Event, Sink};
-use crate::flow::solve::{Ask, Flow, solve};
-use crate::flow::trajectory::{Decision, Outcome, Trajectory};
+use crate::flow::prompt::Fill;
+use crate::flow::solve::Flow;
 use crate::store::{Store, StoreSink};
-use crate::tasks::{Answer, Task, check, files, stats};
-use crate::tools::ToolFault;
+use crate::tasks::eval::{Asked, How, score, seeded};
+use crate::tasks::figures::{Figures, paired};
+use crate::tasks::{Task, files};
 
+use self::progress::Progress;
+use self::report::{Limited, Report};
+use self::rows::{Row, Rows, Setting, Side};
 use super::{Global, setup};
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "tool_error_rate: tool calls that gave no result, as a share of all tool calls. \
+A call gave no result when the plan named no tool there is, when the executor's arguments did not fit the \
+tool's schema, or when the tool failed or ran into a limit. A call whose result did not help is no error.
+
+A question without an answer (failed, limit) counts as wrong and is counted as failed too. Two adapters are \
+compared on the same questions with the same seeds: exact two-sided binomial test on the questions only one \
+of them got right; \"cannot tell\" where p is 0.05 or more."
+)]
 pub struct EvalArgs {
-    /// Task file: JSON lines of {id, family, query, answer}
+    /// Task file: JSON lines of {id, family, query, answer, checker}
     #[arg(long, value_name = "FILE")]
     pub tasks: PathBuf,
+    /// Ask the same questions, with the same seeds, under this adapter too: an id, a file, or `none`
+    #[arg(long, value_name = "ID")]
+    pub compare: Option<String>,
     /// Only this family
     #[arg(long)]
     pub family: Option<String>,
@@ -36,30 +55,159 @@ pub struct EvalArgs {
     /// Questions answered together
     #[arg(long, default_value_t = 8)]
     pub parallel: usize,
+    /// Ask again under these turn limits, for the curve of right answers by turns allowed: 1,2,3,5
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub turn_limits: Vec<usize>,
     /// One line per question and a closing `eval` line, as JSON
     #[arg(long)]
     pub json: bool,
-    /// Keep the trajectories in the store
+    /// Tables in Markdown
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// Keep the trajectories in the store, for the deck, `show` and `replay`
     #[arg(long)]
     pub keep: bool,
-}
-
-/// What one question came to.
-struct Row {
-    task: Task,
-    right: bool,
-    trajectory: Trajectory,
+    /// Write every row to this file as it is answered
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub out: Option<PathBuf>,
+    /// Continue the run that `--out` holds: what is there is not asked again
+    #[arg(long, requires = "out")]
+    pub resume: bool,
 }
 
 pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
-    let tasks = chosen(args)?;
-    let setup = setup::open(global, args.parallel.max(1))?;
-    let store = if args.keep { Some(Arc::new(Store::open(&setup.home)?)) } else { None };
-    let session = match &store {
-        Some(store) => store.new_session(&format!("eval {}", args.tasks.display()))?,
-        None => String::new(),
-    };
     let seed = global.seed.unwrap_or(0);
+    let asked = seeded(chosen(args)?, seed);
+    let setup = setup::open(global, args.parallel.max(1))?;
+    let compare = args.compare.as_deref().map(|name| setup::adapter_file(&setup.home, name)).transpose()?;
+    let compare_hash = match &compare {
+        Some(Some(path)) => Some(setup::file_hash(path)?),
+        _ => None,
+    };
+    // A model that cannot be loaded is one error, not a failure per question.
+    let model = setup.engine.model().await.map_err(Error::Engine)?;
+    let setting = setting(&setup.flow, &asked, seed, model.hash, compare_hash.clone());
+    let mut rows = match &args.out {
+        Some(path) => Rows::open(path, args.resume, &setting)?,
+        None => Rows::unkept(),
+    };
+    let store = if args.keep { Some(Arc::new(Store::open(&setup.home)?)) } else { None };
+    let how = how(args, store)?;
+    let cancel = cancelled_by_ctrl_c();
+    let started = std::time::Instant::now();
+    let own = setup.flow.limits.turns;
+    let limits = turn_limits(args, own);
+    let mut asking = Asking {
+        asked: &asked,
+        how: &how,
+        json: args.json,
+        cancel: &cancel,
+        progress: Progress::new(asked.len() * (limits.len() + usize::from(compare.is_some()))),
+    };
+    asking.side(&setup.flow, Side::Adapter, &limits, &mut rows).await?;
+    let compared = compare.is_some();
+    if let Some(path) = compare {
+        let adapter = setup.engine.set_adapter(path).await.map_err(Error::Engine)?;
+        let flow = Flow { adapter: adapter.or(compare_hash), ..setup.flow.clone() };
+        asking.side(&flow, Side::Compare, &[own], &mut rows).await?;
+    }
+    asking.progress.end();
+    let report = report(&rows, &asked, &limits, own, compared, started.elapsed().as_secs_f64());
+    print(&report, args)?;
+    Ok(0)
+}
+
+/// The questions and how they are asked, whichever side answers.
+struct Asking<'a> {
+    asked: &'a [Asked],
+    how: &'a How,
+    json: bool,
+    cancel: &'a CancellationToken,
+    progress: Progress,
+}
+
+impl Asking<'_> {
+    /// Ask one side everything its rows do not hold yet, largest turn limit first.
+    async fn side(
+        &mut self,
+        flow: &Flow,
+        side: Side,
+        limits: &[usize],
+        rows: &mut Rows,
+    ) -> anyhow::Result<()> {
+        for (number, &turn_limit) in limits.iter().enumerate() {
+            let known = rows.of(side, turn_limit, self.asked).into_iter().cloned().collect::<Vec<_>>();
+            known.iter().for_each(|row| self.progress.known(row.right));
+            if number > 0 && !knows_turns_left(flow) {
+                self.shorter(side, limits[number - 1], turn_limit, rows)?;
+            }
+            let missing: Vec<Asked> = self
+                .asked
+                .iter()
+                .filter(|asked| rows.get(side, turn_limit, asked).is_none())
+                .cloned()
+                .collect();
+            let mut flow = flow.clone();
+            flow.limits.turns = turn_limit;
+            let mut written = Ok(());
+            let stop = self.cancel.clone();
+            let (json, progress) = (self.json, &mut self.progress);
+            score(&flow, &missing, self.how, self.cancel, |scored, _| {
+                let row = Row { side, turn_limit, scored: scored.clone() };
+                if json {
+                    println!("{}", row.json());
+                }
+                progress.answered(row.scored.right);
+                if let Err(error) = rows.add(row) {
+                    written = Err(error);
+                    stop.cancel();
+                }
+            })
+            .await;
+            written?;
+            if self.cancel.is_cancelled() {
+                self.progress.end();
+                return Err(Error::Interrupted.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A pass that ended by itself within `limit` turns is the same pass under that limit.
+    fn shorter(&mut self, side: Side, larger: usize, limit: usize, rows: &mut Rows) -> anyhow::Result<()> {
+        for asked in self.asked {
+            let within = |turns: usize| limit == 0 || turns <= limit;
+            let kept = rows.get(side, larger, asked).filter(|row| within(row.turns) && row.failed.is_none());
+            if let (Some(scored), None) = (kept.cloned(), rows.get(side, limit, asked)) {
+                self.progress.known(scored.right);
+                rows.add(Row { side, turn_limit: limit, scored })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the pack tells the planner how many turns are left: then another limit is another prompt.
+fn knows_turns_left(flow: &Flow) -> bool {
+    let prompt = |turns_left| flow.pack.messages(Role::Planner, &Fill { turns_left, ..Fill::default() });
+    prompt(1) != prompt(2)
+}
+
+/// The limits asked under, largest (0: none) first: the settings' own and those of `--turn-limits`.
+fn turn_limits(args: &EvalArgs, own: usize) -> Vec<usize> {
+    let key = |limit: usize| if limit == 0 { usize::MAX } else { limit };
+    let all: BTreeSet<usize> = args.turn_limits.iter().chain([&own]).map(|limit| key(*limit)).collect();
+    all.into_iter().rev().map(|limit| if limit == usize::MAX { 0 } else { limit }).collect()
+}
+
+fn how(args: &EvalArgs, store: Option<Arc<Store>>) -> anyhow::Result<How> {
+    let unrecorded = How::unrecorded(args.parallel);
+    let Some(store) = store else { return Ok(unrecorded) };
+    let session = store.new_session(&format!("eval {}", args.tasks.display()))?;
+    Ok(How { session, sink: Arc::new(StoreSink::new(store)), ..unrecorded })
+}
+
+fn cancelled_by_ctrl_c() -> CancellationToken {
     let cancel = CancellationToken::new();
     let interrupt = cancel.clone();
     tokio::spawn(async move {
@@ -67,33 +215,27 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
             interrupt.cancel();
         }
     });
-    let started = std::time::Instant::now();
-    let flow = Arc::new(setup.flow.clone());
-    let gate = Arc::new(tokio::sync::Semaphore::new(args.parallel.max(1)));
-    let mut running = tokio::task::JoinSet::new();
-    for (index, task) in tasks.into_iter().enumerate() {
-        let (flow, gate, cancel) = (flow.clone(), gate.clone(), cancel.clone());
-        let (store, session) = (store.clone(), session.clone());
-        running.spawn(async move {
-            let _permit = gate.acquire_owned().await.ok();
-            one(&flow, task, index as u64 ^ (seed << 20), session, store, cancel).await
-        });
+    cancel
+}
+
+fn setting(flow: &Flow, asked: &[Asked], seed: u64, model: String, compare: Option<String>) -> Setting {
+    let mut questions = blake3::Hasher::new();
+    for asked in asked {
+        // The checker decides what a row says as much as the question does.
+        let checker = serde_json::to_string(&asked.task.answer).unwrap_or_default();
+        questions.update(format!("{}\n{}\n{checker}\n", asked.task.id, asked.task.query).as_bytes());
     }
-    let mut rows = Vec::new();
-    while let Some(done) = running.join_next().await {
-        let row = done?;
-        if args.json {
-            println!("{}", question_line(&row));
-        } else if std::io::stderr().is_terminal() {
-            eprint!("\r{} questions answered", rows.len() + 1);
-        }
-        rows.push(row);
+    Setting {
+        questions: questions.finalize().to_hex()[..16].to_string(),
+        model,
+        adapter: flow.adapter.clone(),
+        compare,
+        pack: flow.pack.settings.name.clone(),
+        temperature: flow.planner_temperature,
+        tools: flow.toolbox.names().iter().map(ToString::to_string).collect(),
+        limits: flow.limits.clone(),
+        seed,
     }
-    if cancel.is_cancelled() {
-        return Err(Error::Interrupted.into());
-    }
-    report(&rows, started.elapsed().as_secs_f64(), args.json)?;
-    Ok(0)
 }
 
 fn chosen(args: &EvalArgs) -> anyhow::Result<Vec<Task>> {
@@ -117,177 +259,41 @@ fn chosen(args: &EvalArgs) -> anyhow::Result<Vec<Task>> {
     Ok(tasks)
 }
 
-/// Drops events; the trajectory is what an evaluation needs.
-struct Drop;
-
-impl Sink for Drop {
-    fn record(&self, _event: Event) -> Result<(), String> {
-        Ok(())
+/// Headline and comparison are under the settings' `own` turn limit; the curve has all that were asked.
+fn report(
+    rows: &Rows,
+    asked: &[Asked],
+    limits: &[usize],
+    own: usize,
+    compared: bool,
+    seconds: f64,
+) -> Report {
+    let side = |side, limit| rows.of(side, limit, asked);
+    let compare = compared.then(|| {
+        let (first, second) = (side(Side::Adapter, own), side(Side::Compare, own));
+        (Figures::of(second.iter().copied()), paired(first, second))
+    });
+    let curve = limits
+        .iter()
+        .rev()
+        .map(|&turn_limit| Limited { turn_limit, figures: Figures::of(side(Side::Adapter, turn_limit)) });
+    Report {
+        adapter: Figures::of(side(Side::Adapter, own)),
+        compare,
+        curve: if limits.len() > 1 { curve.collect() } else { Vec::new() },
+        seconds,
     }
 }
 
-async fn one(
-    flow: &Flow,
-    task: Task,
-    seed: u64,
-    session: String,
-    store: Option<Arc<Store>>,
-    cancel: CancellationToken,
-) -> Row {
-    let ask = Ask {
-        id: uuid::Uuid::now_v7().to_string(),
-        session,
-        query: task.query.clone(),
-        conversation: Vec::new(),
-        seed,
-        prior: None,
-    };
-    let sink: Arc<dyn Sink> = match store {
-        Some(store) => Arc::new(StoreSink::new(store)),
-        None => Arc::new(Drop),
-    };
-    let trajectory = solve(flow, &ask, sink, cancel).await;
-    let right = trajectory.answer.as_deref().is_some_and(|answer| check(&task.answer, answer));
-    Row { task, right, trajectory }
-}
-
-fn question_line(row: &Row) -> serde_json::Value {
-    json!({
-        "kind": "question", "id": row.task.id, "family": row.task.family.name(), "query": row.task.query,
-        "right": row.right, "answer": row.trajectory.answer, "turns": row.trajectory.turns.len(),
-        "tools": row.trajectory.turns.iter()
-            .map(|t| t.plan.as_ref().map(|p| p.tool.clone()).unwrap_or_default()).collect::<Vec<_>>(),
-        "tokens": row.trajectory.tokens, "seconds": row.trajectory.seconds,
-    })
-}
-
-/// k of n.
-#[derive(Clone, Copy, Default)]
-struct Share {
-    k: usize,
-    n: usize,
-}
-
-impl Share {
-    fn add(&mut self, hit: bool) {
-        self.k += usize::from(hit);
-        self.n += 1;
-    }
-
-    fn text(self) -> String {
-        let (low, high) = stats::wilson(self.k, self.n);
-        let share = self.k as f64 / self.n.max(1) as f64;
-        format!("{:5.1} % ({}/{}; {:.1}..{:.1})", 100.0 * share, self.k, self.n, 100.0 * low, 100.0 * high)
-    }
-
-    fn json(self) -> serde_json::Value {
-        let (low, high) = stats::wilson(self.k, self.n);
-        json!({"share": self.k as f64 / self.n.max(1) as f64, "k": self.k, "n": self.n, "low": low, "high": high})
-    }
-}
-
-#[derive(Default)]
-struct Figures {
-    overall: Share,
-    families: BTreeMap<&'static str, Share>,
-    failed: usize,
-    turns: usize,
-    commands: Share,
-    tool_errors: Share,
-    verdicts: Share,
-    copies: Share,
-}
-
-impl Figures {
-    fn of(rows: &[Row]) -> Figures {
-        let mut figures = Figures::default();
-        for row in rows {
-            figures.overall.add(row.right);
-            figures.families.entry(row.task.family.name()).or_default().add(row.right);
-            figures.failed += usize::from(row.trajectory.outcome != Outcome::Answered);
-            figures.turns += row.trajectory.turns.len();
-            figures.roles(row);
-        }
-        figures
-    }
-
-    /// Executor: the arguments fitted the tool's schema. Verifier, on results of calculator, search and
-    /// python: it stopped exactly when the result supports the answer. Generator, where the last result
-    /// supports the answer: it gave it.
-    fn roles(&mut self, row: &Row) {
-        let mut last_supports = false;
-        for turn in &row.trajectory.turns {
-            let Some(result) = &turn.result else { continue };
-            self.commands.add(result.fault != Some(ToolFault::BadArguments));
-            self.tool_errors.add(result.fault.is_some());
-            let Some(command) = &turn.command else { continue };
-            last_supports = supports(&row.task.answer, &result.text);
-            if let Some(verdict) = turn.verdict.as_ref().filter(|_| command.tool != "base") {
-                self.verdicts.add((verdict.decision == Decision::Stop) == last_supports);
-            }
-        }
-        if last_supports {
-            self.copies.add(row.right);
-        }
-    }
-}
-
-/// Whether a result's text holds the answer: one of its lines or figures passes the checker, or names it.
-fn supports(answer: &Answer, result: &str) -> bool {
-    match answer {
-        Answer::CannotAnswer => false,
-        Answer::Text { accepted } => {
-            let text = result.to_lowercase();
-            accepted.iter().any(|name| text.contains(&name.to_lowercase()))
-        }
-        Answer::Number { .. } => result.split(|c: char| c.is_whitespace() || c == ',').any(|word| {
-            let word = word.trim_end_matches(['.', '/', ';']);
-            word.chars().any(|c| c.is_ascii_digit()) && check(answer, word)
-        }),
-        Answer::Game24 { .. } => result.lines().any(|line| check(answer, line)),
-    }
-}
-
-fn report(rows: &[Row], seconds: f64, as_json: bool) -> anyhow::Result<()> {
-    let figures = Figures::of(rows);
+fn print(report: &Report, args: &EvalArgs) -> anyhow::Result<()> {
+    use std::io::Write;
     let mut out = std::io::stdout().lock();
-    let n = rows.len();
-    if as_json {
-        for (family, share) in &figures.families {
-            let mut line = share.json();
-            line["kind"] = "family".into();
-            line["family"] = (*family).into();
+    if args.json {
+        for line in report.lines() {
             writeln!(out, "{line}")?;
         }
-        let (low, high) = stats::wilson(figures.overall.k, n);
-        let line = json!({
-            "kind": "eval", "n": n, "accuracy": figures.overall.k as f64 / n as f64, "low": low, "high": high,
-            "failed": figures.failed, "accuracy_compare": null, "p_value": null,
-            "turns_mean": figures.turns as f64 / n as f64,
-            "tool_error_rate": figures.tool_errors.k as f64 / figures.tool_errors.n.max(1) as f64,
-            "commands_well_formed": figures.commands.json(), "verdicts_right": figures.verdicts.json(),
-            "answers_copied": figures.copies.json(), "seconds": seconds,
-        });
-        writeln!(out, "{line}")?;
-        return Ok(());
+    } else {
+        write!(out, "{}", report.text(args.markdown))?;
     }
-    eprintln!();
-    writeln!(out, "family              right (k/n; Wilson 95 %)")?;
-    for (family, share) in &figures.families {
-        writeln!(out, "{family:<19} {}", share.text())?;
-    }
-    writeln!(out, "{:<19} {}", "all", figures.overall.text())?;
-    writeln!(out)?;
-    writeln!(out, "executor: commands fit their schema       {}", figures.commands.text())?;
-    writeln!(out, "verifier: right where a checker can tell  {}", figures.verdicts.text())?;
-    writeln!(out, "generator: gives the answer memory holds  {}", figures.copies.text())?;
-    writeln!(out, "tool results that were errors             {}", figures.tool_errors.text())?;
-    writeln!(
-        out,
-        "{n} questions, {} failed, {:.2} turns each, {seconds:.0} s ({:.1} questions/s)",
-        figures.failed,
-        figures.turns as f64 / n as f64,
-        n as f64 / seconds
-    )?;
     Ok(())
 }

@@ -136,6 +136,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     })
 }
 
+/// The file of an adapter that may be `none`.
+pub fn adapter_file(home: &Home, name: &str) -> anyhow::Result<Option<PathBuf>> {
+    (name != "none").then(|| adapter_path(home, name)).transpose()
+}
+
 /// An adapter by file, or by id below the data directory.
 fn adapter_path(home: &Home, name: &str) -> anyhow::Result<PathBuf> {
     let candidates = [PathBuf::from(name), home.adapters().join(name).join("adapter.gguf")];
@@ -149,7 +154,8 @@ fn adapter_path(home: &Home, name: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn file_hash(path: &Path) -> anyhow::Result<String> {
+/// blake3 of a file, hex.
+pub fn file_hash(path: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }

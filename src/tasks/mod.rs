@@ -13,6 +13,8 @@ pub mod arithmetic;
 pub mod check;
 pub mod conversion;
 pub mod csv;
+pub mod eval;
+pub mod figures;
 pub mod files;
 pub mod game24;
 pub mod generate;

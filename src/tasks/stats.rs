@@ -13,9 +13,87 @@ pub fn wilson(k: usize, n: usize) -> (f64, f64) {
     ((centre - half).max(0.0), (centre + half).min(1.0))
 }
 
+/// Two-sided exact p of `wins` against `losses` decided pairs: the chance, if either side were as likely to
+/// win, of a split at least as uneven (McNemar's exact test; a binomial test at 1/2). 1 without any.
+pub fn mcnemar(wins: usize, losses: usize) -> f64 {
+    let (n, fewer) = (wins + losses, wins.min(losses));
+    // Terms choose(n, k) / 2^n by their logarithms, so that thousands of pairs neither overflow nor vanish.
+    let mut log_term = -(n as f64) * std::f64::consts::LN_2;
+    let mut tail = 0.0;
+    for k in 0..=fewer {
+        tail += log_term.exp();
+        log_term += ((n - k) as f64 / (k + 1) as f64).ln();
+    }
+    (2.0 * tail).min(1.0)
+}
+
+/// The outcomes of n paired questions, first side against second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pairs {
+    pub both_right: usize,
+    /// Only the first side was right.
+    pub wins: usize,
+    /// Only the second.
+    pub losses: usize,
+    pub both_wrong: usize,
+}
+
+impl Pairs {
+    pub fn add(&mut self, first: bool, second: bool) {
+        match (first, second) {
+            (true, true) => self.both_right += 1,
+            (true, false) => self.wins += 1,
+            (false, true) => self.losses += 1,
+            (false, false) => self.both_wrong += 1,
+        }
+    }
+
+    pub fn n(&self) -> usize {
+        self.both_right + self.wins + self.losses + self.both_wrong
+    }
+
+    pub fn p_value(&self) -> f64 {
+        mcnemar(self.wins, self.losses)
+    }
+
+    /// Difference of the two shares with its 95 % interval: (difference, low, high) in -1..=1; (0, -1, 1) for
+    /// n = 0. Source: R. G. Newcombe, "Improved confidence intervals for the difference between binomial
+    /// proportions based on paired data", 1998, method 10 (Wilson limits joined by the pairs' correlation).
+    pub fn difference(&self) -> (f64, f64, f64) {
+        let n = self.n();
+        if n == 0 {
+            return (0.0, -1.0, 1.0);
+        }
+        let (first, second) = (self.both_right + self.wins, self.both_right + self.losses);
+        let (p1, p2) = (first as f64 / n as f64, second as f64 / n as f64);
+        let ((low1, high1), (low2, high2)) = (wilson(first, n), wilson(second, n));
+        let phi = self.correlation();
+        let half = |a: f64, b: f64| (a * a - 2.0 * phi * a * b + b * b).max(0.0).sqrt();
+        let difference = p1 - p2;
+        (
+            difference,
+            (difference - half(p1 - low1, high2 - p2)).max(-1.0),
+            (difference + half(high1 - p1, p2 - low2)).min(1.0),
+        )
+    }
+
+    /// Newcombe's phi: the fourfold correlation, shrunk by half a pair where it is positive.
+    fn correlation(&self) -> f64 {
+        let [a, b, c, d] =
+            [self.both_right, self.wins, self.losses, self.both_wrong].map(|count| count as f64);
+        let margins = (a + b) * (c + d) * (a + c) * (b + d);
+        if margins == 0.0 {
+            return 0.0;
+        }
+        let cross = a * d - b * c;
+        let shrunk = if cross > 0.0 { (cross - 0.5 * (a + b + c + d)).max(0.0) } else { cross };
+        shrunk / margins.sqrt()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::wilson;
+    use super::*;
 
     #[test]
     fn known_intervals() {
@@ -25,5 +103,44 @@ mod tests {
         assert_eq!(wilson(0, 10).0, 0.0);
         assert!((wilson(10, 10).1 - 1.0).abs() < 1e-12);
         assert_eq!(wilson(0, 0), (0.0, 1.0));
+    }
+    #[test]
+    fn exact_p_values() {
+        // 2 * sum of choose(n, k) / 2^n, worked by hand; large ones against scipy.stats.binomtest.
+        for (wins, losses, expected) in [
+            (0, 0, 1.0),
+            (1, 0, 1.0),
+            (5, 0, 0.0625),
+            (0, 6, 0.031_25),
+            (9, 1, 0.021_484_375),
+            (3, 3, 1.0),
+            (12, 2, 0.012_939_453),
+            (60, 40, 0.056_887_933),
+        ] {
+            let p = mcnemar(wins, losses);
+            assert!((p - expected).abs() < 1e-8, "{wins}:{losses} {p}");
+            assert_eq!(p, mcnemar(losses, wins));
+        }
+        assert!(mcnemar(3000, 2000) > 0.0 && mcnemar(3000, 2000) < 1e-40);
+        assert!(mcnemar(5000, 5000) > 0.99);
+    }
+
+    #[test]
+    fn paired_differences() {
+        // An example of Newcombe 1998, and the border where all agree (there it is Wilson's limit).
+        for ([a, b, c, d], low, high) in [([36, 12, 2, 0], 0.0569, 0.3404), ([54, 0, 0, 0], -0.0664, 0.0664)]
+        {
+            let pairs = Pairs { both_right: a, wins: b, losses: c, both_wrong: d };
+            let got = pairs.difference();
+            assert!((got.1 - low).abs() < 1e-3 && (got.2 - high).abs() < 1e-3, "{pairs:?} {got:?}");
+        }
+        assert_eq!(Pairs::default().difference(), (0.0, -1.0, 1.0));
+        let mut pairs = Pairs::default();
+        for (first, second) in [(true, false), (true, true), (false, false), (false, true), (true, false)] {
+            pairs.add(first, second);
+        }
+        assert_eq!((pairs.n(), pairs.wins, pairs.losses), (5, 2, 1));
+        let (difference, low, high) = pairs.difference();
+        assert!((difference - 0.2).abs() < 1e-12 && low < 0.2 && high > 0.2);
     }
 }

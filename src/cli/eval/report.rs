@@ -1,0 +1,313 @@
+//! An evaluation's figures as a table for people (text or Markdown) and as JSON lines for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::tasks::eval::Share;
+use crate::tasks::figures::{Figures, Mean, comparison_text};
+use crate::tasks::stats::Pairs;
+
+/// One side under one turn limit.
+pub struct Limited {
+    pub turn_limit: usize,
+    pub figures: Figures,
+}
+
+/// Everything that is reported.
+pub struct Report {
+    pub adapter: Figures,
+    /// The other side and the pairs, first side against second.
+    pub compare: Option<(Figures, Pairs)>,
+    /// The first side by turn limit, where asked for.
+    pub curve: Vec<Limited>,
+    pub seconds: f64,
+}
+
+/// A table as rows of cells; the first row is the head.
+struct Table(Vec<Vec<String>>);
+
+impl Table {
+    fn new(head: &[&str]) -> Table {
+        Table(vec![head.iter().map(ToString::to_string).collect()])
+    }
+
+    fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
+        self.0.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    fn text(&self) -> String {
+        let columns = self.0.first().map_or(0, Vec::len);
+        let width = |column: usize| {
+            self.0
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.0 {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(line, "{cell:<width$}  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = String::new();
+        for (number, row) in self.0.iter().enumerate() {
+            let cells: Vec<String> = row.iter().map(|cell| cell.trim().replace('|', "\\|")).collect();
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+            if number == 0 {
+                let _ = writeln!(text, "|{}", "---|".repeat(row.len()));
+            }
+        }
+        text
+    }
+}
+
+fn share(share: Share) -> String {
+    let (low, high) = share.interval();
+    format!(
+        "{:5.1} % ({}/{}; {:.1}..{:.1})",
+        100.0 * share.value(),
+        share.k,
+        share.n,
+        100.0 * low,
+        100.0 * high
+    )
+}
+
+fn mean(mean: Mean, digits: usize) -> String {
+    format!("{:.digits$} ± {:.digits$}", mean.value(), mean.half_width())
+}
+
+fn limit_name(limit: usize) -> String {
+    if limit == 0 { "none".to_string() } else { limit.to_string() }
+}
+
+impl Report {
+    fn sides(&self) -> Vec<&Figures> {
+        std::iter::once(&self.adapter).chain(self.compare.as_ref().map(|(figures, _)| figures)).collect()
+    }
+
+    fn head<'a>(&self, first: &'a str, one: &'a str) -> Table {
+        match self.compare {
+            None => Table::new(&[first, one]),
+            Some(_) => Table::new(&[first, "--adapter", "--compare"]),
+        }
+    }
+
+    fn families(&self) -> Table {
+        let sides = self.sides();
+        let mut table = self.head("family", "right (k/n; Wilson 95 %)");
+        for family in self.adapter.families.keys() {
+            let cells =
+                sides.iter().map(|side| share(side.families.get(family).copied().unwrap_or_default()));
+            table.row(std::iter::once(family.clone()).chain(cells));
+        }
+        table.row(std::iter::once("all".to_string()).chain(sides.iter().map(|side| share(side.overall))));
+        table
+    }
+
+    fn roles(&self) -> Table {
+        let sides = self.sides();
+        let mut table = self.head("part", "share (k/n; Wilson 95 %)");
+        let mut add = |name: &str, of: fn(&Figures) -> String| {
+            table.row(std::iter::once(name.to_string()).chain(sides.iter().map(|side| of(side))));
+        };
+        add("tool calls that gave no result", |f| share(f.tool_errors));
+        add("executor: commands fit their schema", |f| share(f.commands));
+        add("verifier: right where a checker can tell", |f| share(f.verdicts));
+        add("generator: gives the answer memory holds", |f| share(f.copies));
+        add("failed (counted as wrong)", |f| share(Share { k: f.failed, n: f.overall.n }));
+        add("turns (mean ± 95 %)", |f| mean(f.turns, 2));
+        add("sampled tokens (mean ± 95 %)", |f| mean(f.tokens, 0));
+        add("seconds (mean ± 95 %, questions run together)", |f| mean(f.seconds, 2));
+        table
+    }
+
+    fn tools(&self) -> Table {
+        let sides = self.sides();
+        let mut table = self.head("tool", "turns that planned it (k/n; Wilson 95 %)");
+        let names: std::collections::BTreeSet<&String> =
+            sides.iter().flat_map(|side| side.tools.keys()).collect();
+        for name in names {
+            let cells = sides.iter().map(|side| {
+                let k = side.tools.get(name).copied().unwrap_or_default();
+                share(Share { k, n: side.tools.values().sum() })
+            });
+            table.row(std::iter::once(name.clone()).chain(cells));
+        }
+        table
+    }
+
+    fn curve(&self) -> Table {
+        let mut table = Table::new(&["turn limit", "right (k/n; Wilson 95 %)", "turns (mean ± 95 %)"]);
+        for Limited { turn_limit, figures } in &self.curve {
+            table.row([limit_name(*turn_limit), share(figures.overall), mean(figures.turns, 2)]);
+        }
+        table
+    }
+
+    fn comparison(pairs: &Pairs) -> String {
+        let (difference, low, high) = pairs.difference();
+        format!(
+            "{} questions paired (same seeds): {} right for both, {} only for --adapter, {} only for --compare, {} for neither.\n--adapter against --compare: {:+.1} points (95 % {:+.1}..{:+.1}), exact two-sided p {}: {}.\n",
+            pairs.n(),
+            pairs.both_right,
+            pairs.wins,
+            pairs.losses,
+            pairs.both_wrong,
+            100.0 * difference,
+            100.0 * low,
+            100.0 * high,
+            p_text(pairs.p_value()),
+            comparison_text(pairs),
+        )
+    }
+
+    /// For people.
+    pub fn text(&self, markdown: bool) -> String {
+        let render = |table: Table| if markdown { table.markdown() } else { table.text() };
+        let mut text = render(self.families());
+        if let Some((_, pairs)) = &self.compare {
+            let _ = write!(text, "\n{}", Report::comparison(pairs));
+        }
+        let _ = write!(text, "\n{}\n{}", render(self.roles()), render(self.tools()));
+        if self.curve.len() > 1 {
+            let _ = write!(text, "\n{}", render(self.curve()));
+        }
+        text
+    }
+
+    /// For programs: a line per family and turn limit, then the closing `eval` line.
+    pub fn lines(&self) -> Vec<Value> {
+        let mut lines = Vec::new();
+        for (family, share) in &self.adapter.families {
+            let mut line = labelled("family", share_json(*share));
+            line["family"] = family.as_str().into();
+            if let Some((other, _)) = &self.compare {
+                line["compare"] = share_json(other.families.get(family).copied().unwrap_or_default());
+            }
+            lines.push(line);
+        }
+        for Limited { turn_limit, figures } in &self.curve {
+            let mut line = labelled("turn_limit", share_json(figures.overall));
+            line["turn_limit"] = (*turn_limit).into();
+            line["turns_mean"] = figures.turns.value().into();
+            lines.push(line);
+        }
+        lines.push(self.eval_line());
+        lines
+    }
+
+    fn eval_line(&self) -> Value {
+        let f = &self.adapter;
+        let (low, high) = f.overall.interval();
+        let compare = self.compare.as_ref();
+        let mut line = json!({
+            "kind": "eval", "n": f.overall.n, "accuracy": f.overall.value(), "low": low, "high": high,
+            "failed": f.failed, "accuracy_compare": compare.map(|(figures, _)| figures.overall.value()),
+            "p_value": compare.map(|(_, pairs)| pairs.p_value()), "turns_mean": f.turns.value(),
+            "tool_error_rate": f.tool_errors.value(), "tool_calls": f.tool_errors.n, "tools": f.tools,
+            "commands_well_formed": share_json(f.commands), "verdicts_right": share_json(f.verdicts),
+            "answers_copied": share_json(f.copies), "tokens_mean": f.tokens.value(),
+            "seconds_mean": f.seconds.value(), "seconds": self.seconds,
+        });
+        if let Some((figures, pairs)) = compare {
+            let (difference, low, high) = pairs.difference();
+            line["comparison"] = json!({
+                "pairs": pairs.n(), "both_right": pairs.both_right, "wins": pairs.wins, "losses": pairs.losses,
+                "both_wrong": pairs.both_wrong, "difference": difference, "low": low, "high": high,
+                "verdict": comparison_text(pairs), "failed": figures.failed,
+                "turns_mean": figures.turns.value(), "tool_error_rate": figures.tool_errors.value(),
+            });
+        }
+        line
+    }
+}
+
+fn share_json(share: Share) -> Value {
+    let (low, high) = share.interval();
+    json!({"share": share.value(), "k": share.k, "n": share.n, "low": low, "high": high})
+}
+
+fn labelled(kind: &str, mut line: Value) -> Value {
+    line["kind"] = kind.into();
+    line
+}
+
+fn p_text(p: f64) -> String {
+    if p < 1e-4 { format!("{p:.1e}") } else { format!("{p:.4}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(k: usize, n: usize) -> Figures {
+        let mut figures = Figures { overall: Share { k, n }, ..Figures::default() };
+        figures.families.insert("lookup".into(), Share { k, n });
+        figures.tools.insert("search".into(), n);
+        figures.turns.add(2.0);
+        figures
+    }
+
+    fn report() -> Report {
+        let pairs = Pairs { both_right: 30, wins: 12, losses: 2, both_wrong: 36 };
+        Report {
+            adapter: figures(42, 80),
+            compare: Some((figures(32, 80), pairs)),
+            curve: [1, 10].map(|turn_limit| Limited { turn_limit, figures: figures(turn_limit, 80) }).into(),
+            seconds: 3.0,
+        }
+    }
+
+    #[test]
+    fn tables_say_n_and_interval_and_the_comparison() {
+        let text = report().text(false);
+        for part in [
+            "all      52.5 % (42/80; 41.7..63.1)   40.0 % (32/80; 30.0..51.0)",
+            "80 questions paired (same seeds): 30 right for both, 12 only for --adapter, 2 only for --compare, 36 for neither.",
+            "+12.5 points (95 % ",
+            "exact two-sided p 0.0129: better.",
+            "turn limit",
+        ] {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+        let markdown = report().text(true);
+        assert!(
+            markdown
+                .starts_with("| family | --adapter | --compare |\n|---|---|---|\n| lookup | 52.5 % (42/80;")
+        );
+    }
+
+    #[test]
+    fn the_closing_line_keeps_the_contract() {
+        let lines = report().lines();
+        let line = lines.last().unwrap();
+        assert_eq!((line["kind"].as_str(), line["n"].as_u64()), (Some("eval"), Some(80)));
+        for key in [
+            "accuracy",
+            "low",
+            "high",
+            "failed",
+            "accuracy_compare",
+            "p_value",
+            "turns_mean",
+            "tool_error_rate",
+        ] {
+            assert!(line[key].is_number(), "{key}: {line}");
+        }
+        assert_eq!(line["comparison"]["verdict"], "better");
+        let alone = Report { compare: None, ..report() }.eval_line();
+        assert!(alone["accuracy_compare"].is_null() && alone["p_value"].is_null());
+    }
+}

@@ -1,0 +1,250 @@
+//! The rows of an evaluation and the file they are kept in, so that a killed run continues where it stopped.
+//!
+//! First line: what was asked of whom. Then one line per answered question, written when it is answered.
+//! A half-written last line (killed meanwhile) is cut off; any other fault is an error naming the line.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::flow::trajectory::Limits;
+use crate::tasks::eval::{Asked, Scored};
+
+/// Which of the two adapters answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// `--adapter`
+    Adapter,
+    /// `--compare`
+    Compare,
+}
+
+/// Everything that decides what a row says; a file is continued only with the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setting {
+    /// blake3 of the questions asked.
+    pub questions: String,
+    pub model: String,
+    pub adapter: Option<String>,
+    pub compare: Option<String>,
+    pub pack: String,
+    pub temperature: Option<f32>,
+    pub tools: Vec<String>,
+    pub limits: Limits,
+    pub seed: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Line {
+    EvalRun(Setting),
+    Question(Box<Row>),
+}
+
+/// One answered question of one side under one turn limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub side: Side,
+    /// Turns the pass might take; 0: no limit.
+    pub turn_limit: usize,
+    #[serde(flatten)]
+    pub scored: Scored,
+}
+
+impl Row {
+    /// As it is printed and kept.
+    pub fn json(&self) -> Value {
+        let line = serde_json::to_value(Line::Question(Box::new(self.clone())));
+        line.unwrap_or_else(|error| Value::String(error.to_string()))
+    }
+}
+
+/// All rows so far.
+pub struct Rows {
+    rows: Vec<Row>,
+    at: HashMap<(Side, usize, String, u64), usize>,
+    file: Option<(PathBuf, File)>,
+}
+
+impl Rows {
+    /// Rows that are kept nowhere.
+    pub fn unkept() -> Rows {
+        Rows { rows: Vec::new(), at: HashMap::new(), file: None }
+    }
+
+    /// Keep rows in `path`: a new file, or with `resume` one that a run with the same setting began.
+    ///
+    /// # Errors
+    /// The file exists without `resume`, was made with another setting, is damaged or cannot be written.
+    pub fn open(path: &Path, resume: bool, setting: &Setting) -> Result<Rows, Error> {
+        let usage = |text: String| Error::Usage(format!("{}: {text}", path.display()));
+        let text = match std::fs::read(path) {
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| usage("is no text file".into()))?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(usage(format!("cannot be read: {e}"))),
+        };
+        if !text.is_empty() && !resume {
+            return Err(usage("is there already; continue it with --resume, or name another file".into()));
+        }
+        // What follows the last line end was being written when the run was killed.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut rows = Rows::unkept();
+        for (number, line) in text[..whole].lines().enumerate() {
+            let read = serde_json::from_str(line)
+                .map_err(|e| usage(format!("line {} is no row of an evaluation: {e}", number + 1)))?;
+            match (number, read) {
+                (0, Line::EvalRun(kept)) => same(&kept, setting).map_err(&usage)?,
+                (0, _) => return Err(usage("does not begin with a run's setting; name another file".into())),
+                (_, Line::Question(row)) => rows.insert(*row),
+                (_, Line::EvalRun(_)) => {
+                    return Err(usage(format!("line {} begins another run", number + 1)));
+                }
+            }
+        }
+        let written = |e: std::io::Error| Error::Store(format!("cannot write {}: {e}", path.display()));
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(written)?;
+        file.set_len(whole as u64).map_err(written)?;
+        rows.file = Some((path.to_path_buf(), file));
+        if whole == 0 {
+            rows.write(&Line::EvalRun(setting.clone()))?;
+        }
+        Ok(rows)
+    }
+
+    fn insert(&mut self, row: Row) {
+        let key = (row.side, row.turn_limit, row.scored.id.clone(), row.scored.seed);
+        if let std::collections::hash_map::Entry::Vacant(place) = self.at.entry(key) {
+            place.insert(self.rows.len());
+            self.rows.push(row);
+        }
+    }
+
+    /// Keep one more row.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn add(&mut self, row: Row) -> Result<(), Error> {
+        self.write(&Line::Question(Box::new(row.clone())))?;
+        self.insert(row);
+        Ok(())
+    }
+
+    fn write(&mut self, line: &Line) -> Result<(), Error> {
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        let text = serde_json::to_string(line).map_err(|e| Error::Store(e.to_string()))?;
+        // One write per line, so that a kill leaves whole lines and at most one half.
+        file.write_all(format!("{text}\n").as_bytes()).map_err(|e| {
+            Error::Store(format!(
+                "cannot write {}: {e}; free some space and continue with --resume",
+                path.display()
+            ))
+        })
+    }
+
+    pub fn get(&self, side: Side, turn_limit: usize, asked: &Asked) -> Option<&Scored> {
+        let key = (side, turn_limit, asked.task.id.clone(), asked.seed);
+        self.at.get(&key).map(|index| &self.rows[*index].scored)
+    }
+
+    /// Rows of one side and limit, in the order of the questions.
+    pub fn of(&self, side: Side, turn_limit: usize, asked: &[Asked]) -> Vec<&Scored> {
+        asked.iter().filter_map(|asked| self.get(side, turn_limit, asked)).collect()
+    }
+}
+
+/// Name what differs between the setting a file was begun with and today's.
+fn same(kept: &Setting, now: &Setting) -> Result<(), String> {
+    let value = |setting: &Setting| serde_json::to_value(setting).unwrap_or_default();
+    let (kept, now) = (value(kept), value(now));
+    let keys = now.as_object().into_iter().flat_map(|object| object.keys());
+    let differing: Vec<String> = keys
+        .filter(|key| kept[key.as_str()] != now[key.as_str()])
+        .map(|key| format!("{key} was {}, is {}", kept[key.as_str()], now[key.as_str()]))
+        .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "was begun with another setting ({}); use the same or name another file",
+        differing.join("; ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::eval::seeded;
+    use crate::tasks::{Split, files};
+
+    fn setting() -> Setting {
+        Setting {
+            questions: "q".into(),
+            model: "m".into(),
+            adapter: None,
+            compare: Some("c".into()),
+            pack: "compact".into(),
+            temperature: Some(0.7),
+            tools: vec!["search".into()],
+            limits: Limits::default(),
+            seed: 3,
+        }
+    }
+
+    fn asked() -> Vec<Asked> {
+        seeded(files::bundled(Split::Gate).into_iter().take(3), 3)
+    }
+
+    fn row(asked: &Asked, right: bool) -> Row {
+        let mut scored = Scored::of(asked, &Default::default());
+        scored.right = right;
+        Row { side: Side::Adapter, turn_limit: 10, scored }
+    }
+
+    #[test]
+    fn a_killed_run_continues_after_its_last_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let asked = asked();
+        let mut rows = Rows::open(&path, false, &setting()).unwrap();
+        rows.add(row(&asked[0], true)).unwrap();
+        rows.add(row(&asked[1], false)).unwrap();
+        drop(rows);
+        let whole = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{whole}{{\"kind\":\"question\",\"si")).unwrap();
+        let mut rows = Rows::open(&path, true, &setting()).unwrap();
+        assert_eq!(rows.rows.len(), 2);
+        assert!(rows.get(Side::Adapter, 10, &asked[0]).unwrap().right);
+        assert!(rows.get(Side::Adapter, 10, &asked[2]).is_none());
+        assert!(rows.get(Side::Compare, 10, &asked[0]).is_none());
+        assert!(rows.get(Side::Adapter, 3, &asked[0]).is_none());
+        rows.add(row(&asked[2], true)).unwrap();
+        drop(rows);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&whole) && text.lines().count() == 4, "{text}");
+    }
+
+    #[test]
+    fn other_settings_and_damaged_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        drop(Rows::open(&path, false, &setting()).unwrap());
+        let refused = |resume, setting: &Setting| {
+            Rows::open(&path, resume, setting).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert!(refused(false, &setting()).contains("--resume"));
+        let other = refused(true, &Setting { seed: 4, ..setting() });
+        assert!(other.contains("seed was 3, is 4"), "{other}");
+        let good = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{good}nonsense\n{good}")).unwrap();
+        assert!(refused(true, &setting()).contains("line 2"));
+        std::fs::write(&path, "some notes\nof mine\n").unwrap();
+        assert!(refused(true, &setting()).contains("line 1"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "some notes\nof mine\n", "left as it was");
+    }
+}
