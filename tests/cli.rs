@@ -210,3 +210,48 @@ fn completions_and_man_page_come_from_the_command_line_itself() {
     let (code, out, _) = run(tillerman(home.path()).arg("man"));
     assert!(code == 0 && out.contains(".TH tillerman"), "{out}");
 }
+
+#[test]
+fn an_evaluation_killed_and_resumed_gives_the_same_table() {
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("rows.jsonl");
+    let tasks = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/gate.jsonl");
+    let eval = |more: &[&str]| {
+        let mut command = tillerman(home.path());
+        command.args(["--seed", "5", "eval", "--tasks", tasks, "--family", "arithmetic", "--limit", "3"]);
+        command.args(["--parallel", "1", "--compare", "none", "--turn-limits", "1", "--json", "--out"]);
+        run(command.arg(&out).args(more))
+    };
+    // What the last line says, without the clock.
+    let last = |text: &str| {
+        let mut line: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        for clock in ["seconds", "seconds_mean"] {
+            line.as_object_mut().unwrap().remove(clock);
+        }
+        line
+    };
+    let (code, first, err) = eval(&[]);
+    assert_eq!(code, 0, "{err}");
+    let line = last(&first);
+    assert_eq!((line["kind"].as_str(), line["n"].as_u64()), (Some("eval"), Some(3)));
+    assert_eq!(line["accuracy"], line["accuracy_compare"], "the same adapter on both sides");
+    assert_eq!(
+        (line["p_value"].as_f64(), line["comparison"]["verdict"].as_str()),
+        (Some(1.0), Some("cannot tell"))
+    );
+    assert_eq!(first.lines().filter(|l| l.contains("\"kind\":\"turn_limit\"")).count(), 2);
+    fails(tillerman(home.path()).args(["eval", "--tasks", tasks, "--out"]).arg(&out), 2, &["--resume"]);
+    let kept = fs::read_to_string(&out).unwrap();
+    // Killed in the middle of its third row.
+    let third = kept.match_indices('\n').nth(2).unwrap().0;
+    fs::write(&out, &kept[..third + 40]).unwrap();
+    let (code, resumed, err) = eval(&["--resume"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(last(&resumed), line);
+    assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), kept.lines().count());
+    let (code, again, _) = eval(&["--resume"]);
+    assert_eq!((code, last(&again)), (0, line), "nothing is asked again");
+    let mut other = tillerman(home.path());
+    other.args(["--seed", "6", "eval", "--tasks", tasks, "--resume", "--out"]).arg(&out);
+    fails(&mut other, 2, &["another setting", "seed was 5, is 6"]);
+}
