@@ -46,10 +46,10 @@ pub struct Train {
     pub kl_budget: f64,
     /// Learning rate of AdamW.
     pub lr: Option<f64>,
-    pub clip_low: Option<f64>,
-    pub clip_high: Option<f64>,
+    pub clip_low: Option<f32>,
+    pub clip_high: Option<f32>,
     /// Weight of the KL to base; 0: none.
-    pub kl_beta: Option<f64>,
+    pub kl_beta: Option<f32>,
     /// Rollouts sample with it.
     pub temperature: Option<f32>,
     /// Turns of a training rollout; 0: no limit of its own.

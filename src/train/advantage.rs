@@ -6,18 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which objective is trained; design page FLOW_GRPO.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Rollout statistics, one unit of weight per rollout, constant token denominator.
-    #[default]
-    Flow,
-    /// The formula of arXiv 2510.05592.
-    Paper,
-    /// What the paper's released code does: turn rows, token mean, dual clip.
-    Reference,
-}
+pub use crate::config::Mode;
 
 /// How a rollout ended.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -290,7 +290,7 @@ fn surrogate(settings: &Settings, ratio: f64, advantage: f64) -> (f64, bool) {
 }
 
 /// exp(-apart) + apart - 1, for apart = logp - reference: the low-variance estimate of KL(policy || reference).
-fn k3(apart: f64) -> f64 {
+pub(crate) fn k3(apart: f64) -> f64 {
     let apart = apart.clamp(-LOG_RATIO_MOST, LOG_RATIO_MOST);
     (-apart).exp_m1() + apart
 }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Mode, Train};
+use crate::train::objective;
 
 /// All numbers of a run, resolved; kept in the adapter's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,9 +18,9 @@ pub struct Settings {
     /// Rollouts per question (G).
     pub group: usize,
     pub lr: f64,
-    pub clip_low: f64,
-    pub clip_high: f64,
-    pub kl_beta: f64,
+    pub clip_low: f32,
+    pub clip_high: f32,
+    pub kl_beta: f32,
     pub temperature: f32,
     /// Turns of a training rollout; 0: no limit of its own.
     pub turns: usize,
@@ -53,11 +54,11 @@ impl Settings {
     /// The settings file's numbers, with the mode's own for keys left out. The paper fine-tunes all weights
     /// at 1e-6; an adapter wants about ten times that.
     pub fn of(train: &Train) -> Settings {
-        let (clip_high, temperature) = match train.mode {
-            Mode::Flow => (0.3, 1.0),
-            // The paper names no clip; 0.2 both ways is PPO's own.
-            Mode::Paper => (0.2, 0.5),
-            Mode::Reference => (0.3, 0.7),
+        let own = objective::Settings::of(train.mode);
+        let temperature = match train.mode {
+            Mode::Flow => 1.0,
+            Mode::Paper => 0.5,
+            Mode::Reference => 0.7,
         };
         Settings {
             mode: train.mode,
@@ -65,13 +66,23 @@ impl Settings {
             alpha: train.alpha,
             group: train.group,
             lr: train.lr.unwrap_or(1e-5),
-            clip_low: train.clip_low.unwrap_or(0.2),
-            clip_high: train.clip_high.unwrap_or(clip_high),
-            kl_beta: train.kl_beta.unwrap_or(0.001),
+            clip_low: train.clip_low.unwrap_or(own.clip_low),
+            clip_high: train.clip_high.unwrap_or(own.clip_high),
+            kl_beta: train.kl_beta.unwrap_or(own.kl_beta),
             temperature: train.temperature.unwrap_or(temperature),
             turns: train.turns.unwrap_or(3),
             step_kl: train.step_kl,
             kl_budget: train.kl_budget,
+        }
+    }
+
+    /// The objective these numbers ask for.
+    pub fn objective(&self) -> objective::Settings {
+        objective::Settings {
+            clip_low: self.clip_low,
+            clip_high: self.clip_high,
+            kl_beta: self.kl_beta,
+            ..objective::Settings::of(self.mode)
         }
     }
 
@@ -184,10 +195,10 @@ impl Settings {
         refuse("lr", !positive(self.lr), "must be above 0; 1e-5 is usual");
         refuse(
             "clip_low",
-            !(positive(self.clip_low) && self.clip_low < 1.0),
+            !(positive(f64::from(self.clip_low)) && self.clip_low < 1.0),
             "must lie between 0 and 1; 0.2 is usual",
         );
-        refuse("clip_high", !positive(self.clip_high), "must be above 0; 0.3 is usual");
+        refuse("clip_high", !positive(f64::from(self.clip_high)), "must be above 0; 0.3 is usual");
         refuse(
             "kl_beta",
             !(self.kl_beta.is_finite() && self.kl_beta >= 0.0),
@@ -228,7 +239,9 @@ mod tests {
         }
         let own = Train { mode: Mode::Paper, temperature: Some(0.9), ..Train::default() };
         assert_eq!(Settings::of(&own).temperature, 0.9);
-        assert_eq!(Settings::of(&own).clip_high, 0.2);
+        let own = Settings::of(&Train { clip_high: Some(0.25), mode: Mode::Reference, ..Train::default() });
+        assert_eq!(own.objective().clip_high, 0.25);
+        assert_eq!(own.objective().dual_clip, Some(3.0));
     }
 
     #[test]
