@@ -12,6 +12,7 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::EngineError;
+use crate::gguf::types::file_type_id;
 use crate::gguf::write::{Plan, Writer};
 use crate::gguf::{Array, CHATML, Header, TensorType, Value, check};
 
@@ -149,7 +150,7 @@ impl ToyModel {
         plan.text("general.architecture", arch);
         plan.text("general.type", "model");
         plan.text("general.name", format!("random {}", shape.name));
-        plan.number("general.file_type", file_type(self.kind));
+        plan.number("general.file_type", file_type_id(self.kind));
         plan.number("general.quantization_version", 2);
         let numbers = [
             ("block_count", shape.blocks),
@@ -314,14 +315,4 @@ fn byte_alphabet() -> impl Iterator<Item = char> {
         next += 1;
         char::from_u32(next - 1).unwrap_or('?')
     })
-}
-
-/// `general.file_type` of a file of this type.
-fn file_type(kind: TensorType) -> u32 {
-    match kind {
-        TensorType::F16 => 1,
-        TensorType::Q4_0 => 2,
-        TensorType::Q8_0 => 7,
-        _ => 0,
-    }
 }

@@ -120,6 +120,17 @@ pub fn file_type_name(id: u64) -> Option<&'static str> {
     })
 }
 
+/// `general.file_type` of a file whose matrices are mostly of a type written here.
+pub fn file_type_id(kind: TensorType) -> u32 {
+    match kind {
+        TensorType::F16 => 1,
+        TensorType::Q4_0 => 2,
+        TensorType::Q8_0 => 7,
+        TensorType::BF16 => 32,
+        _ => 0,
+    }
+}
+
 /// A metadata value, of the type it has in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

@@ -3,7 +3,7 @@
 //! Tensors are fed in pieces and packed on the way, so a model larger than memory can be written.
 //! Writing goes to any `Write`; making a file appear atomically is the caller's business.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use crate::gguf::quant;
 use crate::gguf::types::DEFAULT_ALIGNMENT;
@@ -130,6 +130,26 @@ impl<W: Write> Writer<W> {
             self.given = 0;
         }
         self.out.write_all(&self.packed)
+    }
+
+    /// The whole current tensor from bytes that are packed already.
+    ///
+    /// # Errors
+    /// `InvalidInput` for another number of bytes than the plan's; else whatever in- or output fail with.
+    pub fn packed(&mut self, bytes: &mut impl Read) -> io::Result<()> {
+        let Some(tensor) = self.tensors.get(self.current).filter(|_| self.given == 0) else {
+            return Err(invalid("packed bytes in the middle of a tensor, or after the last"));
+        };
+        let expected = tensor.bytes();
+        let copied = io::copy(bytes, &mut self.out)?;
+        if copied != expected {
+            let reason = format!("tensor {:?} gets {copied} bytes, it has {expected}", tensor.name);
+            return Err(invalid(&reason));
+        }
+        let padding = expected.next_multiple_of(DEFAULT_ALIGNMENT.into()) - expected;
+        self.current += 1;
+        io::copy(&mut io::repeat(0).take(padding), &mut self.out)?;
+        Ok(())
     }
 
     /// Flush and give the output back.

@@ -113,7 +113,11 @@ pub fn read(path: &Path, base: &Header, fingerprint: Option<&str>) -> Result<Lor
     let mut file = open(path)?;
     let mut halves = std::collections::HashMap::new();
     for tensor in &header.tensors {
-        let values = values(&mut file, path, header.data_offset, tensor)?;
+        let bytes = bytes_of(&mut file, path, header.data_offset, tensor)?;
+        let values = quant::unpack(tensor.kind, &bytes).ok_or_else(|| {
+            let (name, kind) = (&tensor.name, tensor.kind.name);
+            refused(format!("{name} is {kind}; F32, F16, BF16, Q8_0 and Q4_0 are read here"))
+        })?;
         halves.insert(tensor.name.as_str(), (tensor, values));
     }
     let mut pairs = Vec::new();
@@ -160,22 +164,18 @@ fn open(path: &Path) -> Result<File, AdapterError> {
     File::open(path).map_err(|source| AdapterError::Io { path: path.to_path_buf(), verb: "opened", source })
 }
 
-/// A tensor's numbers as f32.
-pub(super) fn values(
+/// A tensor's bytes.
+pub(super) fn bytes_of(
     file: &mut File,
     path: &Path,
     data_offset: u64,
     tensor: &TensorInfo,
-) -> Result<Vec<f32>, AdapterError> {
+) -> Result<Vec<u8>, AdapterError> {
     let mut bytes = vec![0; usize::try_from(tensor.bytes).unwrap_or(usize::MAX)];
     file.seek(SeekFrom::Start(data_offset + tensor.offset))
         .and_then(|_| file.read_exact(&mut bytes))
         .map_err(|source| AdapterError::Io { path: path.to_path_buf(), verb: "read", source })?;
-    quant::unpack(tensor.kind, &bytes).ok_or_else(|| {
-        let (name, kind) = (&tensor.name, tensor.kind.name);
-        let reason = format!("{name} is {kind}; F32, F16, BF16, Q8_0 and Q4_0 are read here");
-        AdapterError::Refused { path: path.to_path_buf(), reason }
-    })
+    Ok(bytes)
 }
 
 /// What tells a base model's file from another: the blake3 of its header and of each tensor's first KiB, so
