@@ -131,18 +131,16 @@ fn mean_and_std(counted: &[(f64, f64)]) -> (f64, f64) {
     (mean, if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
 }
 
-/// Advantage of a lone label against what the task's kind usually earns: r minus a success rate smoothed
-/// with one success and one failure, at half rate, because it has no sibling to be compared with.
+/// Advantage of a lone label against the running mean of labels: there is no sibling to compare it with. The
+/// group's weight makes up for how little such a baseline knows.
 ///
 /// # Errors
 /// [`AdvantageError::NotFinite`].
-pub fn lone(reward: f32, successes: usize, n: usize) -> Result<f32, AdvantageError> {
-    const RATE: f32 = 0.5;
-    if !reward.is_finite() {
-        return Err(AdvantageError::NotFinite { rollout: 0, reward });
+pub fn lone(reward: f32, baseline: f32) -> Result<f32, AdvantageError> {
+    match [reward, baseline].into_iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(AdvantageError::NotFinite { rollout: 0, reward: value }),
+        None => Ok((reward - baseline).clamp(-1.0, 1.0)),
     }
-    let usual = (successes + 1) as f32 / (n + 2) as f32;
-    Ok(RATE * (reward - usual).clamp(-1.0, 1.0))
 }
 
 /// How likely G rollouts hold both a success and a failure, if each succeeds with `rate`.
@@ -243,7 +241,7 @@ mod tests {
         for reward in [f32::NAN, f32::INFINITY] {
             let refused = group(&Scaling::default(), &rated(&[0.0, reward], &[1, 1]));
             assert!(matches!(refused, Err(AdvantageError::NotFinite { rollout: 1, .. })), "{refused:?}");
-            assert!(lone(reward, 0, 0).is_err());
+            assert!(lone(reward, 0.5).is_err());
         }
         assert_eq!(
             group(&Scaling::default(), &rated(&[0.0, 1.0], &[1, 0])),
@@ -255,9 +253,10 @@ mod tests {
 
     #[test]
     fn a_lone_label_counts_against_what_is_usual() {
-        assert_eq!(lone(1.0, 0, 0).unwrap(), 0.25);
-        assert!(lone(1.0, 98, 98).unwrap() < 0.006, "an expected success teaches next to nothing");
-        assert_eq!(lone(0.0, 2, 2).unwrap(), -0.375);
+        assert_eq!(lone(1.0, 0.75), Ok(0.25));
+        assert_eq!(lone(0.0, 0.75), Ok(-0.75));
+        assert_eq!(lone(5.0, 0.5), Ok(1.0));
+        assert!(lone(1.0, f32::NAN).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 pub mod adamw;
 pub mod adapter_file;
 pub mod advantage;
+pub mod batch;
 pub mod error;
 pub mod gate;
 pub mod kernels;

@@ -109,7 +109,8 @@ pub struct Turn {
 /// What is known of a batch's K targets, in the tree's target order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Per group, what it counts for: 1, or less where one question has several or a label stands alone.
+    /// Per group, its share of the batch: 1 over the number of questions, or less where one question has
+    /// several groups or a label stands alone.
     pub weights: Vec<f32>,
     pub rollouts: Vec<Rollout>,
     pub turns: Vec<Turn>,

@@ -1,6 +1,6 @@
 //! Which tokens train, and each one's share c_k of the objective.
 //!
-//! Every group has its weight of the batch (one unit per question) and every rollout of it an equal part, however many turns
+//! Every group has its weight of the batch and every rollout of it an equal part, however many turns
 //! or tokens it took. Inside a rollout:
 //! - `flow`: each token 1 / token_denominator, so no token is worth less for standing in a long plan;
 //! - `paper`: 1 / T_i over its turns, 1 / |a| over a turn's tokens;
@@ -155,7 +155,7 @@ fn standing(settings: &Settings, batch: &Batch, distances: &[f64], counts: &mut 
     advantages
 }
 
-/// One unit per question, parted evenly among its rollouts, and a rollout's among its turns.
+/// A group's weight, parted evenly among its rollouts, and a rollout's among its turns.
 struct Units {
     rollouts: Vec<f64>,
     turns: Vec<usize>,
@@ -167,11 +167,9 @@ impl Units {
         for rollout in batch.rollouts.iter().filter(|rollout| rollout.advantage.is_some()) {
             *sizes.entry(rollout.group).or_default() += 1;
         }
-        let weight = |group: usize| f64::from(batch.weights[group]);
-        let total: f64 = sizes.keys().map(|group| weight(*group)).sum();
         let of = |rollout: &super::Rollout| {
             let size = sizes.get(&rollout.group);
-            size.map_or(0.0, |size| weight(rollout.group) / (total * *size as f64))
+            size.map_or(0.0, |size| f64::from(batch.weights[rollout.group]) / *size as f64)
         };
         let mut turns = vec![0; batch.rollouts.len()];
         batch.turns.iter().for_each(|turn| turns[turn.rollout] += 1);
