@@ -108,7 +108,7 @@ fn first_lines(setup: &Setup) -> Vec<String> {
 
 /// Earlier inputs for the Up key, oldest first.
 fn history(store: &Store) -> anyhow::Result<Vec<String>> {
-    let rows = store.trajectories(None, 200)?;
+    let rows = store.asked(200)?;
     let mut queries: Vec<String> = rows.into_iter().map(|row| row.query).collect();
     queries.reverse();
     queries.dedup();

@@ -22,6 +22,9 @@ pub struct SessionsArgs {
     /// Only this session's queries
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
+    /// Trajectories drawn in groups too
+    #[arg(long)]
+    pub rollouts: bool,
 }
 
 pub fn run(global: &Global, args: &SessionsArgs) -> anyhow::Result<i32> {
@@ -29,7 +32,10 @@ pub fn run(global: &Global, args: &SessionsArgs) -> anyhow::Result<i32> {
     let session = args.session.as_deref().map(|piece| store.find_session(piece)).transpose()?;
     // The whole list when a program reads it; a page of it for a person.
     let limit = if args.json && args.limit == 50 { 0 } else { args.limit };
-    let rows = store.trajectories(session.as_deref(), limit)?;
+    let rows = match session {
+        None if !args.rollouts => store.asked(limit)?,
+        session => store.trajectories(session.as_deref(), limit)?,
+    };
     let mut out = io::BufWriter::new(io::stdout().lock());
     written(if args.json { print_json(&rows, &mut out) } else { print(&rows, &mut out) })
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use crate::error::Error;
+use crate::error::{EngineError, Error};
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -14,6 +14,15 @@ pub enum StoreError {
     NotFound(String),
     #[error("{prefix:?} fits {count} ids, for example {example}; give more characters of the id")]
     Ambiguous { prefix: String, count: usize, example: String },
+    #[error("no adapter {0:?}; `tillerman adapters` lists them")]
+    NoAdapter(String),
+    #[error("the bare model serves and no adapter did before; there is nothing to roll back")]
+    NothingToUndo,
+    /// It is known but cannot serve here.
+    #[error("adapter {id} refused: {reason}")]
+    BrokenAdapter { id: String, reason: String },
+    #[error("no training run {0:?}")]
+    NoRun(String),
     #[error("disk full: {} cannot grow; free some space on that disk (8 MiB are enough to go on) or use another with --home DIR", .0.display())]
     DiskFull(PathBuf),
     #[error("data directory {} cannot be written: {reason}; make it writable for this user or use another with --home DIR", .path.display())]
@@ -76,10 +85,16 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// The exit code of the CLI contract: a mistyped id is a usage error, the rest the store's.
+    /// The exit code of the CLI contract: a mistyped id is a usage error, an adapter that
+    /// cannot serve the engine's, the rest the store's.
     pub fn exit_code(&self) -> i32 {
         match self {
-            StoreError::NotFound(_) | StoreError::Ambiguous { .. } => 2,
+            StoreError::NotFound(_)
+            | StoreError::Ambiguous { .. }
+            | StoreError::NoAdapter(_)
+            | StoreError::NothingToUndo
+            | StoreError::NoRun(_) => 2,
+            StoreError::BrokenAdapter { .. } => 3,
             _ => 4,
         }
     }
@@ -98,6 +113,12 @@ fn no_space_beside(database: &Path) -> bool {
 
 impl From<StoreError> for Error {
     fn from(e: StoreError) -> Error {
-        if e.exit_code() == 2 { Error::Usage(e.to_string()) } else { Error::Store(e.to_string()) }
+        match e {
+            StoreError::BrokenAdapter { id, reason } => {
+                Error::Engine(EngineError::Adapter { path: id.into(), reason })
+            }
+            e if e.exit_code() == 2 => Error::Usage(e.to_string()),
+            e => Error::Store(e.to_string()),
+        }
     }
 }

@@ -142,6 +142,9 @@ impl Label {
                 "a good answer needs no correction"
             }
             _ if !(self.propensity > 0.0 && self.propensity <= 1.0) => "propensity is above 0 and at most 1",
+            _ if self.seconds.is_some_and(|seconds| !(seconds.is_finite() && seconds >= 0.0)) => {
+                "the seconds a label took are a number from 0 up"
+            }
             _ => return Ok(()),
         };
         Err(StoreError::Invalid(fault.to_string()))
@@ -156,6 +159,8 @@ pub struct LedgerEntry {
     pub source: Source,
     /// The label it rests on.
     pub label: i64,
+    /// The answer was typed as the right one.
+    pub typed: bool,
 }
 
 const LABEL: &str = "SELECT l.id, l.trajectory, l.question_id, l.canonical_answer, l.scope, l.turn, l.value,
@@ -245,7 +250,8 @@ impl Store {
     }
 
     /// What is known about the answers to a question: per answer the newest label not taken back and not
-    /// expired. A correction counts as bad for the answer given and good for the one typed.
+    /// expired; a checker's word never replaces a person's, nor a judge's either's. A correction counts as
+    /// bad for the answer given and good for the one typed.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -257,14 +263,40 @@ impl Store {
             if label.scope != Scope::Answer || label.cleared_ms.is_some() || expired {
                 continue;
             }
-            let corrected = label.correction.as_deref().map(|text| (canonical(text), LabelValue::Good));
-            let given = label.canonical_answer.map(|answer| (answer, label.value));
-            for (canonical_answer, value) in given.into_iter().chain(corrected) {
-                entries.retain(|entry| entry.canonical_answer != canonical_answer);
-                entries.push(LedgerEntry { canonical_answer, value, source: label.source, label: label.id });
+            let typed = label.correction.as_deref().map(|text| (canonical(text), LabelValue::Good, true));
+            let given = label.canonical_answer.map(|answer| (answer, label.value, false));
+            for (canonical_answer, value, typed) in given.into_iter().chain(typed) {
+                let known = entries.iter().position(|entry| entry.canonical_answer == canonical_answer);
+                // Sources are declared from the strongest on.
+                if known.is_some_and(|place| entries[place].source < label.source) {
+                    continue;
+                }
+                known.map(|place| entries.remove(place));
+                let (source, label) = (label.source, label.id);
+                entries.push(LedgerEntry { canonical_answer, value, source, label, typed });
             }
         }
         Ok(entries)
+    }
+
+    /// Values of the person's newest answer labels that were not taken back, newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn recent_values(&self, limit: usize) -> Result<Vec<LabelValue>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(|view| {
+            let mut statement = view
+                .prepare_cached(
+                    "SELECT l.value FROM labels l LEFT JOIN label_clears c ON c.label = l.id
+                     WHERE c.label IS NULL AND l.scope = 'answer' AND l.source = 'person'
+                     ORDER BY l.id DESC LIMIT ?1",
+                )
+                .map_err(|e| self.sql(e))?;
+            let rows = statement.query_map([limit], |row| row.get::<_, String>(0));
+            let names: Vec<String> = rows.and_then(Iterator::collect).map_err(|e| self.sql(e))?;
+            Ok(names.iter().filter_map(|name| LabelValue::from_name(name)).collect())
+        })
     }
 
     fn read_labels(&self, which: &str, key: &str) -> Result<Vec<Label>> {

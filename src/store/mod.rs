@@ -1,4 +1,4 @@
-//! Everything that is kept: events, model calls, labels, sessions, in one SQLite database.
+//! Everything that is kept: events, model calls, labels, groups, adapters, training, in one SQLite database.
 //!
 //! Callers give and get events and labels; rows, files and locks stay in here. One connection writes,
 //! one reads; several processes may have the same directory open. The store runs no model and draws
@@ -7,18 +7,22 @@
 //! Durability: a record that `record` or `add_label` returned from survives the death of the process.
 //! Turn ends, last events and labels also survive a power cut, and with them everything before them.
 
+mod adapters;
 mod ballast;
 mod blobs;
 mod canonical;
 mod error;
+mod groups;
 mod labels;
 mod open;
+mod pointer;
 mod read;
 mod record;
 mod redact;
 mod running;
 mod sessions;
 mod sink;
+mod training;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,13 +33,17 @@ use crate::config::Home;
 use ballast::Ballast;
 use running::Running;
 
+pub use adapters::{Adapter, AdapterDraft, MANIFEST, NewAdapter, OPTIMIZER, Origin, WEIGHTS};
 pub use canonical::{canonical, question_id};
 pub use error::{Result, StoreError};
+pub use groups::{GroupRow, Member, PastQuestion, Pick};
 pub use labels::{Label, LabelValue, LedgerEntry, Scope, Source};
 pub use open::Opened;
+pub use pointer::{AdapterShelf, Move};
 pub use redact::redact;
 pub use sessions::{Row, Session, Status, short};
 pub use sink::StoreSink;
+pub use training::{GatePair, RunStatus, TrainingRun, TrainingStep};
 
 /// A new id for a session or trajectory: UUID version 7, so that ids sort by time.
 pub fn new_id() -> String {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::config::Home;
+use crate::store::adapters;
 use crate::store::error::{Result, StoreError};
 use crate::store::running::Running;
 
@@ -16,7 +17,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// `MIGRATIONS[n]` leads from schema n to n + 1.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
 
 /// What opening found, for `doctor` and for a line to the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,6 +153,7 @@ pub fn after_crash(home: &Home, connection: &Connection) -> Result<Opened> {
         interrupt(connection, name).map_err(sql)?;
         Running::forget(home, name);
     }
+    adapters::remove_drafts(home, &crashed);
     remove_leftovers(home);
     let check_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Opened { crashed: crashed.len(), check_ms: check_ms.max(1) })
@@ -171,8 +173,12 @@ fn remove_leftovers(home: &Home) {
     }
 }
 
-/// Trajectories without a last event whose process is gone.
+/// Trajectories without a last event, and training runs without an end, whose process is gone.
 pub fn interrupt(connection: &Connection, owner: &str) -> rusqlite::Result<usize> {
+    connection.execute(
+        "UPDATE training_runs SET status = 'interrupted' WHERE owner = ?1 AND status = 'running'",
+        [owner],
+    )?;
     connection.execute(
         "UPDATE trajectories SET status = 'interrupted' WHERE owner = ?1 AND status = 'running'",
         [owner],

@@ -90,7 +90,7 @@ const ROW: &str =
   FROM trajectories t";
 
 impl Store {
-    /// Sessions, newest first.
+    /// Sessions, newest first; groups of rollouts are not among them.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -100,6 +100,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT s.id, s.title, s.created_ms, count(t.id) FROM sessions s
                      LEFT JOIN trajectories t ON t.session = s.id
+                     WHERE s.id NOT IN (SELECT id FROM groups)
                      GROUP BY s.id ORDER BY s.created_ms DESC, s.id DESC",
                 )
                 .map_err(|e| self.sql(e))?;
@@ -190,6 +191,24 @@ impl Store {
         })
     }
 
+    /// As `trajectories` of all sessions, without those drawn in groups.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn asked(&self, limit: usize) -> Result<Vec<Row>> {
+        let limit = if limit == 0 { -1 } else { i64::try_from(limit).unwrap_or(-1) };
+        self.read(|view| {
+            let mut statement = view
+                .prepare_cached(&format!(
+                    "{ROW} WHERE t.session NOT IN (SELECT id FROM groups)
+                     ORDER BY t.started_ms DESC, t.id DESC LIMIT ?1"
+                ))
+                .map_err(|e| self.sql(e))?;
+            let rows = statement.query_map([limit], read_row);
+            rows.and_then(Iterator::collect).map_err(|e| self.sql(e))
+        })
+    }
+
     /// The list entry of one trajectory, by its whole id.
     ///
     /// # Errors
@@ -219,7 +238,7 @@ impl Store {
         self.find_in("sessions", piece)
     }
 
-    fn find_in(&self, table: &str, piece: &str) -> Result<String> {
+    pub(super) fn find_in(&self, table: &str, piece: &str) -> Result<String> {
         let piece = piece.trim();
         if piece.is_empty() {
             return Err(StoreError::NotFound(String::new()));

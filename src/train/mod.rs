@@ -1,9 +1,10 @@
 //! Flow-GRPO on the GGUF that serves: rollouts in, adapter out, on this machine.
 //!
 //! The order data flows: `rollout` draws groups with the flow, `reward` takes the ledger's or a checker's
-//! word, `batch` turns groups into one prefix tree, `advantage` and `objective` say what each sampled token
-//! is worth, `model` computes log-probabilities and LoRA gradients, `adamw` steps, `step` puts these
-//! together inside the training worker, `gate` judges the candidate, `train_loop` is the whole run.
+//! word, `rows` and `labelled` make of them what a step learns from, `tree` turns groups into one prefix
+//! tree, `advantage` and `objective` say what each sampled token is worth, `model` computes log-probabilities
+//! and LoRA gradients, `adamw` steps, `step` puts these together inside the training worker, `gate` judges the
+//! candidate, `train_loop` is the whole run.
 //! It never draws and never names the deck.
 
 pub mod adamw;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod gate;
 pub mod kernels;
 pub mod kl_budget;
+pub mod labelled;
 pub mod lora;
 pub mod merge;
 pub mod model;
@@ -21,6 +23,8 @@ pub mod objective;
 pub mod peft;
 pub mod presets;
 pub mod reference;
+pub mod reward;
+pub mod rollout;
 pub mod rows;
 pub mod safetensors;
 pub mod step_size;
