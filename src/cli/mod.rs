@@ -2,6 +2,7 @@
 //!
 //! The contract (names, flags, exit codes) is relied on by scripts; see ARCHITECTURE in the README.
 
+pub mod adapters;
 pub mod ask;
 pub mod bench;
 pub mod completions;
@@ -16,6 +17,7 @@ pub mod library;
 pub mod model;
 pub mod plain;
 pub mod replay;
+pub mod rollout;
 pub mod sessions;
 pub mod setup;
 pub mod show;
@@ -49,7 +51,7 @@ pub struct Global {
     /// GGUF model file to use (default: the config's, else the embedded planner)
     #[arg(long, global = true, value_name = "PATH")]
     pub model: Option<PathBuf>,
-    /// Adapter for the planner: an id, a file, or `none`
+    /// Adapter for the planner: an id, a file, or `none` (default: the one that serves, see `adapters`)
     #[arg(long, global = true, value_name = "ID")]
     pub adapter: Option<String>,
     /// Data directory (default: the platform's)
@@ -78,6 +80,10 @@ pub enum Command {
     Replay(replay::ReplayArgs),
     /// Say whether an answer, a plan or a turn was good
     Label(label::LabelArgs),
+    /// A group of trajectories of one question, run together, for labelling and training
+    Rollout(rollout::RolloutArgs),
+    /// What was learned, which of it serves, files in and out
+    Adapters(adapters::AdaptersArgs),
     /// Trajectories into a file
     Export(export::ExportArgs),
     /// Trajectories from a file
@@ -152,6 +158,8 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Show(args)) => show::run(global, &args),
         Some(Command::Replay(args)) => replay::run(global, &args),
         Some(Command::Label(args)) => label::run(global, &args),
+        Some(Command::Rollout(args)) => block(rollout::run(global, &args)),
+        Some(Command::Adapters(args)) => adapters::run(global, &args),
         Some(Command::Export(args)) => export::export(global, &args),
         Some(Command::Import(args)) => export::import(global, &args),
         Some(Command::Tool(args)) => block(tool::run(global, &args)),

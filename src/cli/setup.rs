@@ -14,6 +14,7 @@ use crate::error::{EngineError, Error};
 use crate::flow::prompt::{Fill, Pack};
 use crate::flow::solve::Flow;
 use crate::flow::trajectory::Limits;
+use crate::store::AdapterShelf;
 use crate::tools::{StandardOptions, Toolbox};
 
 use super::Global;
@@ -52,10 +53,7 @@ pub fn home_and_config(global: &Global) -> anyhow::Result<(Home, Config)> {
 pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
     let (home, config) = home_and_config(global)?;
     let (model, embedded) = model_path(global, &home, &config)?;
-    let adapter = match global.adapter.as_deref() {
-        None | Some("none") => None,
-        Some(path) => Some(adapter_path(&home, path)?),
-    };
+    let (adapter, adapter_hash) = adapter(global, &home, &model)?.unzip();
     let some = |n: usize| (n > 0).then_some(n);
     let engine = Arc::new(LlamaEngine::new(EngineOptions {
         model: model.clone(),
@@ -63,7 +61,7 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         sequences: if config.engine.sequences > 0 { config.engine.sequences } else { sequences },
         threads: some(config.engine.threads),
         gpu_layers: (config.engine.gpu_layers >= 0).then_some(config.engine.gpu_layers),
-        adapter: adapter.clone(),
+        adapter,
         chat_template: chat_template(&config.engine.chat_template)?,
         log_dir: Some(home.logs()),
         exe: exe(),
@@ -81,7 +79,7 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
             result_chars: config.flow.result_chars,
         },
         planner_temperature: config.flow.planner_temperature,
-        adapter: adapter.as_deref().map(file_hash).transpose()?,
+        adapter: adapter_hash,
     };
     Ok(Setup { home, config, engine, model, embedded, flow })
 }
@@ -136,21 +134,30 @@ fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     })
 }
 
-/// The file of an adapter that may be `none`.
-pub fn adapter_file(home: &Home, name: &str) -> anyhow::Result<Option<PathBuf>> {
-    (name != "none").then(|| adapter_path(home, name)).transpose()
+/// The adapter to serve and its content hash: the one named by file or id, else the model's current one.
+fn adapter(global: &Global, home: &Home, model: &Path) -> anyhow::Result<Option<(PathBuf, String)>> {
+    let name = match global.adapter.as_deref() {
+        Some("none") => return Ok(None),
+        Some(name) => name,
+        None => return Ok(current_adapter(home, model)),
+    };
+    let file = PathBuf::from(name);
+    if file.is_file() {
+        let hash = file_hash(&file)?;
+        return Ok(Some((file, hash)));
+    }
+    let (adapter, path) = AdapterShelf::open(home)?.named(name, model)?;
+    Ok(Some((path, adapter.hash)))
 }
 
-/// An adapter by file, or by id below the data directory.
-fn adapter_path(home: &Home, name: &str) -> anyhow::Result<PathBuf> {
-    let candidates = [PathBuf::from(name), home.adapters().join(name).join("adapter.gguf")];
-    match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
-        None => Err(Error::Usage(format!(
-            "no adapter {name:?}: neither a file nor an id below {}",
-            home.adapters().display()
-        ))
-        .into()),
+/// What learning broke must not keep the model from serving: it then serves bare, and says so.
+fn current_adapter(home: &Home, model: &Path) -> Option<(PathBuf, String)> {
+    match AdapterShelf::open(home).and_then(|shelf| shelf.current(model)) {
+        Ok(found) => found.map(|(adapter, path)| (path, adapter.hash)),
+        Err(e) => {
+            eprintln!("tillerman: {}; going on without an adapter", crate::text::safe(&e.to_string()));
+            None
+        }
     }
 }
 

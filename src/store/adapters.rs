@@ -317,8 +317,9 @@ pub(super) fn remove_drafts(home: &Home, crashed: &[String]) {
 }
 
 fn read_adapter(row: &SqlRow) -> rusqlite::Result<Adapter> {
-    let unreadable =
-        |index: usize| rusqlite::Error::InvalidColumnType(index, "adapter".to_string(), rusqlite::types::Type::Text);
+    let unreadable = |index: usize| {
+        rusqlite::Error::InvalidColumnType(index, "adapter".to_string(), rusqlite::types::Type::Text)
+    };
     Ok(Adapter {
         id: row.get(0)?,
         hash: row.get(1)?,

@@ -14,7 +14,7 @@ pub enum StoreError {
     NotFound(String),
     #[error("{prefix:?} fits {count} ids, for example {example}; give more characters of the id")]
     Ambiguous { prefix: String, count: usize, example: String },
-    #[error("no adapter {0:?}; `tillerman adapters` lists them")]
+    #[error("no adapter {0:?}: neither a file nor an id; `tillerman adapters` lists them")]
     NoAdapter(String),
     #[error("the bare model serves and no adapter did before; there is nothing to roll back")]
     NothingToUndo,

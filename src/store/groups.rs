@@ -151,11 +151,9 @@ impl Store {
     /// The database cannot be read.
     pub fn group_of(&self, trajectory: &str) -> Result<Option<String>> {
         self.read(|view| {
-            view.query_row(
-                "SELECT group_id FROM group_members WHERE trajectory = ?1",
-                [trajectory],
-                |row| row.get(0),
-            )
+            view.query_row("SELECT group_id FROM group_members WHERE trajectory = ?1", [trajectory], |row| {
+                row.get(0)
+            })
             .optional()
             .map_err(|e| self.sql(e))
         })
@@ -165,9 +163,7 @@ impl Store {
         self.read(|view| {
             let sql = |e| self.sql(e);
             let mut statement = view
-                .prepare_cached(&format!(
-                    "{GROUP} WHERE {which} ORDER BY created_ms DESC, id DESC LIMIT ?2"
-                ))
+                .prepare_cached(&format!("{GROUP} WHERE {which} ORDER BY created_ms DESC, id DESC LIMIT ?2"))
                 .map_err(sql)?;
             let rows = statement.query_map(params![key, limit], read_group);
             let mut groups: Vec<GroupRow> = rows.and_then(Iterator::collect).map_err(sql)?;

@@ -109,9 +109,14 @@ fn fits(adapter: &Adapter, model_hash: &str) -> Result<()> {
 }
 
 /// (n, adapter, back) of the newest move.
-fn newest(connection: &Connection, model: &str) -> rusqlite::Result<Option<(i64, Option<String>, Option<i64>)>> {
+fn newest(
+    connection: &Connection,
+    model: &str,
+) -> rusqlite::Result<Option<(i64, Option<String>, Option<i64>)>> {
     connection
-        .prepare_cached("SELECT n, adapter, back FROM adapter_moves WHERE model_hash = ?1 ORDER BY n DESC LIMIT 1")?
+        .prepare_cached(
+            "SELECT n, adapter, back FROM adapter_moves WHERE model_hash = ?1 ORDER BY n DESC LIMIT 1",
+        )?
         .query_row([model], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()
 }

@@ -80,7 +80,8 @@ pub struct GatePair {
     pub champion_reward: f64,
 }
 
-const RUN: &str = "SELECT id, created_ms, model_hash, parent, seed, settings, status, note FROM training_runs";
+const RUN: &str =
+    "SELECT id, created_ms, model_hash, parent, seed, settings, status, note FROM training_runs";
 
 impl Store {
     /// Begin a run, or go on with one of the same id.

@@ -57,7 +57,8 @@ impl Lesson {
         let (rollouts, left) = labelled(group, rewards, &self.policy)?;
         self.left.add(left);
         // Judged by what can train: a reward on a rollout that is left out is no contrast.
-        let kept = Rewards { rewards: rollouts.iter().map(|rollout| rollout.reward).collect(), ..rewards.clone() };
+        let kept =
+            Rewards { rewards: rollouts.iter().map(|rollout| rollout.reward).collect(), ..rewards.clone() };
         let (right, wrong, without) = match contrast(&kept) {
             Contrast::Some { right, wrong } => (right, wrong, None),
             Contrast::None(why) => {
@@ -101,7 +102,11 @@ impl Lesson {
     ) -> Result<(), Error> {
         let before = self.left;
         let Some(turns) = turns(trajectory, &self.policy, &mut self.left)? else {
-            let what = if self.left.failed > before.failed { "it did not end with an answer" } else { "its record holds no plan" };
+            let what = if self.left.failed > before.failed {
+                "it did not end with an answer"
+            } else {
+                "its record holds no plan"
+            };
             return Err(Error::Train(format!("a lone label cannot train: {what}")));
         };
         let reward = f64::from(u8::from(value == LabelValue::Good));
@@ -122,7 +127,8 @@ impl Lesson {
     /// from what it does without saying where to.
     pub fn ready(&self) -> Result<(), Error> {
         if self.groups.is_empty() {
-            let mut why: Vec<String> = self.reports.iter().filter_map(|report| report.without.clone()).collect();
+            let mut why: Vec<String> =
+                self.reports.iter().filter_map(|report| report.without.clone()).collect();
             why.dedup();
             let why = if why.is_empty() { "no group was given".to_string() } else { why.join("; ") };
             return Err(Error::Train(why));
@@ -179,7 +185,9 @@ fn labelled(
 
 fn finite(group: &Group, rewards: &Rewards) -> Result<(), Error> {
     match rewards.rewards.iter().flatten().find(|reward| !(0.0..=1.0).contains(*reward)) {
-        Some(bad) => Err(Error::Train(format!("group {}: a reward of {bad} is none; it lies in 0..=1", group.id))),
+        Some(bad) => {
+            Err(Error::Train(format!("group {}: a reward of {bad} is none; it lies in 0..=1", group.id)))
+        }
         None => Ok(()),
     }
 }
@@ -299,7 +307,10 @@ mod tests {
         lesson.ready().unwrap();
         let group = &lesson.groups[0];
         assert_eq!(group.rollouts.len(), 3, "the failed one is left out");
-        assert_eq!(group.rollouts.iter().map(|r| r.reward).collect::<Vec<_>>(), [Some(1.0), Some(1.0), Some(0.0)]);
+        assert_eq!(
+            group.rollouts.iter().map(|r| r.reward).collect::<Vec<_>>(),
+            [Some(1.0), Some(1.0), Some(0.0)]
+        );
         let report = &lesson.reports[0];
         assert_eq!((report.rollouts, report.reached, report.words), (4, 3, 1));
         assert_eq!((report.right, report.wrong, lesson.left.failed), (2, 1, 1));
@@ -350,7 +361,9 @@ mod tests {
         let (group, mut rewards) = labelled_group(&["42", "7"]);
         rewards.turns = vec![(0, 1, LabelValue::Bad), (0, 2, LabelValue::Good), (1, 1, LabelValue::Good)];
         let lesson = Lesson::new(policy()).tap(&group, &rewards);
-        let trains = |rollout: usize, turn: usize| lesson.groups[0].rollouts[rollout].turns[turn].trains.contains(&true);
+        let trains = |rollout: usize, turn: usize| {
+            lesson.groups[0].rollouts[rollout].turns[turn].trains.contains(&true)
+        };
         assert_eq!([trains(0, 0), trains(0, 1), trains(1, 0), trains(1, 1)], [false, true, false, true]);
     }
 

@@ -218,7 +218,10 @@ pub fn pair_to_show(clusters: &[Cluster]) -> Option<(usize, usize)> {
 /// Whether a group can teach anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Contrast {
-    Some { right: usize, wrong: usize },
+    Some {
+        right: usize,
+        wrong: usize,
+    },
     /// Why nothing is learned from it.
     None(String),
 }
@@ -233,7 +236,9 @@ pub fn contrast(rewards: &Rewards) -> Contrast {
         (0, 0) => "none of its answers is labelled".to_string(),
         (1, 0) | (0, 1) => "only one rollout is labelled".to_string(),
         (right, 0) => format!("all its labelled {} right", rollouts(right)),
-        (0, wrong) => format!("all its labelled {} wrong; type the right answer, or draw more", rollouts(wrong)),
+        (0, wrong) => {
+            format!("all its labelled {} wrong; type the right answer, or draw more", rollouts(wrong))
+        }
         _ => return Contrast::Some { right, wrong },
     };
     Contrast::None(format!("no contrast: nothing is learned, because {why}"))

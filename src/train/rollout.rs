@@ -212,10 +212,8 @@ fn rollout_flow(flow: &Flow, questions: &[Question], options: &RollOptions) -> R
 }
 
 fn row(flow: &Flow, question: &Question, options: &RollOptions, model: &str) -> GroupRow {
-    let member = |index| Member {
-        trajectory: new_id(),
-        seed: rollout_seed(options.seed, &question.id, index),
-    };
+    let member =
+        |index| Member { trajectory: new_id(), seed: rollout_seed(options.seed, &question.id, index) };
     GroupRow {
         id: new_id(),
         question_id: question.id.clone(),
@@ -264,7 +262,8 @@ mod tests {
 
     #[test]
     fn seeds_differ_by_each_of_their_parts_and_never_change() {
-        let seeds = [(1, "q", 0), (2, "q", 0), (1, "r", 0), (1, "q", 1)].map(|(s, q, i)| rollout_seed(s, q, i));
+        let seeds =
+            [(1, "q", 0), (2, "q", 0), (1, "r", 0), (1, "q", 1)].map(|(s, q, i)| rollout_seed(s, q, i));
         for (place, seed) in seeds.iter().enumerate() {
             assert!(*seed < 1 << 52 && !seeds[..place].contains(seed));
         }

@@ -1,0 +1,253 @@
+//! `tillerman adapters`: what was learned, which of it serves, moving the pointer, and files in and out.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::config::Home;
+use crate::engine::ModelInfo;
+use crate::error::{EngineError, Error};
+use crate::gguf::{self, Header};
+use crate::store::{Adapter, AdapterShelf, NewAdapter, Origin, Store, WEIGHTS};
+
+use super::sessions::{when, written};
+use super::{Global, plain, setup};
+
+#[derive(Debug, Args)]
+pub struct AdaptersArgs {
+    #[command(subcommand)]
+    command: Option<AdaptersCommand>,
+    /// One JSON object per line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdaptersCommand {
+    /// All adapters, newest first; `*` serves on the model in use
+    List,
+    /// Serve this adapter from now on; `none`: the bare model
+    Use { id: String },
+    /// Take the last change of the serving adapter back
+    Rollback,
+    /// What an adapter was made from
+    Show { id: String },
+    /// Write an adapter's file for other programs into a folder
+    Export {
+        id: String,
+        #[arg(long, value_enum)]
+        format: Format,
+        dir: PathBuf,
+    },
+    /// Keep an adapter made elsewhere for the model in use
+    Import { path: PathBuf },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// adapter.gguf, as any llama.cpp program loads it
+    Gguf,
+}
+
+pub fn run(global: &Global, args: &AdaptersArgs) -> anyhow::Result<i32> {
+    let (home, config) = setup::home_and_config(global)?;
+    let (model, _) = setup::model_path(global, &home, &config)?;
+    let store = Store::open(&home)?;
+    let shelf = Shelf { home, store, model, json: args.json };
+    match args.command.as_ref().unwrap_or(&AdaptersCommand::List) {
+        AdaptersCommand::List => shelf.list(),
+        AdaptersCommand::Use { id } => shelf.select(id),
+        AdaptersCommand::Rollback => shelf.roll_back(),
+        AdaptersCommand::Show { id } => shelf.show(id),
+        AdaptersCommand::Export { id, format, dir } => shelf.export(id, *format, dir),
+        AdaptersCommand::Import { path } => shelf.import(path),
+    }
+}
+
+/// The adapters beside the model they would serve on.
+struct Shelf {
+    home: Home,
+    store: Store,
+    model: PathBuf,
+    json: bool,
+}
+
+impl Shelf {
+    fn model_hash(&self) -> anyhow::Result<String> {
+        Ok(AdapterShelf::open(&self.home)?.model_hash(&self.model)?)
+    }
+
+    fn list(&self) -> anyhow::Result<i32> {
+        let adapters = self.store.adapters(None)?;
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        if adapters.is_empty() && !self.json {
+            let none = "no adapter yet; label answers and run `tillerman train --labelled`";
+            return written(writeln!(out, "{none}").and_then(|()| out.flush()));
+        }
+        let current = self.store.current_adapter(&self.model_hash()?)?;
+        written(self.print_list(&adapters, current.as_deref(), &mut out))
+    }
+
+    fn print_list(
+        &self,
+        adapters: &[Adapter],
+        current: Option<&str>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        if !self.json {
+            writeln!(
+                out,
+                "  {:<12}  {:<16}  {:<8}  {:>4}  {:<12}  base",
+                "id", "made", "origin", "rank", "parent"
+            )?;
+        }
+        for adapter in adapters {
+            let serves = current == Some(adapter.id.as_str());
+            if self.json {
+                let mut line = object("adapter", adapter)?;
+                line["current"] = serves.into();
+                writeln!(out, "{line}")?;
+                continue;
+            }
+            writeln!(
+                out,
+                "{} {:<12}  {:<16}  {:<8}  {:>4}  {:<12}  {}",
+                if serves { "*" } else { " " },
+                adapter.id,
+                when(adapter.created_ms),
+                adapter.origin.name(),
+                adapter.rank,
+                adapter.parent.as_deref().unwrap_or("-"),
+                adapter.model_hash.get(..12).unwrap_or(&adapter.model_hash),
+            )?;
+        }
+        if !self.json && current.is_none() {
+            writeln!(out, "the bare model serves")?;
+        }
+        out.flush()
+    }
+
+    fn select(&self, piece: &str) -> anyhow::Result<i32> {
+        let hash = self.model_hash()?;
+        let id = if piece == "none" { None } else { Some(self.store.find_adapter(piece)?.id) };
+        let from = self.store.current_adapter(&hash)?;
+        self.store.use_adapter(&hash, id.as_deref(), "use")?;
+        self.moved(from.as_deref(), id.as_deref())
+    }
+
+    fn roll_back(&self) -> anyhow::Result<i32> {
+        let (from, to) = self.store.roll_back(&self.model_hash()?)?;
+        self.moved(from.as_deref(), to.as_deref())
+    }
+
+    fn moved(&self, from: Option<&str>, to: Option<&str>) -> anyhow::Result<i32> {
+        if self.json {
+            println!("{}", json!({"kind": "adapter_moved", "from": from, "to": to}));
+        } else {
+            let name =
+                |id: Option<&str>| id.map_or("the bare model".to_string(), |id| format!("adapter {id}"));
+            println!("{} serves (before: {})", name(to), name(from));
+        }
+        Ok(0)
+    }
+
+    fn show(&self, piece: &str) -> anyhow::Result<i32> {
+        let adapter = self.store.find_adapter(piece)?;
+        let whole = self.store.adapter_dir(&adapter);
+        let serves = self.store.current_adapter(&adapter.model_hash)?.as_ref() == Some(&adapter.id);
+        if self.json {
+            let mut line = object("adapter", &adapter)?;
+            line["current"] = serves.into();
+            line["whole"] = whole.is_ok().into();
+            println!("{line}");
+            return Ok(0);
+        }
+        println!("adapter   {}", adapter.id);
+        println!("hash      {}", adapter.hash);
+        println!("base      {}", adapter.model_hash);
+        println!("parent    {}", adapter.parent.as_deref().unwrap_or("the bare model"));
+        println!("made      {} ({})", when(adapter.created_ms), adapter.origin.name());
+        println!("shape     rank {}, alpha {}", adapter.rank, adapter.alpha);
+        println!("serves    {}", if serves { "yes" } else { "no" });
+        match whole {
+            Ok(dir) => println!("files     {}, as written", dir.display()),
+            Err(e) => println!("files     {e}"),
+        }
+        if let Value::Object(fields) = &adapter.manifest {
+            for (key, value) in fields {
+                println!("{key:<9} {}", plain::one_line(&value.to_string(), 200));
+            }
+        }
+        Ok(0)
+    }
+
+    fn export(&self, piece: &str, format: Format, dir: &Path) -> anyhow::Result<i32> {
+        let adapter = self.store.find_adapter(piece)?;
+        let from = self.store.adapter_dir(&adapter)?;
+        let cannot = |e: io::Error| Error::Usage(format!("cannot write into {}: {e}", dir.display()));
+        std::fs::create_dir_all(dir).map_err(cannot)?;
+        let path = match format {
+            Format::Gguf => {
+                let path = dir.join(WEIGHTS);
+                std::fs::copy(from.join(WEIGHTS), &path).map_err(cannot)?;
+                path
+            }
+        };
+        if self.json {
+            println!("{}", json!({"kind": "adapter_exported", "adapter": adapter.id, "path": path}));
+        } else {
+            println!("adapter {} written to {}", adapter.id, path.display());
+        }
+        Ok(0)
+    }
+
+    fn import(&self, path: &Path) -> anyhow::Result<i32> {
+        let base = gguf::check(&self.model).map_err(|e| Error::Engine(e.into()))?;
+        let header =
+            gguf::check_adapter(path, &base).map_err(gguf::GgufError::of_adapter).map_err(Error::Engine)?;
+        let refused = |reason: String| Error::Engine(EngineError::Adapter { path: path.to_owned(), reason });
+        let (rank, alpha) = shape(&header).map_err(refused)?;
+        let draft = self.store.draft_adapter()?;
+        std::fs::copy(path, draft.path(WEIGHTS))
+            .with_context(|| format!("cannot copy {}", path.display()))?;
+        let model = ModelInfo {
+            name: base.name().to_string(),
+            path: self.model.clone(),
+            hash: self.model_hash()?,
+            ..ModelInfo::default()
+        };
+        let manifest = json!({"imported_from": path.display().to_string()});
+        let new = NewAdapter { parent: None, model: &model, rank, alpha, origin: Origin::Imported, manifest };
+        let adapter = self.store.keep_adapter(draft, &new)?;
+        if self.json {
+            println!("{}", object("adapter", &adapter)?);
+        } else {
+            println!("adapter {} kept; `tillerman adapters use {}` serves it", adapter.id, adapter.id);
+        }
+        Ok(0)
+    }
+}
+
+fn object(kind: &str, adapter: &Adapter) -> io::Result<Value> {
+    let mut line = json!({"kind": kind});
+    if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), serde_json::to_value(adapter)?) {
+        line.extend(fields);
+    }
+    Ok(line)
+}
+
+/// (rank, alpha) of a checked adapter; plain LoRA has one of each.
+fn shape(header: &Header) -> Result<(usize, f32), String> {
+    let ranks = header.tensors.iter().filter(|tensor| tensor.name.ends_with(".lora_a")).map(|t| t.dims[1]);
+    let (low, high) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
+    if low != high {
+        return Err(format!("its ranks go from {low} to {high}; only one rank for all matrices is served"));
+    }
+    match header.metadata.get("adapter.lora.alpha") {
+        Some(gguf::Value::F32(alpha)) => Ok((usize::try_from(low).unwrap_or(0), *alpha)),
+        _ => Err("it has no alpha".to_string()),
+    }
+}
