@@ -31,6 +31,7 @@ fn child() {
         _ if mode == "open" => {
             println!("opened {}", Store::open(&home).map_or_else(|e| e.to_string(), |_| "well".into()));
         }
+        _ if mode == "adapters" => crate::adapters::make_many(&home),
         _ if mode == "full" => crate::failures::full_disk(&home),
         _ => panic!("no mode {mode}"),
     }
@@ -67,7 +68,7 @@ fn nth(id: &str, seq: u64) -> Event {
     numbered(id, seq, vec![body]).next().unwrap()
 }
 
-fn spawn(mode: &str, home: &Path) -> Child {
+pub fn spawn(mode: &str, home: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(CHILD).env("TILLERMAN_CHILD", mode).env("TILLERMAN_HOME", home);
     command.stdout(Stdio::piped()).spawn().unwrap()

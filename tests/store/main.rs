@@ -1,10 +1,12 @@
 //! The store on a real disk: what is acknowledged stays, what is read is what was written, and every
 //! failure is an error that says what to do.
 
+mod adapters;
 mod cli;
 mod crash;
 mod events;
 mod failures;
+mod groups;
 mod keeping;
 
 use std::path::Path;
