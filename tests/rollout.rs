@@ -341,7 +341,7 @@ fn by_hand_adapters_are_imported_used_refused_and_rolled_back() {
 
     // Another base model: refused, with what to do.
     let other = home.path().join("other.gguf");
-    assert_eq!(at(&["__toy-gguf", other.to_str().unwrap()]).0, 0);
+    assert_eq!(at(&["__toy-gguf", other.to_str().unwrap(), "--shape", "toy"]).0, 0);
     let with_other = ["--model", other.to_str().unwrap()];
     let (code, _, err) = at(&[&with_other[..], &["--adapter", id, "ask", "q"]].concat());
     assert!(code == 3 && err.contains("made for the model"), "{code} {err}");

@@ -1,5 +1,11 @@
 -- Schema 2: groups of rollouts, adapters, training. Times, seeds as in schema 1.
 
+-- First sketches of these tables; no version ever wrote a row into them.
+DROP TABLE group_rollouts;
+DROP TABLE groups;
+DROP TABLE adapters;
+DROP TABLE training_steps;
+
 -- A group is a session of its own, so that deleting the session takes the group along.
 CREATE TABLE groups (
   id TEXT PRIMARY KEY REFERENCES sessions(id) ON DELETE CASCADE,
