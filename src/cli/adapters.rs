@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::config::Home;
 use crate::engine::ModelInfo;
-use crate::error::{EngineError, Error};
-use crate::gguf::{self, Header};
+use crate::error::Error;
+use crate::gguf;
 use crate::store::{Adapter, AdapterShelf, NewAdapter, Origin, Store, WEIGHTS};
+use crate::train::adapter_file;
 
 use super::sessions::{when, written};
 use super::{Global, plain, setup};
@@ -206,10 +207,8 @@ impl Shelf {
 
     fn import(&self, path: &Path) -> anyhow::Result<i32> {
         let base = gguf::check(&self.model).map_err(|e| Error::Engine(e.into()))?;
-        let header =
-            gguf::check_adapter(path, &base).map_err(gguf::GgufError::of_adapter).map_err(Error::Engine)?;
-        let refused = |reason: String| Error::Engine(EngineError::Adapter { path: path.to_owned(), reason });
-        let (rank, alpha) = shape(&header).map_err(refused)?;
+        let print = adapter_file::fingerprint(&self.model, &base).map_err(Error::from)?;
+        let lora = adapter_file::read(path, &base, Some(&print)).map_err(Error::from)?;
         let draft = self.store.draft_adapter()?;
         std::fs::copy(path, draft.path(WEIGHTS))
             .with_context(|| format!("cannot copy {}", path.display()))?;
@@ -220,6 +219,7 @@ impl Shelf {
             ..ModelInfo::default()
         };
         let manifest = json!({"imported_from": path.display().to_string()});
+        let (rank, alpha) = (lora.rank, lora.alpha);
         let new = NewAdapter { parent: None, model: &model, rank, alpha, origin: Origin::Imported, manifest };
         let adapter = self.store.keep_adapter(draft, &new)?;
         if self.json {
@@ -237,17 +237,4 @@ fn object(kind: &str, adapter: &Adapter) -> io::Result<Value> {
         line.extend(fields);
     }
     Ok(line)
-}
-
-/// (rank, alpha) of a checked adapter; plain LoRA has one of each.
-fn shape(header: &Header) -> Result<(usize, f32), String> {
-    let ranks = header.tensors.iter().filter(|tensor| tensor.name.ends_with(".lora_a")).map(|t| t.dims[1]);
-    let (low, high) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
-    if low != high {
-        return Err(format!("its ranks go from {low} to {high}; only one rank for all matrices is served"));
-    }
-    match header.metadata.get("adapter.lora.alpha") {
-        Some(gguf::Value::F32(alpha)) => Ok((usize::try_from(low).unwrap_or(0), *alpha)),
-        _ => Err("it has no alpha".to_string()),
-    }
 }
