@@ -108,11 +108,10 @@ fn fits(adapter: &Adapter, model_hash: &str) -> Result<()> {
     })
 }
 
-/// (n, adapter, back) of the newest move.
-fn newest(
-    connection: &Connection,
-    model: &str,
-) -> rusqlite::Result<Option<(i64, Option<String>, Option<i64>)>> {
+/// (n, adapter, back) of a move.
+type Place = (i64, Option<String>, Option<i64>);
+
+fn newest(connection: &Connection, model: &str) -> rusqlite::Result<Option<Place>> {
     connection
         .prepare_cached(
             "SELECT n, adapter, back FROM adapter_moves WHERE model_hash = ?1 ORDER BY n DESC LIMIT 1",
