@@ -61,6 +61,7 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
         return Err(Error::Usage("the query is empty; type a question".into()).into());
     }
     let setup = setup::open(global, 1)?;
+    setup.say_notice();
     let store = Arc::new(Store::open(&setup.home)?);
     let (session, conversation) = match &args.session {
         Some(prefix) => {

@@ -86,7 +86,7 @@ fn theme(setting: &str) -> String {
 /// What the model in use can and cannot do, said before anything is asked.
 fn first_lines(setup: &Setup) -> Vec<String> {
     let tools = setup.flow.toolbox.names().join(", ");
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = setup.notice.iter().cloned().collect();
     if setup.embedded {
         lines.push(
             "The embedded planner serves: a 5-million-parameter model made for this program. It can do \

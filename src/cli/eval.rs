@@ -79,11 +79,10 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     let seed = global.seed.unwrap_or(0);
     let asked = seeded(chosen(args)?, seed);
     let setup = setup::open(global, args.parallel.max(1))?;
-    let compare = args.compare.as_deref().map(|name| setup::adapter_file(&setup.home, name)).transpose()?;
-    let compare_hash = match &compare {
-        Some(Some(path)) => Some(setup::file_hash(path)?),
-        _ => None,
-    };
+    setup.say_notice();
+    let named = |name: &str| setup::named_adapter(&setup.home, &setup.model, name);
+    let compare = args.compare.as_deref().map(named).transpose()?.map(Option::unzip);
+    let (compare, compare_hash) = compare.map_or((None, None), |(path, hash)| (Some(path), hash));
     // A model that cannot be loaded is one error, not a failure per question.
     let model = setup.engine.model().await.map_err(Error::Engine)?;
     let setting = setting(&setup.flow, &asked, seed, model.hash, compare_hash.clone());

@@ -53,6 +53,7 @@ pub async fn run(global: &Global, args: &RolloutArgs) -> anyhow::Result<i32> {
     }
     let parallel = args.parallel.unwrap_or(PARALLEL).clamp(1, args.size);
     let setup = setup::open(global, parallel)?;
+    setup.say_notice();
     let store = Arc::new(Store::open(&setup.home)?);
     let options = RollOptions {
         size: args.size,

@@ -34,6 +34,17 @@ pub struct Setup {
     /// The embedded planner serves, with what it can and cannot do.
     pub embedded: bool,
     pub flow: Flow,
+    /// What the user should hear before anything runs.
+    pub notice: Option<String>,
+}
+
+impl Setup {
+    /// Say the notice on stderr; for commands that have no screen of their own.
+    pub fn say_notice(&self) {
+        if let Some(notice) = &self.notice {
+            eprintln!("tillerman: {}", crate::text::safe(notice));
+        }
+    }
 }
 
 /// Read home and settings; nothing is loaded yet.
@@ -53,7 +64,8 @@ pub fn home_and_config(global: &Global) -> anyhow::Result<(Home, Config)> {
 pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
     let (home, config) = home_and_config(global)?;
     let (model, embedded) = model_path(global, &home, &config)?;
-    let (adapter, adapter_hash) = adapter(global, &home, &model)?.unzip();
+    let mut notice = None;
+    let (adapter, adapter_hash) = adapter(global, &home, &model, &mut notice)?.unzip();
     let some = |n: usize| (n > 0).then_some(n);
     let engine = Arc::new(LlamaEngine::new(EngineOptions {
         model: model.clone(),
@@ -81,7 +93,7 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         planner_temperature: config.flow.planner_temperature,
         adapter: adapter_hash,
     };
-    Ok(Setup { home, config, engine, model, embedded, flow })
+    Ok(Setup { home, config, engine, model, embedded, flow, notice })
 }
 
 /// This program's own path, for starting its hidden children.
@@ -135,13 +147,33 @@ fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// The adapter to serve and its content hash: the one named by file or id, else the model's current one.
-fn adapter(global: &Global, home: &Home, model: &Path) -> anyhow::Result<Option<(PathBuf, String)>> {
-    let name = match global.adapter.as_deref() {
-        Some("none") => return Ok(None),
-        Some(name) => name,
-        None => return Ok(current_adapter(home, model)),
+/// What learning broke must not keep the model from serving: it then serves bare, and `notice` says so.
+fn adapter(
+    global: &Global,
+    home: &Home,
+    model: &Path,
+    notice: &mut Option<String>,
+) -> anyhow::Result<Option<(PathBuf, String)>> {
+    let Some(name) = global.adapter.as_deref() else {
+        let current = AdapterShelf::open(home).and_then(|shelf| shelf.current(model));
+        let current = current.unwrap_or_else(|e| {
+            *notice = Some(format!("{e}; going on without an adapter"));
+            None
+        });
+        return Ok(current.map(|(adapter, path)| (path, adapter.hash)));
     };
+    named_adapter(home, model, name)
+}
+
+/// An adapter's weights and content hash by file or id, for this model; None for `none`.
+///
+/// # Errors
+/// Neither a file nor an id, made for another base model, or damaged since.
+pub fn named_adapter(home: &Home, model: &Path, name: &str) -> anyhow::Result<Option<(PathBuf, String)>> {
     let file = PathBuf::from(name);
+    if name == "none" {
+        return Ok(None);
+    }
     if file.is_file() {
         let hash = file_hash(&file)?;
         return Ok(Some((file, hash)));
@@ -150,19 +182,8 @@ fn adapter(global: &Global, home: &Home, model: &Path) -> anyhow::Result<Option<
     Ok(Some((path, adapter.hash)))
 }
 
-/// What learning broke must not keep the model from serving: it then serves bare, and says so.
-fn current_adapter(home: &Home, model: &Path) -> Option<(PathBuf, String)> {
-    match AdapterShelf::open(home).and_then(|shelf| shelf.current(model)) {
-        Ok(found) => found.map(|(adapter, path)| (path, adapter.hash)),
-        Err(e) => {
-            eprintln!("tillerman: {}; going on without an adapter", crate::text::safe(&e.to_string()));
-            None
-        }
-    }
-}
-
 /// blake3 of a file, hex.
-pub fn file_hash(path: &Path) -> anyhow::Result<String> {
+fn file_hash(path: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
