@@ -235,6 +235,7 @@ fn ask(question: &Question, group: &str, member: &Member) -> Ask {
         query: question.query.clone(),
         conversation: question.conversation.clone(),
         seed: member.seed,
+        prior: None,
     }
 }
 
