@@ -35,7 +35,7 @@ fn a_group_comes_back_as_it_was_drawn_and_goes_with_its_session() {
     store.add_group(&drawn, QUERY).unwrap();
     record(&store, "r2", "group-1", QUERY, "1522");
     assert_eq!(store.group("group-1").unwrap(), drawn, "a float, seeds above 2^63 and the order are kept");
-    assert_eq!(store.groups(0).unwrap(), [drawn.clone()]);
+    assert_eq!(store.groups(0).unwrap(), std::slice::from_ref(&drawn));
     assert_eq!(store.question_groups(&drawn.question_id).unwrap().len(), 1);
     assert_eq!(store.find_group("group").unwrap(), "group-1");
     assert_eq!(store.group_of("r3").unwrap().as_deref(), Some("group-1"));
