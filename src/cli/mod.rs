@@ -23,6 +23,7 @@ pub mod setup;
 pub mod show;
 pub mod tool;
 pub mod toy_gguf;
+pub mod train;
 
 use std::path::PathBuf;
 
@@ -94,6 +95,8 @@ pub enum Command {
     Model(model::ModelArgs),
     /// What works here: engine, devices, sandbox tier, store, terminal
     Doctor(doctor::DoctorArgs),
+    /// Teach the planner: labelled groups, or tasks with a checker, become an adapter
+    Train(train::TrainArgs),
     /// Answer every question of a task file and score the answers
     Eval(eval::EvalArgs),
     /// Engine, flow and screen figures of this machine
@@ -105,6 +108,9 @@ pub enum Command {
     /// The engine worker (started by the program itself)
     #[command(name = "__engine", hide = true)]
     Engine,
+    /// The training worker: one step (started by the program itself)
+    #[command(name = "__train", hide = true)]
+    TrainWorker,
     /// The sandbox child (started by the program itself)
     #[command(name = "__sandbox", hide = true)]
     Sandbox,
@@ -152,6 +158,8 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
     let global = &cli.global;
     match cli.command {
         Some(Command::Engine) => Ok(crate::engine::worker::run()),
+        Some(Command::TrainWorker) => Ok(crate::train::worker::run()),
+        Some(Command::Train(args)) => block(train::run(global, &args)),
         Some(Command::Sandbox) => Ok(crate::tools::sandbox::child::run()),
         Some(Command::Ask(args)) => block(ask::run(global, &args)),
         Some(Command::Sessions(args)) => sessions::run(global, &args),

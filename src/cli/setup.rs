@@ -279,3 +279,9 @@ fn readable_by_all(path: &Path, mode: u32) -> anyhow::Result<()> {
 pub fn fresh_seed() -> u64 {
     rand::random::<u64>() >> 12
 }
+
+/// Threads of a training step: all of them, since nothing samples meanwhile.
+pub fn training_threads(config: &Config) -> usize {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    if config.engine.threads > 0 { config.engine.threads } else { all }
+}

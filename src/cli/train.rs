@@ -1,0 +1,350 @@
+//! `tillerman train`: labels or checkable tasks in, an adapter out, judged before it serves.
+//!
+//! Three sources: `--groups` and `--labelled` take one step on what people (or a checker) said of recorded
+//! rollouts; `--tasks` draws its own rollouts and takes many. Progress goes to stderr, or as JSON lines to
+//! stdout; the served adapter changes only at the end, by the gate's word or the person's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Mode;
+use crate::error::Error;
+use crate::store::{Adapter, Store, WEIGHTS, new_id};
+use crate::tasks::{Split, Task, files};
+use crate::train::gate::{Decision, Gate, Report, Trial, disjoint};
+use crate::train::judge::{self, Patience};
+use crate::train::labelled::{Lesson, stored_groups};
+use crate::train::presets::Settings;
+use crate::train::progress::{Progress, Stepped, Watch};
+use crate::train::reward::{Known, rewards};
+use crate::train::rollout::Group;
+use crate::train::rows::Policy;
+use crate::train::train_loop::{Lessons, Plan, Trainer, probes};
+
+use super::{Global, setup};
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["groups", "labelled", "tasks"])))]
+pub struct TrainArgs {
+    /// Train one step on these recorded groups (ids, comma-separated)
+    #[arg(long, value_delimiter = ',', value_name = "ID,...")]
+    pub groups: Vec<String>,
+    /// Train one step on every recorded group that labels give contrast
+    #[arg(long)]
+    pub labelled: bool,
+    /// Train on a file of questions with checkable answers
+    #[arg(long, value_name = "FILE")]
+    pub tasks: Option<PathBuf>,
+    /// Go on with an interrupted run
+    #[arg(long, value_name = "RUN", requires = "tasks")]
+    pub resume: Option<String>,
+    /// Steps of a --tasks run
+    #[arg(long, default_value_t = 20)]
+    pub steps: usize,
+    /// Questions drawn for one step
+    #[arg(long, default_value_t = 16)]
+    pub questions: usize,
+    /// Rollouts per question (default: the settings file's train.group)
+    #[arg(long)]
+    pub size: Option<usize>,
+    /// Rollouts at once (0: as many as the engine has sequences); with 1 and one engine thread a run gives the
+    /// same bits every time
+    #[arg(long, default_value_t = 0)]
+    pub parallel: usize,
+    /// Begin no step after this many minutes (0: no limit)
+    #[arg(long, default_value_t = 0.0)]
+    pub minutes: f64,
+    /// flow, paper or reference (default: the settings file's train.mode)
+    #[arg(long, value_parser = mode)]
+    pub mode: Option<Mode>,
+    /// Control arm: rewards dealt out at random, so that nothing can be learned
+    #[arg(long)]
+    pub shuffle_rewards: bool,
+    /// Record the rollouts' trajectories of a --tasks run too
+    #[arg(long)]
+    pub keep: bool,
+    /// Questions the gate asks (default: the bundled gate questions with the embedded planner)
+    #[arg(long, value_name = "FILE")]
+    pub gate: Option<PathBuf>,
+    /// Most paired rollouts of the gate; 0 leaves the candidate unjudged
+    #[arg(long, default_value_t = 240)]
+    pub pairs: u64,
+    /// Let the candidate serve although the gate cannot tell; one that is worse never does
+    #[arg(long)]
+    pub ship: bool,
+    /// Progress as JSON lines on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn mode(name: &str) -> Result<Mode, String> {
+    let names = Mode::ALL.map(Mode::name).join(", ");
+    Mode::ALL.into_iter().find(|mode| mode.name() == name).ok_or(format!("one of {names}"))
+}
+
+pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
+    let setup = setup::open(global, 16)?;
+    let store = Arc::new(Store::open(&setup.home)?);
+    let settings = settings(&setup.config, args);
+    for advice in settings.checked().map_err(|refused| Error::Config(refused.to_string()))? {
+        eprintln!("train.{}: {}", advice.key, advice.reason);
+    }
+    let cancel = CancellationToken::new();
+    let interrupt = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupt.cancel();
+        }
+    });
+    let model = setup.flow.engine.model().await?;
+    let champion = match &setup.flow.adapter {
+        Some(hash) => Some(store.find_adapter(hash)?),
+        None => None,
+    };
+    let mut trainer = Trainer {
+        flow: setup.flow.clone(),
+        store: store.clone(),
+        exe: setup::exe(),
+        model: setup.model.clone(),
+        threads: setup::training_threads(&setup.config),
+        watch: watch(args.json),
+        reset: {
+            let engine = setup.engine.clone();
+            Arc::new(move || {
+                let engine = engine.clone();
+                Box::pin(async move { engine.shutdown().await })
+            })
+        },
+    };
+    let gate = gate_questions(args, setup.embedded)?;
+    let candidate = if let Some(file) = &args.tasks {
+        on_tasks(&mut trainer, args, file, global, settings, champion.clone(), &cancel).await?
+    } else {
+        let policy = Policy {
+            model: model.hash.clone(),
+            adapter: setup.flow.adapter.clone(),
+            temperature: settings.temperature,
+        };
+        on_groups(&trainer, args, settings, policy, champion.as_ref(), &cancel).await?
+    };
+    let Some(candidate) = candidate else {
+        say(
+            args.json,
+            &json!({"kind": "trained", "adapter": null}),
+            "no adapter came of it; what served goes on",
+        );
+        return Ok(1);
+    };
+    let decision = judged(&mut trainer, args, global, &candidate, champion.as_ref(), &gate, &cancel).await?;
+    let serves = match decision {
+        Decision::Activate => true,
+        Decision::Hold => args.ship,
+        Decision::Refuse => false,
+    };
+    if serves {
+        store.use_adapter(&model.hash, Some(&candidate.id), "trained")?;
+    }
+    let word = if serves {
+        "it serves from now on; `tillerman adapters rollback` takes it back"
+    } else {
+        "what served goes on; `tillerman adapters use` lets it serve anyway"
+    };
+    say(
+        args.json,
+        &json!({"kind": "trained", "adapter": candidate.id, "decision": decision, "serves": serves}),
+        &format!("adapter {}: {word}", candidate.id),
+    );
+    Ok(0)
+}
+
+fn settings(config: &crate::config::Config, args: &TrainArgs) -> Settings {
+    let mut train = config.train.clone();
+    if let Some(mode) = args.mode {
+        train.mode = mode;
+    }
+    let mut settings = Settings::of(&train);
+    if let Some(size) = args.size {
+        settings.group = size;
+    }
+    settings
+}
+
+async fn on_tasks(
+    trainer: &mut Trainer,
+    args: &TrainArgs,
+    file: &Path,
+    global: &Global,
+    settings: Settings,
+    champion: Option<Adapter>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Option<Adapter>> {
+    let tasks = files::load(file).map_err(Error::Usage)?;
+    let seed = global.seed.unwrap_or_else(setup::fresh_seed);
+    let plan = Plan {
+        run: args.resume.clone().unwrap_or_else(new_id),
+        settings,
+        seed,
+        steps: args.steps,
+        questions: args.questions,
+        parent: champion,
+        shuffle_rewards: args.shuffle_rewards,
+        keep_rollouts: args.keep,
+        parallel: args.parallel,
+        seconds: args.minutes * 60.0,
+    };
+    say(
+        args.json,
+        &json!({"kind": "run", "run": plan.run, "seed": seed, "steps": plan.steps, "questions": plan.questions,
+            "tasks": tasks.len(), "settings": plan.settings}),
+        &format!(
+            "run {}: {} steps of {} questions x {} rollouts, seed {seed}",
+            plan.run, plan.steps, plan.questions, plan.settings.group
+        ),
+    );
+    Ok(trainer.train(&plan, &tasks, cancel).await?)
+}
+
+/// One step on recorded groups.
+async fn on_groups(
+    trainer: &Trainer,
+    args: &TrainArgs,
+    mut settings: Settings,
+    mut policy: Policy,
+    champion: Option<&Adapter>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Option<Adapter>> {
+    let store = &trainer.store;
+    let mut groups = Vec::new();
+    if args.labelled {
+        groups = stored_groups(store, &policy, 0)?;
+    } else {
+        for id in &args.groups {
+            let group = Group::load(store, id)?;
+            let known = Known::of(store, &group.question.id)?;
+            let rewards = rewards(&group, &known);
+            groups.push((group, rewards));
+        }
+        // What was drawn at another temperature is trained at that one.
+        if let Some(drawn) = groups.first().and_then(|(group, _)| Policy::of(group)) {
+            policy.temperature = drawn.temperature;
+        }
+    }
+    settings.temperature = policy.temperature;
+    let mut lesson = Lesson::new(policy);
+    for (group, rewards) in &groups {
+        lesson.add(group, rewards)?;
+    }
+    lesson.ready()?;
+    for report in &lesson.reports {
+        say(
+            args.json,
+            &json!({"kind": "group", "report": report}),
+            &format!(
+                "group {}: {} rollouts, {} rewarded by {} words, {} right, {} wrong{}",
+                crate::store::short(&report.group),
+                report.rollouts,
+                report.reached,
+                report.words,
+                report.right,
+                report.wrong,
+                report.without.as_ref().map(|why| format!("; left out: {why}")).unwrap_or_default()
+            ),
+        );
+    }
+    let drawn: Vec<Group> = groups.into_iter().map(|(group, _)| group).collect();
+    let (probes, frozen) = probes(&drawn, &lesson)?;
+    let frozen = if champion.is_none() { frozen } else { Vec::new() };
+    let ids: Vec<&String> = drawn.iter().map(|group| &group.id).collect();
+    let made_from = json!({ "groups": ids, "labels": lesson.reports });
+    let lessons = Lessons { groups: lesson.groups.clone(), probes, frozen };
+    let model = trainer.flow.engine.model().await?;
+    let (done, adapter) = trainer.take(&settings, 0, &model, champion, lessons, made_from, cancel).await?;
+    (trainer.watch)(&Progress::Stepped(Stepped::of(1, &done, adapter.as_ref())));
+    Ok(adapter)
+}
+
+fn gate_questions(args: &TrainArgs, embedded: bool) -> anyhow::Result<Vec<Task>> {
+    let gate = match &args.gate {
+        Some(file) => files::load(file).map_err(Error::Usage)?,
+        None if embedded => files::bundled(Split::Gate),
+        None => Vec::new(),
+    };
+    if let (Some(file), false) = (&args.tasks, gate.is_empty()) {
+        let training = files::load(file).map_err(Error::Usage)?;
+        let ids = |tasks: &[Task]| tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>();
+        let (training, gate) = (ids(&training), ids(&gate));
+        disjoint(training.iter().map(String::as_str), gate.iter().map(String::as_str))
+            .map_err(|e| Error::Usage(e.to_string()))?;
+    }
+    Ok(gate)
+}
+
+/// The gate's word; without questions or patience one cannot tell.
+async fn judged(
+    trainer: &mut Trainer,
+    args: &TrainArgs,
+    global: &Global,
+    candidate: &Adapter,
+    champion: Option<&Adapter>,
+    tasks: &[Task],
+    cancel: &CancellationToken,
+) -> anyhow::Result<Decision> {
+    if tasks.is_empty() || args.pairs == 0 {
+        say(args.json, &json!({"kind": "gate", "n": 0}), "gate: no pairs were drawn, so one cannot tell");
+        return Ok(Decision::Hold);
+    }
+    let file = |adapter: &Adapter| trainer.store.adapter_dir(adapter).map(|folder| folder.join(WEIGHTS));
+    let (ours, theirs) = (file(candidate)?, champion.map(file).transpose()?);
+    let seed = global.seed.unwrap_or(0);
+    let mut gate: Gate = judge::against(champion);
+    let json = args.json;
+    let mut look = |report: &Report| {
+        say(json, &json!({"kind": "gate", "report": report}), &format!("gate: {}", report.figures_text()));
+    };
+    let patience = Patience { pairs: args.pairs, parallel: 16, ..Patience::default() };
+    judge::judge(&trainer.flow, &mut gate, tasks, seed, Some(ours), theirs, patience, &mut look, cancel)
+        .await?;
+    say(args.json, &json!({"kind": "verdict", "report": gate.report()}), &gate.report().verdict_text());
+    Ok(Trial::new(candidate.hash.clone(), seed, vec![gate]).decision())
+}
+
+fn say(as_json: bool, value: &Value, text: &str) {
+    if as_json {
+        println!("{value}");
+    } else {
+        eprintln!("{text}");
+    }
+}
+
+fn watch(as_json: bool) -> Watch {
+    Arc::new(move |progress| match progress {
+        progress if as_json => println!("{}", json!(progress)),
+        Progress::Rolled(rolled) => eprintln!(
+            "step {}: {} of {} rollouts right, {} of {} groups have contrast, {:.1} s",
+            rolled.step,
+            rolled.right,
+            rolled.rollouts - rolled.failed,
+            rolled.contrast,
+            rolled.groups,
+            rolled.seconds
+        ),
+        Progress::Stepped(stepped) => match &stepped.skipped {
+            Some(why) => eprintln!("step {}: skipped: {why}", stepped.step),
+            None => eprintln!(
+                "step {}: adapter {}, kl {:.4} to its parent, {} to base, {} tokens trained, {:.2} s, {:.0} MB",
+                stepped.step,
+                stepped.adapter.as_deref().unwrap_or("none"),
+                stepped.step_kl.unwrap_or(0.0),
+                stepped.drift.map_or("unknown".to_string(), |drift| format!("{drift:.4}")),
+                stepped.stats.tokens_trained,
+                stepped.seconds,
+                stepped.peak_mb
+            ),
+        },
+        Progress::Phase { .. } | Progress::Gate { .. } => {}
+    })
+}

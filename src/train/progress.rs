@@ -1,0 +1,125 @@
+//! What a run tells whoever watches, one value per step: plain data with n beside every share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::Adapter;
+use crate::train::objective::Stats;
+use crate::train::reward::Rewards;
+use crate::train::rollout::Group;
+use crate::train::step::Done;
+
+/// Receives progress; must return at once.
+pub type Watch = Arc<dyn Fn(&Progress) + Send + Sync>;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Progress {
+    Rolled(Rolled),
+    Phase {
+        phase: String,
+    },
+    Stepped(Stepped),
+    /// The gate so far, in its own words.
+    Gate {
+        report: serde_json::Value,
+    },
+}
+
+/// A step's rollouts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rolled {
+    pub step: usize,
+    pub groups: usize,
+    pub rollouts: usize,
+    /// Without an answer: never rewarded.
+    pub failed: usize,
+    pub right: usize,
+    /// Groups that hold both a right and a wrong rollout.
+    pub contrast: usize,
+    /// Planner turns, and plans refused among them.
+    pub turns: usize,
+    pub refused: usize,
+    pub planner_tokens: usize,
+    /// Plans per tool.
+    pub tools: BTreeMap<String, usize>,
+    pub seconds: f64,
+}
+
+impl Rolled {
+    pub fn of(step: usize, groups: &[Group], rewards: &[Rewards], seconds: f64) -> Rolled {
+        let mut rolled = Rolled { step, groups: groups.len(), seconds, ..Rolled::default() };
+        for (group, rewards) in groups.iter().zip(rewards) {
+            let right = rewards.rewards.iter().flatten().filter(|reward| **reward > 0.5).count();
+            let known = rewards.rewards.iter().flatten().count();
+            rolled.right += right;
+            rolled.contrast += usize::from(right > 0 && right < known);
+            for rollout in &group.rollouts {
+                rolled.rollouts += 1;
+                rolled.failed += usize::from(rollout.failed.is_some());
+                for turn in &rollout.trajectory.turns {
+                    rolled.turns += 1;
+                    rolled.refused += usize::from(turn.refused.is_some());
+                    if let Some(plan) = &turn.plan {
+                        *rolled.tools.entry(plan.tool.clone()).or_default() += 1;
+                    }
+                }
+                let planned = rollout.trajectory.calls.iter().filter(|call| call.role.uses_adapter());
+                rolled.planner_tokens +=
+                    planned.map(|call| call.completion.completion_ids.len()).sum::<usize>();
+            }
+        }
+        rolled
+    }
+}
+
+/// A step's outcome.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stepped {
+    pub step: usize,
+    /// Id of the adapter made; None: none was.
+    pub adapter: Option<String>,
+    /// Why there is none.
+    pub skipped: Option<String>,
+    pub stats: Stats,
+    pub learning_rate: f32,
+    /// Share of the delta that was kept, and its mean k3 to the parent.
+    pub scale: Option<f32>,
+    pub step_kl: Option<f64>,
+    /// Mean k3 to the bare model on frozen prompts.
+    pub drift: Option<f64>,
+    pub gradient_norm: f32,
+    pub nodes: usize,
+    pub row_tokens: usize,
+    pub targets: usize,
+    pub seconds: f64,
+    pub peak_mb: f64,
+}
+
+impl Stepped {
+    pub fn skipped(step: usize, why: &str) -> Stepped {
+        Stepped { step, skipped: Some(why.to_string()), ..Stepped::default() }
+    }
+
+    pub fn of(step: usize, done: &Done, adapter: Option<&Adapter>) -> Stepped {
+        let kept = |scale: f32| done.size.tried.iter().find(|(tried, _)| *tried == scale);
+        Stepped {
+            step,
+            adapter: adapter.map(|adapter| adapter.id.clone()),
+            skipped: (!done.kept).then(|| done.size.text()),
+            stats: done.stats,
+            learning_rate: done.learning_rate,
+            scale: done.size.kept,
+            step_kl: done.size.kept.and_then(kept).and_then(|(_, k3)| *k3),
+            drift: done.drift.as_ref().map(|drift| drift.mean),
+            gradient_norm: done.gradient_norm,
+            nodes: done.nodes,
+            row_tokens: done.row_tokens,
+            targets: done.targets,
+            seconds: done.seconds,
+            peak_mb: done.peak_bytes as f64 / 1e6,
+        }
+    }
+}

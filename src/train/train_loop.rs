@@ -1,0 +1,440 @@
+//! A training run on questions with a checker, one page: draw, roll, reward, step, swap; again; then the gate.
+//!
+//! The run's own policy moves with every step; what serves elsewhere is touched by nobody but `serve`. Sampling
+//! and training take turns: the engine waits while the worker steps.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::ModelInfo;
+use crate::error::Error;
+use crate::flow::solve::Flow;
+use crate::store::{
+    Adapter, NewAdapter, OPTIMIZER, Origin, RunStatus, Source, Store, TrainingRun, TrainingStep, WEIGHTS,
+    now_ms,
+};
+use crate::tasks::{Task, check};
+use crate::train::client;
+use crate::train::labelled::Lesson;
+use crate::train::presets::Settings;
+use crate::train::progress::{Progress, Rolled, Stepped, Watch};
+use crate::train::reward::Rewards;
+use crate::train::rollout::{Group, Question, RollOptions, roll};
+use crate::train::rows::{LeftOut, Policy, TrainTurn, turns};
+use crate::train::step::{Done, Job};
+
+/// What a run needs from outside.
+pub struct Trainer {
+    pub flow: Flow,
+    pub store: Arc<Store>,
+    /// This program, for its worker.
+    pub exe: PathBuf,
+    pub model: PathBuf,
+    pub threads: usize,
+    pub watch: Watch,
+    /// Gives the engine's memory back, cached prefixes included; the next call starts it anew.
+    pub reset: Reset,
+}
+
+/// An engine that has seen other prompts computes the last bits in another order; one that starts anew does not.
+pub type Reset = Arc<dyn Fn() -> futures_util::future::BoxFuture<'static, ()> + Send + Sync>;
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Id of the run; that of an earlier one goes on with it.
+    pub run: String,
+    pub settings: Settings,
+    pub seed: u64,
+    pub steps: usize,
+    /// Questions of one step.
+    pub questions: usize,
+    /// Adapter to begin with; None: the bare model.
+    pub parent: Option<Adapter>,
+    /// The control arm: rewards dealt out anew among a step's rollouts, so that nothing can be learned.
+    pub shuffle_rewards: bool,
+    /// Record the rollouts' trajectories too.
+    pub keep_rollouts: bool,
+    /// Rollouts at once; 0: as many as the engine has sequences. With 1, on one engine thread, a run gives
+    /// the same bits every time, however often it was interrupted.
+    pub parallel: usize,
+    /// No step begins after this many seconds; 0: no limit.
+    pub seconds: f64,
+}
+
+/// Turns kept for measuring a step, and as many frozen ones for the fuel bar.
+const PROBES: usize = 48;
+
+/// State of a run between two steps; everything else is in the store.
+struct State {
+    adapter: Option<Adapter>,
+    frozen: Vec<TrainTurn>,
+    step: usize,
+    /// The KL budget is used up: no further step.
+    spent: bool,
+}
+
+impl Trainer {
+    /// Train; answers the last adapter kept, None if no step was.
+    ///
+    /// # Errors
+    /// Engine, store or worker; the run is then marked and can be resumed from its last step.
+    pub async fn train(
+        &mut self,
+        plan: &Plan,
+        tasks: &[Task],
+        cancel: &CancellationToken,
+    ) -> Result<Option<Adapter>, Error> {
+        let began = std::time::Instant::now();
+        let model = self.flow.engine.model().await?;
+        let mut state = self.begin(plan, &model)?;
+        self.put(state.adapter.as_ref()).await?;
+        let result = loop {
+            let late = plan.seconds > 0.0 && began.elapsed().as_secs_f64() >= plan.seconds;
+            if state.step >= plan.steps || late || state.spent {
+                break Ok(());
+            }
+            if let Err(error) = self.step(plan, tasks, &model, &mut state, cancel).await {
+                break Err(error);
+            }
+        };
+        let status = match &result {
+            Ok(()) => RunStatus::Done,
+            Err(Error::Interrupted) => RunStatus::Stopped,
+            Err(_) => RunStatus::Failed,
+        };
+        self.store.end_run(&plan.run, status, result.as_ref().err().map(ToString::to_string).as_deref())?;
+        result.map(|()| state.adapter)
+    }
+
+    fn begin(&self, plan: &Plan, model: &ModelInfo) -> Result<State, Error> {
+        let done = self.store.steps(&plan.run)?;
+        self.store.begin_run(&TrainingRun {
+            id: plan.run.clone(),
+            created_ms: now_ms(),
+            model_hash: model.hash.clone(),
+            parent: plan.parent.as_ref().map(|adapter| adapter.id.clone()),
+            seed: plan.seed,
+            settings: json!({
+                "settings": plan.settings, "questions": plan.questions, "shuffle_rewards": plan.shuffle_rewards,
+            }),
+            status: RunStatus::Running,
+            note: None,
+        })?;
+        let last = done.iter().rev().find_map(|step| step.candidate.clone());
+        let adapter = match last {
+            Some(id) => Some(self.store.adapter(&id)?),
+            None => plan.parent.clone(),
+        };
+        let frozen = done.iter().find_map(|step| {
+            let kept = step.stats.get("frozen").filter(|kept| !kept.is_null())?;
+            serde_json::from_value(kept.clone()).ok()
+        });
+        let step = done.last().map_or(0, |step| step.step);
+        Ok(State { adapter, frozen: frozen.unwrap_or_default(), step, spent: false })
+    }
+
+    /// Let an adapter answer for the planner from now on.
+    pub async fn put(&mut self, adapter: Option<&Adapter>) -> Result<(), Error> {
+        let path = match adapter {
+            Some(adapter) => Some(self.store.adapter_dir(adapter)?.join(WEIGHTS)),
+            None => None,
+        };
+        self.flow.adapter = self.flow.engine.set_adapter(path).await?;
+        Ok(())
+    }
+
+    async fn step(
+        &mut self,
+        plan: &Plan,
+        tasks: &[Task],
+        model: &ModelInfo,
+        state: &mut State,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let number = state.step + 1;
+        let seed = step_seed(plan.seed, number);
+        let drawn = draw(tasks, plan.questions, plan.seed, number);
+        let questions: Vec<Question> = drawn.iter().map(|task| Question::of_task(task)).collect();
+        let options = RollOptions {
+            size: plan.settings.group,
+            seed,
+            temperature: Some(plan.settings.temperature),
+            turns: plan.settings.turns,
+            parallel: plan.parallel,
+        };
+        if plan.parallel == 1 {
+            (self.reset)().await;
+        }
+        let rolling = std::time::Instant::now();
+        let kept = plan.keep_rollouts.then_some(&self.store);
+        let groups = roll(&self.flow, &questions, &options, kept, None, cancel.clone()).await?;
+        if cancel.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
+        let mut rewards: Vec<Rewards> = groups.iter().map(checked).collect();
+        let rolled = Rolled::of(number, &groups, &rewards, rolling.elapsed().as_secs_f64());
+        (self.watch)(&Progress::Rolled(rolled.clone()));
+        if plan.shuffle_rewards {
+            shuffle(&mut rewards, seed);
+        }
+        let policy = Policy {
+            model: model.hash.clone(),
+            adapter: self.flow.adapter.clone(),
+            temperature: plan.settings.temperature,
+        };
+        let lesson = lesson(&groups, &rewards, policy)?;
+        let (probes, frozen) = probes(&groups, &lesson)?;
+        let first = state.frozen.is_empty() && state.adapter.is_none();
+        if first {
+            state.frozen = frozen;
+        }
+        let stepped = match lesson.ready() {
+            Ok(()) => self.learn(plan, model, state, &lesson, probes, cancel).await?,
+            Err(why) => Stepped::skipped(number, &why.to_string()),
+        };
+        self.store.add_step(&TrainingStep {
+            run: plan.run.clone(),
+            step: number,
+            groups: groups.iter().filter(|_| plan.keep_rollouts).map(|group| group.id.clone()).collect(),
+            stats: json!({ "rolled": rolled, "stepped": stepped, "frozen": first.then_some(&state.frozen) }),
+            candidate: stepped.adapter.clone(),
+            verdict: None,
+            created_ms: now_ms(),
+        })?;
+        state.step = number;
+        state.spent = stepped.drift.is_some_and(|drift| drift >= plan.settings.kl_budget);
+        (self.watch)(&Progress::Stepped(stepped));
+        Ok(())
+    }
+
+    /// The step itself, and the swap if an adapter came of it.
+    async fn learn(
+        &mut self,
+        plan: &Plan,
+        model: &ModelInfo,
+        state: &mut State,
+        lesson: &Lesson,
+        probes: Vec<TrainTurn>,
+        cancel: &CancellationToken,
+    ) -> Result<Stepped, Error> {
+        let number = state.step + 1;
+        let lesson = Lessons { groups: lesson.groups.clone(), probes, frozen: state.frozen.clone() };
+        let (done, adapter) = self
+            .take(
+                &plan.settings,
+                plan.seed,
+                model,
+                state.adapter.as_ref(),
+                lesson,
+                json!({
+                    "run": plan.run, "step": number, "seed": plan.seed, "shuffled": plan.shuffle_rewards,
+                }),
+                cancel,
+            )
+            .await?;
+        if let Some(adapter) = adapter {
+            self.put(Some(&adapter)).await?;
+            state.adapter = Some(adapter);
+        }
+        Ok(Stepped::of(number, &done, state.adapter.as_ref().filter(|_| done.kept)))
+    }
+
+    /// One step in a worker: the candidate is kept under its hash, or nothing is.
+    ///
+    /// # Errors
+    /// As the step's, or the store cannot keep the adapter.
+    #[expect(clippy::too_many_arguments, reason = "a step's whole input, each of another kind")]
+    pub async fn take(
+        &self,
+        settings: &Settings,
+        seed: u64,
+        model: &ModelInfo,
+        parent: Option<&Adapter>,
+        lessons: Lessons,
+        made_from: serde_json::Value,
+        cancel: &CancellationToken,
+    ) -> Result<(Done, Option<Adapter>), Error> {
+        let draft = self.store.draft_adapter()?;
+        let folder = draft.path(OPTIMIZER).parent().map(std::path::Path::to_path_buf).unwrap_or_default();
+        let job = Job {
+            model: self.model.clone(),
+            parent: parent.map(|adapter| self.store.adapter_dir(adapter)).transpose()?,
+            out: folder,
+            groups: lessons.groups,
+            settings: settings.clone(),
+            seed,
+            threads: self.threads,
+            probes: lessons.probes,
+            frozen: lessons.frozen,
+        };
+        let watch = &self.watch;
+        let mut on_phase = |text: &str| watch(&Progress::Phase { phase: text.to_string() });
+        let done = client::take(&self.exe, &job, &mut on_phase, cancel).await?;
+        if !done.kept {
+            return Ok((done, None));
+        }
+        let adapter = self.store.keep_adapter(
+            draft,
+            &NewAdapter {
+                parent: parent.map(|adapter| adapter.id.clone()),
+                model,
+                rank: settings.rank,
+                alpha: settings.alpha,
+                origin: Origin::Trained,
+                manifest: json!({ "made_from": made_from, "settings": settings, "step": &done }),
+            },
+        )?;
+        Ok((done, Some(adapter)))
+    }
+}
+
+/// What a step learns from and what it is measured on.
+#[derive(Clone, Debug, Default)]
+pub struct Lessons {
+    pub groups: Vec<crate::train::rows::TrainGroup>,
+    pub probes: Vec<TrainTurn>,
+    pub frozen: Vec<TrainTurn>,
+}
+
+/// Seed of a step, below 2^52.
+fn step_seed(seed: u64, step: usize) -> u64 {
+    let hash = blake3::hash(format!("step {seed} {step}").as_bytes());
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hash.as_bytes()[..8]);
+    u64::from_le_bytes(bytes) >> 12
+}
+
+/// The questions of a step: every task once per epoch, in an order that follows from seed and epoch alone.
+fn draw(tasks: &[Task], count: usize, seed: u64, step: usize) -> Vec<&Task> {
+    let count = count.clamp(1, tasks.len().max(1));
+    let mut drawn = Vec::with_capacity(count);
+    let mut at = (step - 1) * count;
+    while drawn.len() < count && !tasks.is_empty() {
+        let (epoch, place) = (at / tasks.len(), at % tasks.len());
+        let mut order: Vec<usize> = (0..tasks.len()).collect();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(step_seed(seed, usize::MAX - epoch)));
+        drawn.push(&tasks[order[place]]);
+        at += 1;
+    }
+    drawn
+}
+
+/// The checker's word on every rollout that ended.
+fn checked(group: &Group) -> Rewards {
+    let reward = |answer: &str| {
+        let right = group.question.answer.as_ref().is_some_and(|wanted| check(wanted, answer));
+        f64::from(u8::from(right))
+    };
+    Rewards {
+        rewards: group.rollouts.iter().map(|rollout| rollout.answer().map(reward)).collect(),
+        source: Some(Source::Checker),
+        turns: Vec::new(),
+        words: group.rollouts.len(),
+    }
+}
+
+/// Deal the rewards of all groups out anew, failures staying failures.
+fn shuffle(rewards: &mut [Rewards], seed: u64) {
+    let mut all: Vec<f64> =
+        rewards.iter().flat_map(|group| group.rewards.iter().flatten().copied()).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
+    all.shuffle(&mut rng);
+    let mut dealt = all.into_iter();
+    for reward in rewards.iter_mut().flat_map(|group| group.rewards.iter_mut().flatten()) {
+        *reward = dealt.next().unwrap_or(*reward);
+    }
+    // Draw once more so that an empty deal and a full one leave equal generators behind.
+    let _: u64 = rng.random();
+}
+
+fn lesson(groups: &[Group], rewards: &[Rewards], policy: Policy) -> Result<Lesson, Error> {
+    let mut lesson = Lesson::new(policy);
+    for (group, rewards) in groups.iter().zip(rewards) {
+        lesson.add(group, rewards)?;
+    }
+    Ok(lesson)
+}
+
+/// Planner turns to measure a step on, and as many for the fuel bar: half of them of groups that train, half
+/// of others where there are any, so that neither certain nor doubtful questions alone say how far a step went.
+///
+/// # Errors
+/// A rollout of another policy.
+pub fn probes(groups: &[Group], lesson: &Lesson) -> Result<(Vec<TrainTurn>, Vec<TrainTurn>), Error> {
+    let (mut own, mut aside) = (Vec::new(), Vec::new());
+    for group in groups {
+        let trains = lesson.groups.iter().any(|trained| trained.question_id == group.question.id);
+        let into = if trains { &mut own } else { &mut aside };
+        for rollout in group.rollouts.iter().take(4) {
+            let turns = turns(&rollout.trajectory, &lesson.policy, &mut LeftOut::default())?;
+            into.extend(turns.unwrap_or_default());
+        }
+    }
+    let half = aside.len().min(PROBES / 2);
+    let mut probes: Vec<TrainTurn> = spread(&own, PROBES - half);
+    probes.extend(spread(&aside, half));
+    Ok((probes.clone(), probes))
+}
+
+/// `count` turns evenly spread over all.
+fn spread(turns: &[TrainTurn], count: usize) -> Vec<TrainTurn> {
+    let count = count.min(turns.len());
+    (0..count).map(|i| turns[i * turns.len() / count].clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::{Answer, Family};
+
+    fn task(n: usize) -> Task {
+        Task {
+            id: format!("t{n}"),
+            family: Family::Arithmetic,
+            query: format!("What is {n}?"),
+            answer: Answer::Number { value: n as f64, tolerance: 0.0 },
+            steps: Vec::new(),
+            wrong: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_epoch_asks_every_question_once_and_follows_from_the_seed() {
+        let tasks: Vec<Task> = (0..12).map(task).collect();
+        let epoch = |seed| -> Vec<String> {
+            (1..=3).flat_map(|step| draw(&tasks, 4, seed, step)).map(|task| task.id.clone()).collect()
+        };
+        let mut once = epoch(1);
+        assert_ne!(once, epoch(2));
+        assert_eq!(once, epoch(1));
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), 12);
+        let next: Vec<_> = draw(&tasks, 4, 1, 4).iter().map(|task| task.id.clone()).collect();
+        assert_ne!(next, epoch(1)[..4], "every epoch has its own order");
+    }
+
+    #[test]
+    fn shuffled_rewards_keep_their_number_and_leave_failures_alone() {
+        let group = |values: &[Option<f64>]| Rewards {
+            rewards: values.to_vec(),
+            source: Some(Source::Checker),
+            turns: Vec::new(),
+            words: values.len(),
+        };
+        let before = [group(&[Some(1.0); 20]), group(&[Some(0.0), None, Some(0.0)]), group(&[Some(0.0); 20])];
+        let mut after = before.clone();
+        shuffle(&mut after, 7);
+        let sum = |groups: &[Rewards]| groups.iter().flat_map(|g| g.rewards.iter().flatten()).sum::<f64>();
+        assert_eq!(sum(&before).to_bits(), sum(&after).to_bits());
+        assert_eq!(after[1].rewards[1], None);
+        assert_ne!(before.to_vec(), after.to_vec());
+    }
+}

@@ -1,0 +1,181 @@
+//! Training as a person meets it: the binary, the embedded planner in llama.cpp, real steps, real kills.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command as Std, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+const TASKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/train.jsonl");
+
+/// One engine thread and one rollout at a time: the same seed gives the same bits.
+fn settle(home: &Path) {
+    fs::write(home.join("config.toml"), "[engine]\nthreads = 1\n[train]\nlr = 0.001\ngroup = 4\n").unwrap();
+}
+
+fn tillerman(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tillerman"));
+    command.env("TILLERMAN_HOME", home).env_remove("RUST_BACKTRACE").timeout(Duration::from_secs(300));
+    command
+}
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+fn find<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["kind"] == kind).collect()
+}
+
+const RUN: [&str; 14] = [
+    "--seed",
+    "3",
+    "train",
+    "--json",
+    "--tasks",
+    TASKS,
+    "--questions",
+    "4",
+    "--parallel",
+    "1",
+    "--pairs",
+    "0",
+    "--steps",
+    "3",
+];
+
+/// The adapter a whole run ends with.
+fn last_adapter(out: &str) -> String {
+    let lines = lines(out);
+    find(&lines, "trained").last().unwrap()["adapter"].as_str().unwrap_or_default().to_string()
+}
+
+#[test]
+fn a_run_killed_at_any_moment_resumes_to_the_same_bits() {
+    let whole = tempfile::tempdir().unwrap();
+    settle(whole.path());
+    let (code, out, err) = run(tillerman(whole.path()).args(RUN));
+    assert_eq!(code, 0, "{err}");
+    let steps = lines(&out);
+    let adapters: Vec<&Value> =
+        find(&steps, "stepped").into_iter().filter(|s| s["adapter"].is_string()).collect();
+    assert!(!adapters.is_empty(), "no step had contrast: {out}");
+    let wanted = last_adapter(&out);
+
+    let killed = tempfile::tempdir().unwrap();
+    settle(killed.path());
+    let mut id = None;
+    // Each life is a little longer than the last, so that the kills fall on rollouts, steps and writes.
+    for life in 0..40 {
+        let mut args: Vec<String> = RUN.iter().map(ToString::to_string).collect();
+        if let Some(id) = &id {
+            args.extend(["--resume".to_string(), String::clone(id)]);
+        }
+        let out = killed.path().join(format!("out-{life}"));
+        let mut child = Std::new(env!("CARGO_BIN_EXE_tillerman"))
+            .env("TILLERMAN_HOME", killed.path())
+            .args(&args)
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let patience = Duration::from_millis(400 + 700 * life);
+        let born = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if born.elapsed() > patience {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let text = fs::read_to_string(&out).unwrap();
+        let first = text.lines().next().and_then(|line| serde_json::from_str::<Value>(line).ok());
+        if let (None, Some(first)) = (&id, first) {
+            id = first["run"].as_str().map(ToString::to_string);
+        }
+        if let Some(status) = ended {
+            assert!(status.success(), "{text}");
+            assert_eq!(last_adapter(&text), wanted);
+            return;
+        }
+    }
+    panic!("40 lives were not enough");
+}
+
+#[test]
+fn labels_by_hand_become_an_adapter_that_can_be_taken_back() {
+    let home = tempfile::tempdir().unwrap();
+    settle(home.path());
+    // A question whose rollouts differ: seeds are tried until two answers stand side by side.
+    let (group, clusters) = (1..20)
+        .find_map(|seed| {
+            let seed = seed.to_string();
+            let ask = ["--seed", &seed, "rollout", "What is 37*41+5?", "--size", "6", "--json"];
+            let (code, out, err) = run(tillerman(home.path()).args(ask));
+            assert_eq!(code, 0, "{err}");
+            let lines = lines(&out);
+            let clusters: Vec<Value> = find(&lines, "cluster").into_iter().cloned().collect();
+            let group = find(&lines, "group")[0].clone();
+            (clusters.len() > 1).then_some((group, clusters))
+        })
+        .expect("no group of two answers in 19 tries");
+    let id = group["group"].as_str().or(group["id"].as_str()).unwrap().to_string();
+    let train = ["--seed", "1", "train", "--json", "--groups", &id, "--pairs", "8", "--ship"];
+    let (code, _, err) = run(tillerman(home.path()).args(train));
+    assert_eq!(code, 1, "nothing is labelled yet: {err}");
+    assert!(err.contains("label"), "{err}");
+
+    let member = |cluster: &Value| cluster["trajectories"][0].as_str().unwrap().to_string();
+    for (place, cluster) in clusters.iter().enumerate() {
+        let word = if place == 0 { "good" } else { "bad" };
+        let (code, _, err) = run(tillerman(home.path()).args(["label", &member(cluster), word]));
+        assert_eq!(code, 0, "{err}");
+    }
+    let (code, out, err) = run(tillerman(home.path()).args(train));
+    assert_eq!(code, 0, "{err}");
+    let said = lines(&out);
+    let trained = find(&said, "trained")[0].clone();
+    let adapter = trained["adapter"].as_str().unwrap();
+    assert_eq!(trained["serves"], Value::Bool(trained["decision"] != "refuse"));
+
+    let (code, out, err) = run(tillerman(home.path()).args(["--seed", "1", "ask", "--json", "What is 2+2?"]));
+    assert_eq!(code, 0, "{err}");
+    let asked = lines(&out);
+    let used = asked[0]["adapter"].as_str().unwrap_or_default();
+    assert!(used.starts_with(adapter), "{used} answers, not {adapter}");
+    let (code, _, err) = run(tillerman(home.path()).args(["adapters", "rollback"]));
+    assert_eq!(code, 0, "{err}");
+    let (_, out, _) = run(tillerman(home.path()).args(["--seed", "1", "ask", "--json", "What is 2+2?"]));
+    assert!(lines(&out)[0]["adapter"].is_null(), "the bare model answers again");
+}
+
+#[test]
+fn what_cannot_train_is_refused_with_the_reason() {
+    let home = tempfile::tempdir().unwrap();
+    settle(home.path());
+    for (args, code, part) in [
+        (vec!["train"], 2, "required"),
+        (vec!["train", "--groups", "nothing"], 2, "nothing"),
+        (vec!["train", "--labelled"], 1, "group"),
+        (vec!["train", "--tasks", "/nowhere.jsonl"], 2, "nowhere"),
+        (vec!["train", "--tasks", TASKS, "--gate", TASKS, "--steps", "0"], 2, "gate questions"),
+        (vec!["train", "--tasks", TASKS, "--mode", "ppo"], 2, "flow, paper, reference"),
+        (vec!["train", "--tasks", TASKS, "--size", "1"], 2, "train.group"),
+    ] {
+        let (got, _, err) = run(tillerman(home.path()).args(&args));
+        assert_eq!(got, code, "{args:?}: {err}");
+        assert!(err.contains(part), "{args:?}: {err}");
+    }
+}
