@@ -4,6 +4,7 @@
 //! and loads no model.
 
 mod home;
+mod set;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use home::Home;
+pub use set::set;
 pub use train::{Mode, Train};
 
 /// The commented file that `Config::default()` corresponds to.
@@ -114,17 +116,19 @@ impl Default for Tools {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Deck {
-    /// Name of a theme; empty: chosen from the terminal's background.
+    /// Name of a theme; empty: the terminal's own colours.
     pub theme: String,
     /// Nothing moves by itself.
     pub reduced_motion: bool,
     /// Take mouse events (the terminal's own selection then needs Shift).
     pub mouse: bool,
+    /// What tells of an answer while the terminal is out of focus: "off", "bell" or "osc9"; empty: off.
+    pub notify: String,
 }
 
 impl Default for Deck {
     fn default() -> Deck {
-        Deck { theme: String::new(), reduced_motion: false, mouse: true }
+        Deck { theme: String::new(), reduced_motion: false, mouse: false, notify: "off".to_string() }
     }
 }
 

@@ -21,12 +21,17 @@ struct Terminal {
 }
 
 impl Terminal {
+    /// The deck on scripted events.
     fn start(env: &[(&str, &str)]) -> Terminal {
+        Terminal::of(&["__deck-demo"], env)
+    }
+
+    fn of(arguments: &[&str], env: &[(&str, &str)]) -> Terminal {
         let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let modes_before = modes(&*pair.master);
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tillerman"));
-        command.arg("__deck-demo");
+        command.args(arguments);
         command.env("TERM", "xterm-256color");
         command.env_remove("NO_COLOR");
         for (name, value) in env {
@@ -108,6 +113,7 @@ impl Terminal {
         let screen = parser.screen();
         assert!(!screen.alternate_screen(), "still on the alternate screen");
         assert!(!screen.bracketed_paste(), "still in bracketed paste");
+        assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None, "the mouse is still taken");
         assert!(!screen.hide_cursor(), "the cursor is hidden");
         assert!(!screen.bold() && !screen.inverse(), "attributes are left");
         let text = String::from_utf8_lossy(&self.raw()).into_owned();
@@ -203,6 +209,102 @@ fn resizing_redraws_at_the_new_size() {
     terminal.type_text("\u{4}");
     assert_eq!(terminal.end(), 0);
     terminal.assert_restored();
+}
+
+#[test]
+fn a_storm_of_resizes_is_survived() {
+    let mut terminal = ready();
+    terminal.type_text("typed before ");
+    let size = |cols, rows| PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+    for n in 0..10_000u16 {
+        // Every change of size is a SIGWINCH.
+        terminal.master.resize(size(40 + n % 161, 12 + n % 39)).unwrap();
+        if n % 100 == 0 {
+            terminal.type_text("x");
+        }
+    }
+    terminal.master.resize(size(80, 24)).unwrap();
+    terminal.type_text(" typed after");
+    // Without blanks: the query is broken over two rows.
+    let whole = format!("typedbefore{}typedafter", "x".repeat(100));
+    terminal.type_text("\r");
+    terminal.wait_for("812 tokens");
+    let kept = |terminal: &Terminal| {
+        let shown: String = terminal.screen().screen().contents().split_whitespace().collect();
+        shown.contains(&whole)
+    };
+    terminal.wait_until("all that was typed", kept);
+    terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+#[test]
+fn the_editor_gets_the_terminal_and_gives_it_back() {
+    let mut terminal = Terminal::start(&[("VISUAL", ""), ("EDITOR", "sed -i s/draft/edited/")]);
+    terminal.wait_for("ask something");
+    terminal.type_text("a draft");
+    terminal.wait_for("> a draft");
+    terminal.type_text("\u{1b}e");
+    terminal.wait_for("> a edited");
+    assert!(terminal.screen().screen().alternate_screen());
+    terminal.type_text(" and more");
+    terminal.wait_for("> a edited and more");
+    terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+#[test]
+fn the_mouse_is_taken_and_given_back() {
+    let mut terminal = ready();
+    terminal.type_text("\u{1b}[24~");
+    terminal.wait_until("mouse events", |terminal| {
+        terminal.screen().screen().mouse_protocol_mode() != vt100::MouseProtocolMode::None
+    });
+    terminal.signal("TERM");
+    assert_eq!(terminal.end(), 130);
+    terminal.assert_restored();
+}
+
+/// The whole program on the embedded planner: the worker is killed, the next query is answered all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_death_of_the_worker_leaves_the_deck_standing() {
+    let home = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
+    terminal.wait_for("ask something");
+    terminal.wait_until("the model's name", |terminal| {
+        terminal.screen().screen().contents().contains("tillerman-embedded")
+    });
+    let kill = |worker: u32| Command::new("kill").args(["-s", "ABRT", &worker.to_string()]).status();
+    let pid = terminal.child.process_id().unwrap();
+    let first = worker_of(pid).expect("a worker runs");
+    assert!(kill(first).unwrap().success());
+    terminal.wait_until("the end of the worker", |_| worker_of(pid) != Some(first));
+    terminal.type_text("What is 6 times 7?\r");
+    terminal.wait_until("an end of the query", |terminal| {
+        let contents = terminal.screen().screen().contents();
+        contents.contains("tokens") || contents.contains("failed:")
+    });
+    terminal.type_text("still typing");
+    terminal.wait_for("> still typing");
+    terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+/// The engine worker among the children of `pid`.
+#[cfg(target_os = "linux")]
+fn worker_of(pid: u32) -> Option<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let children =
+        tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let mut pids = children
+        .flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>());
+    pids.find(|child| {
+        std::fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("__engine"))
+    })
 }
 
 #[test]

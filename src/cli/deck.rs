@@ -21,6 +21,7 @@ use crate::flow::solve::{Ask, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Label, LabelValue, Scope, Store, StoreSink, new_id, short};
 
+use super::deck_files;
 use super::library::{self, Fork, Library};
 use super::setup::{self, Setup};
 use super::{Global, found};
@@ -38,6 +39,9 @@ pub enum Start {
 pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let (home, config) = setup::home_and_config(global)?;
     let store = Arc::new(Store::open(&home)?);
+    let settings = global.config.clone().unwrap_or_else(|| home.config_file());
+    deck_files::first_settings(&settings);
+    let manners = deck_files::manners(&home, &config.deck)?;
     let (session, replay) = match start {
         Start::Chat(Some(piece)) => (store.find_session(&piece)?, None),
         Start::Chat(None) => (new_id(), None),
@@ -47,12 +51,14 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let (commands, received) = unbounded_channel();
     let (events, shown) = std::sync::mpsc::channel();
     let past = library::past(&store, &session)?;
+    let (history, fresh) = history(&store)?;
     let wire = Wire {
-        parts: Parts::begin(global, &runtime, &events),
+        parts: Parts::begin(global, &runtime, &events, fresh),
         library: Library::new(store.clone()),
         store: store.clone(),
         events,
         seed: global.seed,
+        settings,
         model: Arc::default(),
         running: None,
     };
@@ -61,8 +67,9 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let result = deck::run(DeckOptions {
         handle: DeckHandle { commands, events: shown },
         theme: theme(&config.deck.theme),
+        manners,
         past,
-        history: history(&store)?,
+        history,
         farewell: Some(format!("this session: tillerman --session {}", short(&session))),
         session,
         first_lines: Vec::new(),
@@ -84,7 +91,7 @@ fn theme(setting: &str) -> String {
 }
 
 /// What the model in use can and cannot do, said before anything is asked.
-fn first_lines(setup: &Setup) -> Vec<String> {
+fn first_lines(setup: &Setup, fresh: bool) -> Vec<String> {
     let tools = setup.flow.toolbox.names().join(", ");
     let mut lines: Vec<String> = setup.notice.iter().cloned().collect();
     if setup.embedded {
@@ -95,7 +102,16 @@ fn first_lines(setup: &Setup) -> Vec<String> {
              it is often wrong about what to try: that is what labels and training are for."
                 .to_string(),
         );
-        lines.push("A real model is one command away: tillerman --model FILE.gguf".to_string());
+        if fresh {
+            lines.push(
+                "This is your first start. Press Up for a question it can answer, then Enter.".to_string(),
+            );
+        }
+        lines.push(
+            "A real model, any GGUF file that fits this machine: leave with Ctrl+D, then tillerman --model \
+             FILE.gguf; `tillerman model use FILE.gguf` keeps it."
+                .to_string(),
+        );
     } else {
         lines.push(format!("Serving {}.", setup.model.display()));
     }
@@ -106,13 +122,24 @@ fn first_lines(setup: &Setup) -> Vec<String> {
     lines
 }
 
-/// Earlier inputs for the Up key, oldest first.
-fn history(store: &Store) -> anyhow::Result<Vec<String>> {
+/// What the Up key brings at the first start, the first of them last.
+const EXAMPLES: [&str; 3] = [
+    "Which date is 8 days after 1969-10-14?",
+    "What is 37*41+5?",
+    "What is the currency of the country whose capital is Lima?",
+];
+
+/// Earlier inputs for the Up key, oldest first; examples where there are none, and whether that is so.
+fn history(store: &Store) -> anyhow::Result<(Vec<String>, bool)> {
     let rows = store.asked(200)?;
     let mut queries: Vec<String> = rows.into_iter().map(|row| row.query).collect();
     queries.reverse();
     queries.dedup();
-    Ok(queries)
+    let fresh = queries.is_empty();
+    if fresh {
+        queries.extend(EXAMPLES.map(String::from));
+    }
+    Ok((queries, fresh))
 }
 
 fn stored_scope(scope: deck::Scope) -> Scope {
@@ -128,13 +155,18 @@ fn stored_scope(scope: deck::Scope) -> Scope {
 struct Parts(tokio::sync::watch::Receiver<Option<Result<Arc<Setup>, String>>>);
 
 impl Parts {
-    fn begin(global: &Global, runtime: &tokio::runtime::Runtime, events: &Sender<DeckEvent>) -> Parts {
+    fn begin(
+        global: &Global,
+        runtime: &tokio::runtime::Runtime,
+        events: &Sender<DeckEvent>,
+        fresh: bool,
+    ) -> Parts {
         let (sender, receiver) = tokio::sync::watch::channel(None);
         let (global, events) = (global.clone(), events.clone());
         runtime.spawn_blocking(move || {
             let made = setup::open(&global, 2).map(Arc::new).map_err(|e| format!("{e:#}"));
             match &made {
-                Ok(setup) => drop(events.send(DeckEvent::FirstLines(first_lines(setup)))),
+                Ok(setup) => drop(events.send(DeckEvent::FirstLines(first_lines(setup, fresh)))),
                 Err(text) => {
                     let _ = events.send(DeckEvent::Status(StatusLine::default()));
                     drop(events.send(DeckEvent::Notice { level: Level::Error, text: text.clone() }));
@@ -166,6 +198,8 @@ struct Wire {
     library: Library,
     events: Sender<DeckEvent>,
     seed: Option<u64>,
+    /// The settings file, where there is to be one.
+    settings: std::path::PathBuf,
     model: Arc<std::sync::Mutex<ModelInfo>>,
     running: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
 }
@@ -186,6 +220,7 @@ impl Wire {
                     }
                 }
                 DeckCommand::Label(request) => self.label(&request),
+                DeckCommand::Remember { key, value } => self.remember(key, &value),
                 DeckCommand::NewConversation => self.send(DeckEvent::Conversation { session: new_id() }),
                 DeckCommand::Library(command) => self.library(command).await,
                 DeckCommand::Study(command) => self.study(command),
@@ -327,6 +362,16 @@ impl Wire {
             unshown(&trajectory, &events);
         });
         self.running = Some((cancel, query));
+    }
+
+    /// Keep a setting of the deck for the next start.
+    fn remember(&self, key: &str, value: &str) {
+        if let Err(error) = crate::config::set(&self.settings, "deck", key, value) {
+            self.send(DeckEvent::Notice {
+                level: Level::Warning,
+                text: format!("setting not kept: {error}"),
+            });
+        }
     }
 
     fn label(&self, request: &LabelRequest) {

@@ -7,6 +7,7 @@ pub mod ask;
 pub mod bench;
 pub mod completions;
 pub mod deck;
+mod deck_files;
 pub mod doctor;
 pub mod eval;
 pub mod export;

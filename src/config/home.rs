@@ -48,6 +48,16 @@ impl Home {
         self.config_dir.join("config.toml")
     }
 
+    /// The deck's keys, where a person changed some.
+    pub fn keys_file(&self) -> PathBuf {
+        self.config_dir.join("keys.toml")
+    }
+
+    /// A person's own themes, one `NAME.toml` each.
+    pub fn themes(&self) -> PathBuf {
+        self.config_dir.join("themes")
+    }
+
     pub fn database(&self) -> PathBuf {
         self.root.join("tillerman.db")
     }

@@ -9,14 +9,22 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use crate::deck::chat::Chat;
 use crate::deck::command::{self, Action};
+use crate::deck::completion::Files;
 use crate::deck::composer::Edit;
-use crate::deck::keymap::{self, Keymap};
+use crate::deck::keymap;
+use crate::deck::layer::find::Find;
 use crate::deck::layer::help::Help;
+use crate::deck::layer::picker::{Item, Picker};
 use crate::deck::layer::{Layer, Reply};
 use crate::deck::library::LibraryEvent;
+use crate::deck::manners::{Manners, Notify};
 use crate::deck::message::{DeckCommand, DeckEvent, DeckOptions, Level, StatusLine};
 use crate::deck::tab::{Context, Look, Tab, TabName, Tabs, Wishes};
 use crate::deck::theme::Theme;
+use crate::flow::event::Body;
+
+/// Rows one notch of the mouse wheel scrolls.
+const WHEEL_ROWS: usize = 3;
 
 /// What can happen to the deck, by where it comes from.
 #[derive(Debug)]
@@ -25,6 +33,20 @@ pub enum Input {
     Paste(String),
     Resize(u16, u16),
     Deck(Box<DeckEvent>),
+    /// The terminal has the person's eyes, or no longer.
+    Focus(bool),
+    /// The mouse wheel, true is down.
+    Wheel(bool),
+    /// Column and row of a mouse press.
+    Click(u16, u16),
+    /// What a folder holds.
+    Files(Files),
+    /// The input as the editor left it.
+    Edited(String),
+    /// The inks of some code are known now.
+    Inked,
+    /// Something done beside the loop has this to say.
+    Said(Level, String),
     /// A second has passed while a query runs.
     Tick,
     System(System),
@@ -49,6 +71,19 @@ pub enum System {
 pub enum Effect {
     Command(DeckCommand),
     Copy(String),
+    /// Tell a person who looks elsewhere.
+    Notify(Notify, String),
+    /// Take mouse events or leave them to the terminal.
+    Mouse(bool),
+    /// Answered by `Input::Files`.
+    ListFiles(String),
+    /// Answered by `Input::Said`.
+    Export {
+        path: String,
+        text: String,
+    },
+    /// Answered by `Input::Edited` or `Input::Said`.
+    Edit(String),
     Redraw,
     Suspend,
     Quit,
@@ -65,8 +100,19 @@ pub struct App {
     /// Columns, rows.
     pub size: (u16, u16),
     session: String,
+    manners: Held,
     /// Ctrl+C was the last key: once more quits.
     quit_armed: bool,
+}
+
+/// What of the settings the app itself acts on.
+struct Held {
+    mouse: bool,
+    reduced_motion: bool,
+    notify: Notify,
+    focused: bool,
+    /// Name of the theme the settings hold.
+    theme: String,
 }
 
 impl App {
@@ -79,14 +125,17 @@ impl App {
             tabs.replay.play(recording, speed);
             tabs.shown = TabName::Replay;
         }
+        let Manners { mouse, reduced_motion, notify, keymap, themes } = std::mem::take(&mut options.manners);
+        let manners = Held { mouse, reduced_motion, notify, focused: true, theme: theme.name.clone() };
         App {
             tabs,
             layers: Vec::new(),
-            look: Look { theme, keymap: Keymap::default() },
+            look: Look { theme, themes, keymap },
             status: options.status.clone(),
             notice: None,
             size,
             session: options.session.clone(),
+            manners,
             quit_armed: false,
         }
     }
@@ -103,19 +152,51 @@ impl App {
                 }
                 Vec::new()
             }
-            Input::Resize(columns, rows) => {
-                self.size = (columns, rows);
+            Input::Deck(event) => self.deck_event(*event, now_ms),
+            Input::System(system) => self.system(system),
+            Input::Wheel(down) => self.wheel(down, now_ms),
+            Input::Edited(text) => self.perform(Action::Recall, &text, now_ms),
+            other => {
+                self.note(other);
                 Vec::new()
             }
-            Input::Deck(event) => self.deck_event(*event, now_ms),
-            Input::Tick => Vec::new(),
-            Input::System(system) => self.system(system),
         }
+    }
+
+    /// Inputs that ask for nothing.
+    fn note(&mut self, input: Input) {
+        match input {
+            Input::Resize(columns, rows) => self.size = (columns, rows),
+            Input::Focus(focused) => self.manners.focused = focused,
+            Input::Click(column, row) if self.layers.is_empty() => {
+                self.tabs.current_mut().click(column, row);
+            }
+            Input::Files(files) => self.tabs.all_mut().into_iter().for_each(|tab| tab.files(files.clone())),
+            Input::Inked => self.tabs.chat.transcript.forget_rows(),
+            Input::Said(level, text) => self.notice = Some((level, text)),
+            _ => {}
+        }
+    }
+
+    fn wheel(&mut self, down: bool, now_ms: u64) -> Vec<Effect> {
+        if !self.layers.is_empty() {
+            let code = if down { KeyCode::Down } else { KeyCode::Up };
+            return self.layer_key(&KeyEvent::from(code), now_ms);
+        }
+        let action = if down { Action::ScrollDown } else { Action::ScrollUp };
+        (0..WHEEL_ROWS).flat_map(|_| self.perform_in_tab(action, "", now_ms)).collect()
+    }
+
+    #[cfg(test)]
+    pub fn set_notify(&mut self, notify: Notify) {
+        self.manners.notify = notify;
     }
 
     /// How long until something changes though nothing comes in; None: never.
     pub fn wait(&self) -> Option<Duration> {
-        self.tabs.current().wait()
+        // The chat only counts seconds; what plays elsewhere was asked to.
+        let still = self.manners.reduced_motion && self.tabs.shown == TabName::Chat;
+        self.tabs.current().wait().filter(|_| !still)
     }
 
     fn system(&mut self, system: System) -> Vec<Effect> {
@@ -147,10 +228,24 @@ impl App {
         let mut cx = context(now_ms, self.size, &self.session);
         self.tabs.all_mut().into_iter().for_each(|tab| tab.event(&event, &mut cx));
         let wishes = cx.wishes;
+        let mut effects = self.grant(wishes, now_ms);
+        effects.extend(self.notification(&event));
         if let DeckEvent::Status(status) = event {
             self.status = status;
         }
-        self.grant(wishes)
+        effects
+    }
+
+    /// Word of a query's end for a person who looks elsewhere, if the settings want that.
+    fn notification(&self, event: &DeckEvent) -> Option<Effect> {
+        let DeckEvent::Flow(event) = event else { return None };
+        let words = match &event.body {
+            Body::Answered { .. } => "answered",
+            Body::Failed { .. } => "the query failed",
+            _ => return None,
+        };
+        let wanted = !self.manners.focused && self.manners.notify != Notify::Off;
+        wanted.then(|| Effect::Notify(self.manners.notify, format!("tillerman: {words}")))
     }
 
     fn key(&mut self, key: &KeyEvent, now_ms: u64) -> Vec<Effect> {
@@ -170,7 +265,7 @@ impl App {
         let mut cx = context(now_ms, self.size, &self.session);
         self.tabs.current_mut().typed(c, &mut cx);
         let wishes = cx.wishes;
-        self.grant(wishes)
+        self.grant(wishes, now_ms)
     }
 
     /// Do what a key or a name asked for: what concerns the deck as a whole here, the rest in the tab.
@@ -185,6 +280,19 @@ impl App {
             Action::Suspend => return vec![Effect::Suspend],
             Action::Redraw => return vec![Effect::Redraw],
             Action::Help => self.layers.push(Box::new(Help::default())),
+            Action::Palette => self.layers.push(Box::new(Picker::palette(&self.look.keymap))),
+            Action::Find if argument.is_empty() => self.layers.push(Box::new(Find::default())),
+            Action::Theme if argument.is_empty() => self.choose_theme(),
+            Action::Theme => return self.set_theme(argument, true),
+            Action::Mouse => {
+                self.manners.mouse = !self.manners.mouse;
+                self.say(if self.manners.mouse {
+                    "the wheel scrolls and clicks choose; select text with Shift, F12 gives the mouse back"
+                } else {
+                    "the mouse is the terminal's again"
+                });
+                return vec![Effect::Mouse(self.manners.mouse)];
+            }
             Action::Tab(name) => return self.show(name, now_ms),
             Action::NextTab => return self.show(self.tabs.shown.step(true), now_ms),
             Action::PreviousTab => return self.show(self.tabs.shown.step(false), now_ms),
@@ -198,7 +306,7 @@ impl App {
         let mut cx = context(now_ms, self.size, &self.session);
         self.tabs.current_mut().shown(&mut cx);
         let wishes = cx.wishes;
-        self.grant(wishes)
+        self.grant(wishes, now_ms)
     }
 
     fn perform_in_tab(&mut self, action: Action, argument: &str, now_ms: u64) -> Vec<Effect> {
@@ -213,16 +321,43 @@ impl App {
             }
         }
         let wishes = cx.wishes;
-        self.grant(wishes)
+        self.grant(wishes, now_ms)
     }
 
-    fn grant(&mut self, wishes: Wishes) -> Vec<Effect> {
+    fn grant(&mut self, wishes: Wishes, now_ms: u64) -> Vec<Effect> {
         if wishes.notice.is_some() {
             self.notice = wishes.notice;
         }
         self.layers.extend(wishes.layers);
         self.tabs.shown = wishes.tab.unwrap_or(self.tabs.shown);
-        wishes.effects
+        let mut effects = wishes.effects;
+        if let Some((action, argument)) = wishes.run {
+            effects.extend(self.perform(action, &argument, now_ms));
+        }
+        effects
+    }
+
+    fn choose_theme(&mut self) {
+        let item = |name: String| Item { run: (Action::Theme, name.clone()), name, words: String::new() };
+        let items = self.look.themes.names().into_iter().map(item).collect();
+        let back = (Action::Theme, self.look.theme.name.clone());
+        self.layers.push(Box::new(Picker::new("theme", items).with_preview(back)));
+    }
+
+    /// Show a theme, and keep it for the next start once it was chosen.
+    fn set_theme(&mut self, name: &str, chosen: bool) -> Vec<Effect> {
+        match self.look.themes.named(name) {
+            Ok(theme) => self.look.theme = theme,
+            Err(e) => {
+                self.notice = Some((Level::Warning, e.to_string()));
+                return Vec::new();
+            }
+        }
+        if !chosen || self.manners.theme == name {
+            return Vec::new();
+        }
+        self.manners.theme = name.to_string();
+        vec![Effect::Command(DeckCommand::Remember { key: "theme", value: name.to_string() })]
     }
 
     /// Clear the input, else cancel the query, else quit on the second press.
@@ -249,18 +384,20 @@ impl App {
         let page = usize::from(self.size.1 / 2);
         let Some(layer) = self.layers.last_mut() else { return Vec::new() };
         let reply = layer.key(key, &self.look.keymap, page);
-        if reply != Reply::Stay {
+        if !matches!(reply, Reply::Stay | Reply::Try(..)) {
             self.layers.pop();
         }
         match reply {
             Reply::Stay | Reply::Close => Vec::new(),
+            Reply::Try(Action::Theme, name) => self.set_theme(&name, false),
+            Reply::Try(action, argument) => self.perform_in_tab(action, &argument, now_ms),
             Reply::PassOn => self.key(key, now_ms),
             Reply::Run(action, argument) => self.perform(action, &argument, now_ms),
             Reply::Correct { trajectory, text } => {
                 let mut cx = context(now_ms, self.size, &self.session);
                 self.tabs.chat.corrected(&trajectory, &text, &mut cx);
                 let wishes = cx.wishes;
-                self.grant(wishes)
+                self.grant(wishes, now_ms)
             }
         }
     }

@@ -7,6 +7,7 @@ use crossterm::event::KeyCode;
 
 use crate::deck::app::{Input, press};
 use crate::deck::demo;
+use crate::deck::highlight;
 use crate::deck::screen::Screen;
 use crate::error::Error;
 
@@ -16,6 +17,7 @@ use crate::error::Error;
 /// # Errors
 /// The theme does not load.
 pub fn key_to_frame(cells: usize, keys: usize, size: (u16, u16)) -> Result<Vec<f64>, Error> {
+    highlight::start(|| ())?;
     let mut app = demo::app(cells, size)?;
     let mut screen = Screen::new(sink(), size);
     demo::begin(&mut app, "What is the population of Peru divided by that of Chile?");
@@ -61,6 +63,7 @@ pub fn bytes_per_token(cells: usize, tokens: usize, size: (u16, u16)) -> Result<
 /// # Errors
 /// The theme does not load.
 pub fn first_frame(cells: usize, size: (u16, u16)) -> Result<f64, Error> {
+    highlight::start(|| ())?;
     let past = demo::past(cells);
     let started = Instant::now();
     let mut app = demo::app_with(past, size)?;

@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 
 use crate::deck::app::Effect;
+use crate::deck::completion::{Completion, Files};
 use crate::deck::composer::Composer;
 use crate::deck::exchange::Exchange;
 use crate::deck::inside::Inside;
+use crate::deck::layout::Layout;
 use crate::deck::live::Live;
 use crate::deck::message::{DeckCommand, LabelRequest, LabelValue, Level, Past, Scope};
 use crate::deck::panes::Panes;
@@ -44,6 +46,13 @@ pub struct Chat {
     selected: Option<usize>,
     running: Option<usize>,
     queue: VecDeque<usize>,
+    /// Choices above the input, and the files they are made of.
+    pub completion: Option<Completion>,
+    pub files: Files,
+    /// What is searched for; marked where it shows.
+    pub sought: String,
+    /// Where the parts stood when last drawn, for the mouse.
+    pub drawn: Option<Layout>,
 }
 
 impl Chat {
@@ -83,7 +92,7 @@ impl Chat {
         Some((live, self.turn.map_or(last, |turn| turn.min(last))))
     }
 
-    /// Send what is in the input, or queue it.
+    /// Send what is in the input, or queue it. Slash commands are the caller's.
     pub fn send(&mut self, session: &str, now_ms: u64) -> Vec<Effect> {
         self.newest();
         if self.composer.value().trim().is_empty() {

@@ -8,19 +8,14 @@ use ratatui::layout::{Position, Rect};
 use crate::deck::app::Effect;
 use crate::deck::chat::Chat;
 use crate::deck::command::Action;
-use crate::deck::composer::Layout as InputLayout;
+use crate::deck::completion::{self, Files};
 use crate::deck::keymap::Place;
 use crate::deck::layer::correct::Correct;
-use crate::deck::layout::{Layout, layout};
 use crate::deck::message::{DeckCommand, DeckEvent, LabelValue, Level, Scope};
-use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
-use crate::deck::panes::narrow_title;
 use crate::deck::row::Row;
 use crate::deck::tab::{Context, Look, Tab};
 use crate::deck::theme::Ink;
 
-/// Columns of the prompt mark before the input.
-const PROMPT: u16 = 2;
 /// A running query shows its seconds this often.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -29,7 +24,10 @@ impl Tab for Chat {
         if self.inside.is_some() {
             return vec![Place::Inside, Place::List];
         }
-        let mut places = Vec::with_capacity(4);
+        let mut places = Vec::with_capacity(5);
+        if self.completion.is_some() {
+            places.push(Place::Completion);
+        }
         if self.panes.focus.is_some() {
             places.push(Place::Pane);
         }
@@ -48,17 +46,14 @@ impl Tab for Chat {
             return true;
         }
         match action {
-            Action::Send => {
-                if !self.composer.newline_for_backslash() {
-                    let effects = self.send(cx.session, cx.now_ms);
-                    cx.wishes.effects.extend(effects);
-                }
+            Action::Send => self.send_or_run(cx),
+            Action::Newline => {
+                self.composer.insert("\n");
+                self.completion = None;
             }
-            Action::Newline => self.composer.insert("\n"),
-            Action::Edit(edit) => {
-                self.panes.focus = None;
-                self.composer.edit(edit);
-            }
+            Action::Edit(edit) => self.edit(edit, cx),
+            Action::Complete => self.complete(false, cx),
+            Action::CompleteSend => self.complete(true, cx),
             Action::Escape => self.escape(cx),
             Action::Good => self.label_answer(Scope::Answer, LabelValue::Good, cx),
             Action::Bad => self.label_answer(Scope::Answer, LabelValue::Bad, cx),
@@ -70,26 +65,57 @@ impl Tab for Chat {
                 cx.say(if none { "there is no label to take back" } else { "label taken back" });
                 cx.wishes.effects.extend(effects);
             }
-            Action::Copy => match self.answer() {
-                Some(answer) => {
-                    cx.say("answer sent to the terminal's clipboard");
-                    cx.effect(Effect::Copy(answer));
-                }
-                None => cx.say("there is no answer to copy yet"),
+            Action::Label => match argument {
+                "good" => self.label_answer(Scope::Answer, LabelValue::Good, cx),
+                "bad" => self.label_answer(Scope::Answer, LabelValue::Bad, cx),
+                "plan-bad" => self.label_answer(Scope::Plan, LabelValue::Bad, cx),
+                "clear" => return self.perform(Action::ClearLabel, "", cx),
+                _ => cx.warn("/label takes good, bad, plan-bad or clear"),
             },
+            Action::Copy => self.copy(argument, cx),
+            Action::CopyPart => self.choose_part(cx),
+            Action::Export => self.export(argument, cx),
+            Action::History => self.choose_earlier(cx),
+            Action::Recall => {
+                self.composer.set(argument);
+                self.completion = None;
+            }
+            Action::Editor => cx.effect(Effect::Edit(self.composer.value())),
+            Action::Find => self.find(argument, true, true, cx),
+            Action::FindBack | Action::FindForward => {
+                let sought = if argument.is_empty() { self.sought.clone() } else { argument.to_string() };
+                self.find(&sought, action == Action::FindBack, false, cx);
+            }
+            Action::FindEnd => self.sought.clear(),
             Action::NewConversation => cx.effect(Effect::Command(DeckCommand::NewConversation)),
             _ => return self.walk(action, cx),
         }
         true
     }
 
-    fn typed(&mut self, c: char, _: &mut Context) {
+    fn typed(&mut self, c: char, cx: &mut Context) {
         self.panes.focus = None;
         self.composer.insert(c.encode_utf8(&mut [0; 4]));
+        self.offer(cx);
     }
 
     fn paste(&mut self, text: &str) {
         self.composer.paste(text);
+        self.completion = None;
+    }
+
+    fn click(&mut self, column: u16, row: u16) {
+        let Some(layout) = &self.drawn else { return };
+        let hit = layout.panes.iter().find(|(_, area)| area.contains(Position::new(column, row)));
+        let pane = hit.map(|(pane, _)| *pane);
+        if pane != self.panes.focus {
+            self.panes.focus(pane);
+        }
+    }
+
+    fn files(&mut self, files: Files) {
+        self.files = files;
+        self.completion = completion::choices(&self.composer, &self.files);
     }
 
     fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
@@ -142,6 +168,14 @@ impl Tab for Chat {
         if running {
             hints.push((Action::Escape, "cancel"));
         }
+        if self.completion.is_some() {
+            let enter = if self.composer.value().starts_with('/') { "run" } else { "take" };
+            return vec![
+                (Action::Complete, "take"),
+                (Action::CompleteSend, enter),
+                (Action::Escape, "close"),
+            ];
+        }
         if !empty {
             hints.push((Action::Send, if running { "queue" } else { "send" }));
             hints.push((Action::Newline, "new line"));
@@ -183,28 +217,11 @@ impl Tab for Chat {
             inside.draw(buffer, area, &look.theme);
             return None;
         }
-        let input = self.composer.layout(usize::from(area.width - PROMPT));
-        let layout = layout(area, input.lines.len(), self.panes.shown);
-        self.draw_body(buffer, &layout, look);
-        self.draw_input(buffer, layout.input, &input, look)
+        self.draw_all(buffer, area, look)
     }
 }
 
 impl Chat {
-    /// The conversation and the panes.
-    pub(super) fn draw_body(&mut self, buffer: &mut Buffer, layout: &Layout, look: &Look) {
-        if let Some(area) = layout.conversation {
-            let inner = inner(area);
-            self.transcript.prepare(usize::from(inner.width), usize::from(inner.height));
-        }
-        // Taken out while the trajectory they show is borrowed.
-        let mut panes = std::mem::take(&mut self.panes);
-        panes.prepare(layout, self.followed());
-        self.panes = panes;
-        self.draw_conversation(buffer, layout, look);
-        self.panes.draw(buffer, layout, self.followed(), "conversation", look);
-    }
-
     /// What moves the selection or the window.
     fn walk(&mut self, action: Action, cx: &mut Context) -> bool {
         match action {
@@ -217,6 +234,8 @@ impl Chat {
                 self.walk_queries(action == Action::QueryForward);
                 self.read_outline(cx);
             }
+            Action::ScrollUp if self.completion.is_some() => self.walk_choices(false),
+            Action::ScrollDown if self.completion.is_some() => self.walk_choices(true),
             Action::ScrollUp => self.scroll(-1),
             Action::ScrollDown => self.scroll(1),
             Action::PageUp => self.scroll(-cx.page()),
@@ -236,6 +255,9 @@ impl Chat {
     }
 
     fn escape(&mut self, cx: &mut Context) {
+        if self.completion.take().is_some() {
+            return;
+        }
         if self.is_running() {
             cx.say("cancelling");
             cx.effect(Effect::Command(DeckCommand::Cancel));
@@ -272,49 +294,5 @@ impl Chat {
             Ok(effect) => cx.effect(effect),
             Err(why) => cx.warn(why),
         }
-    }
-
-    fn draw_conversation(&self, buffer: &mut Buffer, layout: &Layout, look: &Look) {
-        let Some(area) = layout.conversation else { return };
-        frame_block(buffer, area, Ink::Border, &look.theme);
-        let title = if layout.wide {
-            Row::new().say(" conversation ", Ink::Title)
-        } else {
-            narrow_title(self.followed(), None, "conversation", look)
-        };
-        draw_title(buffer, area, &title, &look.theme);
-        draw_rows(buffer, inner(area), self.transcript.rows(), &look.theme);
-        if let Some(position) = self.transcript.position().filter(|_| !self.transcript.is_following()) {
-            let words = format!(" {:.0} % · Ctrl+End newest ", position * 100.0);
-            draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), &look.theme);
-        }
-    }
-
-    fn draw_input(
-        &self,
-        buffer: &mut Buffer,
-        area: Rect,
-        input: &InputLayout,
-        look: &Look,
-    ) -> Option<Position> {
-        let rows = usize::from(area.height);
-        let (column, line) = input.cursor;
-        // Scroll so that the cursor's line is the last that shows, at the latest.
-        let first = (line + 1).saturating_sub(rows);
-        for (n, text) in input.lines.iter().skip(first).take(rows).enumerate() {
-            let y = area.y + u16::try_from(n).unwrap_or(0);
-            let mark = if first + n == 0 { "> " } else { "  " };
-            let mut row = Row::new().say(mark, Ink::Accent).say(text.as_str(), Ink::Text);
-            if self.composer.is_empty() {
-                row = row.say("ask something", Ink::Dim);
-            }
-            row.draw(buffer, Rect::new(area.x, y, area.width, 1), &look.theme);
-        }
-        if self.panes.focus.is_some() {
-            return None;
-        }
-        let x = area.x + PROMPT + u16::try_from(column).unwrap_or(0);
-        let y = area.y + u16::try_from(line - first).unwrap_or(0);
-        Some(Position::new(x.min(area.right().saturating_sub(1)), y))
     }
 }

@@ -44,7 +44,10 @@ pub enum Action {
     PlanBad,
     Correct,
     ClearLabel,
+    /// Copy a part of the query that is shown; without an argument its answer.
     Copy,
+    /// Choose what to copy.
+    CopyPart,
     NewConversation,
     /// A pane, by itself, on the whole screen.
     Zoom,
@@ -71,6 +74,25 @@ pub enum Action {
     Step,
     Rollback,
     NoAdapter,
+    Palette,
+    /// Choose an earlier query.
+    History,
+    /// Put the argument into the input.
+    Recall,
+    Editor,
+    /// Take the selected completion.
+    Complete,
+    /// The same, and send where it is whole.
+    CompleteSend,
+    Find,
+    FindBack,
+    FindForward,
+    FindEnd,
+    Export,
+    /// Label by name: good, bad, plan-bad, clear.
+    Label,
+    Theme,
+    Mouse,
 }
 
 /// Headings of the help page, in its order.
@@ -150,16 +172,22 @@ pub const COMMANDS: &[Command] = &[
     key(Action::Newline, "newline", Ask, "new line (or \\ and Enter)"),
     key(Action::Escape, "escape", Ask, "close, cancel the running query, back to the newest"),
     named(Action::NewConversation, "new", Ask, "new conversation").also(&["clear"]),
+    named(Action::History, "history", Ask, "search earlier queries"),
+    named(Action::Editor, "editor", Ask, "write the query in $EDITOR").also(&["edit"]),
+    key(Action::Complete, "complete", Ask, "after / or @: take the command or file that is offered"),
+    key(Action::CompleteSend, "complete-send", Ask, "after / or @: take the command or file that is offered"),
+    key(Action::Recall, "recall", Ask, ""),
 
     named(Action::Good, "good", Label, "good answer"),
     named(Action::Bad, "bad", Label, "bad answer"),
     named(Action::PlanBad, "plan-bad", Label, "plan bad (the turn, where one is selected)"),
-    named(Action::Correct, "correct", Label, "bad answer, and what it should have been"),
+    named(Action::Correct, "correct", Label, "bad answer, and what it should have been").with("[TEXT]"),
     named(Action::ClearLabel, "unlabel", Label, "take the label back"),
+    named(Action::Label, "label", Label, "label by name").with("good|bad|plan-bad|clear"),
 
     named(Action::Tab(TabName::Chat), "chat", Look, "tabs: chat, replay, groups, training, models"),
     named(Action::Tab(TabName::Replay), "replay", Look, "tabs: chat, replay, groups, training, models").also(&["sessions"]),
-    named(Action::Tab(TabName::Groups), "groups", Look, "tabs: chat, replay, groups, training, models").also(&["group"]),
+    named(Action::Tab(TabName::Groups), "groups", Look, "tabs: chat, replay, groups, training, models"),
     named(Action::Tab(TabName::Training), "training", Look, "tabs: chat, replay, groups, training, models").also(&["train"]),
     named(Action::Tab(TabName::Models), "models", Look, "tabs: chat, replay, groups, training, models").also(&["model"]),
     key(Action::PreviousTab, "previous-tab", Look, "tab before and after"),
@@ -181,7 +209,13 @@ pub const COMMANDS: &[Command] = &[
     key(Action::First, "first", Look, "in a list or page: to its first line"),
     named(Action::Newest, "newest", Look, "to the newest"),
     key(Action::Open, "open", Look, "in a list: open what is selected"),
-    named(Action::Copy, "copy", Look, "copy the answer through the terminal (OSC 52)"),
+    named(Action::Find, "find", Look, "search the conversation").with("[TEXT]"),
+    key(Action::FindBack, "find-back", Look, ""),
+    key(Action::FindForward, "find-forward", Look, ""),
+    key(Action::FindEnd, "find-end", Look, ""),
+    named(Action::Copy, "copy", Look, "copy the answer through the terminal (OSC 52)").with("[answer|code|query|all]"),
+    named(Action::CopyPart, "copy-part", Look, "choose what to copy: code, a call, a result, everything"),
+    named(Action::Export, "export", Look, "write the conversation to a markdown file").with("[FILE]"),
 
     named(Action::Zoom, "zoom", Look, "the pane on the whole screen"),
     named(Action::Face(Face::CALLS), "calls", Look, "inside: model calls, tokens, where the time went"),
@@ -209,7 +243,7 @@ pub const COMMANDS: &[Command] = &[
     key(Action::Mark, "mark", Replaying, "mark a trajectory, and compare another with it"),
     key(Action::Compare, "compare", Replaying, "mark a trajectory, and compare another with it"),
 
-    named(Action::Roll, "roll", Learning, "roll a query out as a group").with("SIZE"),
+    named(Action::Roll, "roll", Learning, "roll a query out as a group").with("SIZE").also(&["group"]),
     key(Action::Step, "step", Learning, "learn from what is labelled"),
     named(Action::Rollback, "rollback", Learning, "back to the adapter before"),
     key(Action::NoAdapter, "no-adapter", Learning, "plan with no adapter"),
@@ -229,6 +263,9 @@ pub const COMMANDS: &[Command] = &[
     key(Action::Edit(Edit::DeleteToEnd), "delete-to-end", Heading::Edit, "delete a word, to the start, to the end"),
 
     named(Action::Help, "help", Program, "this page").also(&["keys"]),
+    named(Action::Palette, "palette", Program, "find a command by its name (or type / in the input)").also(&["commands"]),
+    named(Action::Theme, "theme", Program, "colours: walk the themes and see each at once").with("[NAME]"),
+    named(Action::Mouse, "mouse", Program, "take the mouse, or give it back to the terminal"),
     key(Action::Interrupt, "interrupt", Program, "close, clear the input, cancel; twice: quit"),
     key(Action::QuitIfEmpty, "quit-if-empty", Program, "quit when the input is empty"),
     named(Action::Quit, "quit", Program, "quit").also(&["exit"]),
@@ -239,6 +276,16 @@ pub const COMMANDS: &[Command] = &[
 /// The table's row of an action; every action has one (a test says so).
 pub fn of(action: Action) -> Option<&'static Command> {
     COMMANDS.iter().find(|command| command.action == action)
+}
+
+/// A text that begins with `/` and a word of letters: its command and argument, or the word nobody knows.
+/// None: the text is a query. A path (`/etc/hosts`) is one, and so is what begins with a space.
+pub fn slash(text: &str) -> Option<Result<(&'static Command, &str), &str>> {
+    let rest = text.strip_prefix('/')?;
+    let (name, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let found = || called(name).filter(|command| command.named).map(|c| (c, argument.trim())).ok_or(name);
+    is_name.then(found)
 }
 
 /// The command called `name` or one of its aliases.
@@ -267,5 +314,17 @@ mod tests {
     fn names_find_their_command() {
         assert_eq!(called("exit").map(|command| command.name), Some("quit"));
         assert!(called("nonsense").is_none());
+    }
+
+    #[test]
+    fn slash_commands_and_what_is_none() {
+        let parsed =
+            |text| slash(text).map(|found| found.map(|(command, argument)| (command.name, argument)));
+        assert_eq!(parsed("/theme  dark "), Some(Ok(("theme", "dark"))));
+        assert_eq!(parsed("/exit"), Some(Ok(("quit", ""))));
+        assert_eq!(parsed("/nonsense x"), Some(Err("nonsense")));
+        for query in ["/etc/hosts holds?", " /quit", "/", "/2 is half", "what is /quit"] {
+            assert_eq!(parsed(query), None, "{query}");
+        }
     }
 }

@@ -185,6 +185,26 @@ impl Composer {
         Layout { lines, cursor }
     }
 
+    /// Earlier inputs, oldest first.
+    pub fn history(&self) -> &[String] {
+        &self.history
+    }
+
+    /// The word that ends at the cursor, and the byte it begins at.
+    pub fn word(&self) -> (usize, &str) {
+        let before = &self.text[..self.cursor];
+        let ends = |c: char| c.is_whitespace() || u32::from(c) >= FOLD_BASE;
+        let start =
+            before.char_indices().rev().find(|(_, c)| ends(*c)).map_or(0, |(at, c)| at + c.len_utf8());
+        (start, &before[start..])
+    }
+
+    /// Put `text` in place of what stands between byte `start` and the cursor.
+    pub fn replace_word(&mut self, start: usize, text: &str) {
+        self.cut(start.min(self.cursor), self.cursor);
+        self.insert(text);
+    }
+
     fn pasted(&self, c: char) -> Option<&String> {
         self.pastes.get(usize::try_from(u32::from(c).checked_sub(FOLD_BASE)?).ok()?)
     }

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::deck::app::{App, Input};
+use crate::deck::manners::Manners;
 use crate::deck::message::{DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, Past, StatusLine};
 use crate::deck::theme::Theme;
 use crate::engine::{Completion, Message, ModelInfo, Request, Role, Sampler, Speaker, Timings};
@@ -44,6 +45,7 @@ pub fn options(handle: DeckHandle) -> DeckOptions {
     DeckOptions {
         handle,
         theme: "default".to_string(),
+        manners: Manners::default(),
         session: "demo".to_string(),
         first_lines: first_lines(),
         status: status(),
@@ -99,7 +101,10 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
             DeckCommand::NewConversation => {
                 drop(events.send(DeckEvent::Conversation { session: format!("demo-session-{count}") }));
             }
-            DeckCommand::Cancel | DeckCommand::Library(_) | DeckCommand::Study(_) => {}
+            DeckCommand::Cancel
+            | DeckCommand::Library(_)
+            | DeckCommand::Study(_)
+            | DeckCommand::Remember { .. } => {}
             DeckCommand::Quit => return,
         }
     }

@@ -31,6 +31,8 @@ pub struct Exchange {
     pub now_ms: u64,
     /// When the last event came, in the deck's milliseconds: a label's `seconds` count from here.
     pub ended_ms: Option<u64>,
+    /// The answer as far as it has come, while it comes.
+    stream: markdown::Stream,
 }
 
 impl Exchange {
@@ -65,7 +67,16 @@ impl Exchange {
     }
 
     /// The cell as rows of at most `width` columns.
-    pub fn rows(&self, width: usize, selected: bool) -> Vec<Row> {
+    pub fn rows(&mut self, width: usize, selected: bool) -> Vec<Row> {
+        let mut stream = std::mem::take(&mut self.stream);
+        let rows = self.rows_with(&mut stream, width, selected);
+        if self.is_running() {
+            self.stream = stream;
+        }
+        rows
+    }
+
+    fn rows_with(&self, stream: &mut markdown::Stream, width: usize, selected: bool) -> Vec<Row> {
         let mark = if selected { Ink::Selected } else { Ink::Accent };
         let lead = Row::new().say(">", mark).say(" ", Ink::Text);
         let mut rows = shown_query(&self.query).wrap(width, &lead, &margin());
@@ -77,20 +88,20 @@ impl Exchange {
         } else {
             match &self.live {
                 None => rows.extend(note("on its way to the engine", width)),
-                Some(live) => rows.extend(self.outcome_rows(live, width)),
+                Some(live) => rows.extend(self.outcome_rows(live, stream, width)),
             }
         }
         rows.push(Row::new());
         rows
     }
 
-    fn outcome_rows(&self, live: &Live, width: usize) -> Vec<Row> {
+    fn outcome_rows(&self, live: &Live, stream: &mut markdown::Stream, width: usize) -> Vec<Row> {
         let trajectory = &live.trajectory;
         match &trajectory.outcome {
             Outcome::Running => {
                 let mut rows = Vec::new();
                 if let Some(text) = live.stream_of(Role::Generator) {
-                    rows.extend(markdown::rows(text, width, &margin()));
+                    rows.extend(stream.rows(text, width, &margin()));
                 }
                 let turn = trajectory.turns.len();
                 let mut words = match turn {

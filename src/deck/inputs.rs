@@ -2,14 +2,16 @@
 //! panic hook, which decides whether the screen can go on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{Event, KeyEventKind};
+use crossterm::event::{Event, EventStream, KeyEventKind, MouseEventKind};
+use futures_util::StreamExt;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::{Handle, Signals};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::deck::app::{Input, System};
 use crate::deck::message::DeckEvent;
@@ -20,6 +22,14 @@ use crate::error::Error;
 const OWN_THREADS: &str = "deck-";
 /// How long a terminated deck may take to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Another program has the terminal: what its keys signal is not for the deck.
+static LENT: AtomicBool = AtomicBool::new(false);
+
+/// Say that another program has the terminal now, or no longer.
+pub fn lend(lent: bool) {
+    LENT.store(lent, Ordering::SeqCst);
+}
 
 /// Ends the signal thread; the others end with their sources or the process.
 pub struct Stop {
@@ -38,13 +48,14 @@ impl Stop {
 ///
 /// # Errors
 /// A thread or a signal handler cannot be set up.
-pub fn start(inputs: Sender<Input>, events: Receiver<DeckEvent>) -> Result<Stop, Error> {
+pub fn start(inputs: Sender<Input>, events: Receiver<DeckEvent>) -> Result<(Stop, Keyboard), Error> {
     set_panic_hook(inputs.clone());
     let signals = Signals::new([SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT]).map_err(failed)?;
     let stop = Stop { handle: signals.handle(), ended: Arc::new(AtomicBool::new(false)) };
     let (keys, flow) = (inputs.clone(), inputs.clone());
     let ended = stop.ended.clone();
-    spawn("deck-keys", move || read_keys(&keys))?;
+    let (pauses, paused) = unbounded_channel();
+    spawn("deck-keys", move || read_keys(&keys, paused))?;
     spawn("deck-events", move || {
         while let Ok(event) = events.recv() {
             if flow.send(Input::Deck(Box::new(event))).is_err() {
@@ -53,7 +64,7 @@ pub fn start(inputs: Sender<Input>, events: Receiver<DeckEvent>) -> Result<Stop,
         }
     })?;
     spawn("deck-signals", move || watch_signals(signals, &inputs, &ended))?;
-    Ok(stop)
+    Ok((stop, Keyboard { pauses }))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
@@ -64,27 +75,88 @@ fn failed(error: std::io::Error) -> Error {
     Error::Terminal(error.to_string())
 }
 
-fn read_keys(inputs: &Sender<Input>) {
-    loop {
-        let input = match crossterm::event::read() {
-            Ok(Event::Key(key)) if key.kind != KeyEventKind::Release => Input::Key(key),
-            Ok(Event::Paste(text)) => Input::Paste(text),
-            Ok(Event::Resize(columns, rows)) => Input::Resize(columns, rows),
-            Ok(_) => continue,
-            Err(e) => {
-                // Without a keyboard nobody can end the deck, so it ends.
-                let _ = inputs.send(Input::System(System::InputClosed(e.to_string())));
-                return;
-            }
-        };
-        if inputs.send(input).is_err() {
-            return;
+/// Stops the keyboard thread from reading while another program has the terminal.
+pub struct Keyboard {
+    pauses: UnboundedSender<Pause>,
+}
+
+/// The keyboard says through the first that it has let go, and goes on once the second is closed.
+type Pause = (Sender<()>, Receiver<()>);
+
+impl Keyboard {
+    /// Nothing is read from the terminal until what this answers is dropped.
+    pub fn pause(&self) -> Sender<()> {
+        let (let_go, has_let_go) = channel();
+        let (resume, resumed) = channel();
+        if self.pauses.send((let_go, resumed)).is_ok() {
+            let _ = has_let_go.recv_timeout(GRACE);
         }
+        resume
+    }
+}
+
+/// Read keys until the channel closes. An `EventStream` rather than a blocking read: only a stream can be
+/// let go of, and whoever still reads takes keys from the person's editor.
+fn read_keys(inputs: &Sender<Input>, mut pauses: UnboundedReceiver<Pause>) {
+    let failed = |text: String| drop(inputs.send(Input::System(System::InputClosed(text))));
+    let runtime = match tokio::runtime::Builder::new_current_thread().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return failed(e.to_string()),
+    };
+    loop {
+        let pause = runtime.block_on(async {
+            let mut events = EventStream::new();
+            loop {
+                let event = tokio::select! {
+                    pause = pauses.recv() => return pause.ok_or(None),
+                    event = events.next() => event,
+                };
+                match event {
+                    Some(Ok(event)) => {
+                        if input(event).is_some_and(|input| inputs.send(input).is_err()) {
+                            return Err(None);
+                        }
+                    }
+                    // Without a keyboard nobody can end the deck, so it ends.
+                    Some(Err(e)) => return Err(Some(e.to_string())),
+                    None => return Err(Some("the keyboard has closed".to_string())),
+                }
+            }
+        });
+        match pause {
+            Ok((let_go, resumed)) => {
+                let _ = let_go.send(());
+                let _ = resumed.recv();
+            }
+            Err(Some(text)) => return failed(text),
+            Err(None) => return,
+        }
+    }
+}
+
+fn input(event: Event) -> Option<Input> {
+    match event {
+        Event::Key(key) if key.kind != KeyEventKind::Release => Some(Input::Key(key)),
+        Event::Paste(text) => Some(Input::Paste(text)),
+        Event::Resize(columns, rows) => Some(Input::Resize(columns, rows)),
+        Event::FocusGained => Some(Input::Focus(true)),
+        Event::FocusLost => Some(Input::Focus(false)),
+        Event::Mouse(mouse) => match mouse.kind {
+            MouseEventKind::ScrollUp => Some(Input::Wheel(false)),
+            MouseEventKind::ScrollDown => Some(Input::Wheel(true)),
+            MouseEventKind::Down(_) => Some(Input::Click(mouse.column, mouse.row)),
+            _ => None,
+        },
+        Event::Key(_) => None,
     }
 }
 
 fn watch_signals(mut signals: Signals, inputs: &Sender<Input>, ended: &AtomicBool) {
     for signal in signals.forever() {
+        // Keys of the program that has the terminal meanwhile, not ours.
+        if LENT.load(Ordering::SeqCst) && matches!(signal, SIGINT | SIGTSTP | SIGCONT) {
+            continue;
+        }
         let system = match signal {
             SIGTSTP => System::Suspend,
             SIGCONT => System::Continue,

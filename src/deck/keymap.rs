@@ -13,6 +13,8 @@ use crate::deck::tab::TabName;
 pub enum Place {
     /// One of the four panes has the focus.
     Pane,
+    /// Choices stand above the input.
+    Completion,
     /// The input is empty and there is a query to act on.
     EmptyInput,
     /// The input is empty.
@@ -32,6 +34,42 @@ pub enum Place {
     Anywhere,
 }
 
+impl Place {
+    /// The names keymap files use.
+    pub const NAMES: [&'static str; 12] = [
+        "anywhere",
+        "input",
+        "bare-input",
+        "empty-input",
+        "completion",
+        "pane",
+        "list",
+        "inside",
+        "shelf",
+        "theatre",
+        "groups",
+        "training",
+    ];
+
+    pub fn named(name: &str) -> Option<Place> {
+        Some(match name {
+            "anywhere" => Anywhere,
+            "input" => Input,
+            "bare-input" => BareInput,
+            "empty-input" => EmptyInput,
+            "completion" => Completion,
+            "pane" => Pane,
+            "list" => List,
+            "inside" => Inside,
+            "shelf" => Shelf,
+            "theatre" => Theatre,
+            "groups" => Groups,
+            "training" => Training,
+            _ => return None,
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub place: Place,
@@ -49,12 +87,18 @@ const fn on(place: Place, modifiers: KeyModifiers, code: KeyCode, action: Action
 }
 
 use KeyCode::{Char, F};
-use Place::{Anywhere, BareInput, EmptyInput, Groups, Input, Inside, List, Pane, Shelf, Theatre, Training};
+use Place::{
+    Anywhere, BareInput, Completion, EmptyInput, Groups, Input, Inside, List, Pane, Shelf, Theatre, Training,
+};
 
 /// Every key of the deck as it is delivered; a keymap file changes it.
 #[rustfmt::skip]
 const KEYS: &[Binding] = &[
     on(Input, NONE, KeyCode::Enter, Action::Send),
+    on(Completion, NONE, KeyCode::Tab, Action::Complete),
+    on(Completion, NONE, KeyCode::Enter, Action::CompleteSend),
+    on(Completion, NONE, KeyCode::Up, Action::ScrollUp),
+    on(Completion, NONE, KeyCode::Down, Action::ScrollDown),
     on(Input, CTRL, Char('j'), Action::Newline),
     on(Input, ALT, KeyCode::Enter, Action::Newline),
     on(Input, SHIFT, KeyCode::Enter, Action::Newline),
@@ -179,7 +223,14 @@ const KEYS: &[Binding] = &[
     on(Training, NONE, Char('0'), Action::NoAdapter),
     on(Training, NONE, Char('='), Action::Compare),
 
+    on(Anywhere, CTRL, Char('r'), Action::History),
+    on(Input, ALT, Char('e'), Action::Editor),
+    on(Anywhere, CTRL, Char('f'), Action::Find),
+    on(List, NONE, Char('/'), Action::Find),
     on(Anywhere, CTRL, Char('o'), Action::Copy),
+    on(Anywhere, ALT, Char('o'), Action::CopyPart),
+    on(Anywhere, CTRL, Char('p'), Action::Palette),
+    on(Anywhere, NONE, F(12), Action::Mouse),
     on(Anywhere, CTRL, Char('n'), Action::NewConversation),
     on(BareInput, NONE, Char('?'), Action::Help),
     on(Pane, NONE, Char('?'), Action::Help),
@@ -223,6 +274,22 @@ impl Default for Keymap {
 }
 
 impl Keymap {
+    pub fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+
+    /// Take every key of an action away in a place.
+    pub fn unbind(&mut self, place: Place, action: Action) {
+        self.bindings.retain(|binding| (binding.place, binding.action) != (place, action));
+    }
+
+    /// Give a key a meaning; what it meant in that place is over.
+    pub fn bind(&mut self, binding: Binding) {
+        self.bindings.retain(|other| (other.place, other.key) != (binding.place, binding.key));
+        // Before the delivered ones, so that hints name it.
+        self.bindings.insert(0, binding);
+    }
+
     /// What `key` means in the first of `places` that has it, `Anywhere` at last.
     pub fn action(&self, places: &[Place], key: &KeyEvent) -> Option<Action> {
         let key = normal(key);
@@ -329,7 +396,7 @@ fn add_key(keys: &mut String, key: &str) {
     *keys = known.join("  ");
 }
 
-fn key_name((modifiers, code): (KeyModifiers, KeyCode)) -> String {
+pub fn key_name((modifiers, code): (KeyModifiers, KeyCode)) -> String {
     let name = match code {
         Char(' ') => "Space".to_string(),
         Char(c) if modifiers.contains(CTRL) => c.to_ascii_uppercase().to_string(),
@@ -367,7 +434,7 @@ mod tests {
         for binding in KEYS {
             assert!(command::of(binding.action).is_some(), "{:?} has no row", binding.action);
         }
-        for command in COMMANDS.iter().filter(|command| !command.named) {
+        for command in COMMANDS.iter().filter(|command| !command.named && !command.words.is_empty()) {
             assert!(KEYS.iter().any(|b| b.action == command.action), "{} has no key", command.name);
         }
     }

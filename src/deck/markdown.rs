@@ -14,13 +14,76 @@ use crate::text::safe;
 
 /// Rows of at most `width` columns, each behind `margin`.
 pub fn rows(source: &str, width: usize, margin: &Row) -> Vec<Row> {
-    let source = safe(source);
-    let mut page = Page { source: &source, width, margin, ..Page::new(margin) };
-    for (event, range) in Parser::new_ext(&source, Options::empty()).into_offset_iter() {
+    page(&safe(source), width, margin, Page::new(margin)).0
+}
+
+/// Render `source` on from `page`; the rows, and whether a blank row is due before the next block.
+fn page<'a>(source: &'a str, width: usize, margin: &'a Row, page: Page<'a>) -> (Vec<Row>, bool) {
+    let mut page = Page { source, width, margin, ..page };
+    for (event, range) in Parser::new_ext(source, Options::empty()).into_offset_iter() {
         page.event(event, range);
     }
     page.flush();
-    page.rows
+    (page.rows, page.gap)
+}
+
+/// A text on its way: the rows of its finished blocks are kept, only its last block is parsed again.
+///
+/// Once a block has begun nothing after it changes the blocks before, with one exception: a link reference
+/// may be defined later, so a text that holds `]:` is rendered whole. So is one that holds an escape or a
+/// carriage return, which cleaning may move across lines.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    width: usize,
+    /// Bytes of the source whose blocks are finished.
+    done: usize,
+    rows: Vec<Row>,
+    gap: bool,
+}
+
+impl Stream {
+    /// The rows of `source`, which begins with what it was the last time.
+    pub fn rows(&mut self, source: &str, width: usize, margin: &Row) -> Vec<Row> {
+        if source.contains(['\u{1b}', '\r']) || source.contains("]:") {
+            return page(&safe(source), width, margin, Page { live: true, ..Page::new(margin) }).0;
+        }
+        if width != self.width || !source.is_char_boundary(self.done) {
+            *self = Stream { width, ..Stream::default() };
+        }
+        let rest = source.get(self.done..).unwrap_or_default();
+        // A line that is not whole yet may look like the start of a block and be none (`*` before `**`).
+        let whole = rest.rfind('\n').map_or(0, |at| at + 1);
+        let last = last_block(&rest[..whole]);
+        if last > 0 {
+            let (rows, gap) = page(&safe(&rest[..last]), width, margin, self.begin(margin));
+            self.rows.extend(rows);
+            self.gap = gap;
+            self.done += last;
+        }
+        let open = safe(&rest[last..]);
+        let (rows, _) = page(&open, width, margin, Page { live: true, ..self.begin(margin) });
+        self.rows.iter().cloned().chain(rows).collect()
+    }
+
+    fn begin<'a>(&self, margin: &'a Row) -> Page<'a> {
+        Page { gap: self.gap, above: !self.rows.is_empty(), ..Page::new(margin) }
+    }
+}
+
+/// Where the line begins on which the last top-level block begins.
+fn last_block(source: &str) -> usize {
+    let (mut depth, mut last) = (0usize, 0);
+    for (event, range) in Parser::new_ext(source, Options::empty()).into_offset_iter() {
+        if depth == 0 && !matches!(event, Event::End(_)) {
+            last = range.start;
+        }
+        match event {
+            Event::Start(_) => depth += 1,
+            Event::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    source[..last].rfind('\n').map_or(0, |at| at + 1)
 }
 
 struct Page<'a> {
@@ -42,6 +105,10 @@ struct Page<'a> {
     code: Option<(String, String)>,
     /// A blank row is due before the next block.
     gap: bool,
+    /// Rows stand above that are not in `rows`.
+    above: bool,
+    /// The last block may still grow: its code is not worth inking yet.
+    live: bool,
 }
 
 impl<'a> Page<'a> {
@@ -59,6 +126,8 @@ impl<'a> Page<'a> {
             quotes: 0,
             code: None,
             gap: false,
+            above: false,
+            live: false,
         }
     }
 
@@ -156,7 +225,7 @@ impl<'a> Page<'a> {
     /// A block begins: what was being said ends, and a blank row stands between the two.
     fn block(&mut self) {
         self.flush();
-        if self.gap && !self.rows.is_empty() {
+        if self.gap && (self.above || !self.rows.is_empty()) {
             self.rows.push(Row::new());
         }
         self.gap = false;
@@ -193,7 +262,8 @@ impl<'a> Page<'a> {
     fn code_block(&mut self) {
         let Some((language, code)) = self.code.take() else { return };
         let lead = self.lead("").say("  ", Ink::Text);
-        for prose in highlight::lines(&code, &language) {
+        let lines = if self.live { highlight::plain(&code) } else { highlight::lines(&code, &language) };
+        for prose in lines {
             self.rows.extend(prose.wrap(self.width, &lead, &lead));
         }
         self.gap = true;
@@ -282,6 +352,28 @@ mod tests {
     }
 
     proptest! {
+        /// However a text arrives, what shows is what the whole text shows.
+        #[test]
+        fn streaming_shows_what_the_whole_shows(
+            blocks in prop::collection::vec(prop::sample::select(vec![
+                "para one\n", "two *lines*\nof it\n", "\n", "\n\n", "- item\n", "  - inner\n", "1. first\n\n",
+                "```python\nx = 1\n", "```\n", "# Title\n", "> quote\n", "    indented\n", "---\n", "===\n", "<b>\n",
+                "**bold** 日本\n", "[a]: b\n", "text [a]\n", " ", "\u{1b}[31mred\n", "a\r\nb", "\tx\n", "e\u{301}\u{200b}\n",
+            ]), 0..14),
+            cuts in prop::collection::vec(1usize..9, 1..6),
+        ) {
+            let source: String = blocks.concat();
+            let mut stream = Stream::default();
+            let (mut end, mut n) = (0, 0);
+            while end < source.len() {
+                end = source.ceil_char_boundary((end + cuts[n % cuts.len()]).min(source.len()));
+                n += 1;
+                let texts = |rows: Vec<Row>| rows.iter().map(Row::text).collect::<Vec<_>>();
+                let streamed = texts(stream.rows(&source[..end], 30, &Row::new()));
+                prop_assert_eq!(streamed, texts(rows(&source[..end], 30, &Row::new())), "{:?}", &source[..end]);
+            }
+        }
+
         #[test]
         fn any_text_fits(source in "[-a-z*_`#>\\n 0-9.()\\[\\]<&;|]{0,200}", width in 10usize..60) {
             for row in rows(&source, width, &Row::new()) {

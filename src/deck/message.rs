@@ -6,6 +6,7 @@ use std::sync::mpsc::Receiver;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
+use crate::deck::manners::Manners;
 use crate::deck::study::{StudyCommand, StudyEvent};
 use crate::flow::event::{Event, Progress};
 use crate::flow::trajectory::Trajectory;
@@ -33,6 +34,11 @@ pub enum DeckCommand {
     Library(LibraryCommand),
     /// About groups, training, adapters and models.
     Study(StudyCommand),
+    /// Write a setting of the deck into the settings file.
+    Remember {
+        key: &'static str,
+        value: String,
+    },
     Quit,
 }
 
@@ -142,8 +148,9 @@ pub struct Past {
 /// How the deck starts.
 pub struct DeckOptions {
     pub handle: DeckHandle,
-    /// A name in `theme::NAMES`; NO_COLOR in the environment overrides it with "mono".
+    /// A name in `manners.themes`; NO_COLOR in the environment overrides it with "mono".
     pub theme: String,
+    pub manners: Manners,
     pub session: String,
     /// What the model in use can and cannot do: the first screen, one paragraph each.
     pub first_lines: Vec<String>,

@@ -10,21 +10,29 @@
 pub mod app;
 pub mod bench;
 pub mod chat;
+mod chat_input;
 mod chat_inside;
 mod chat_tab;
+mod chat_view;
 pub mod command;
 pub mod compare;
+pub mod completion;
 pub mod composer;
 pub mod demo;
+mod editor;
 pub mod exchange;
+pub mod export;
+pub mod fuzzy;
 mod highlight;
 mod inputs;
 pub mod inside;
 pub mod keymap;
+pub mod keymap_file;
 pub mod layer;
 pub mod layout;
 pub mod library;
 pub mod live;
+pub mod manners;
 mod markdown;
 pub mod message;
 pub mod paint;
@@ -50,13 +58,15 @@ mod tests;
 #[cfg(test)]
 mod tests_inside;
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::deck::app::{App, Effect, Input, System};
+use crate::deck::inputs::Keyboard;
 pub use crate::deck::message::{
     DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue, Level, Past, Scope, StatusLine,
 };
@@ -74,15 +84,19 @@ const FRAME: Duration = Duration::from_millis(16);
 /// # Errors
 /// `Terminal` when there is none to show it on or it is lost, `Interrupted` after SIGTERM, SIGHUP or SIGINT.
 pub fn run(mut options: DeckOptions) -> Result<(), Error> {
-    let theme = chosen_theme(&options.theme)?;
+    let theme = chosen_theme(&options)?;
+    terminal::set_mouse(options.manners.mouse)?;
     let guard = terminal::Guard::enter()?;
     let size = crossterm::terminal::size().map_err(|e| Error::Terminal(e.to_string()))?;
     let app = App::new(&mut options, theme, size);
     let (inputs, received) = channel();
-    let signals = inputs::start(inputs, options.handle.events)?;
+    let inked = inputs.clone();
+    highlight::start(move || drop(inked.send(Input::Inked)))?;
+    let (signals, keyboard) = inputs::start(inputs.clone(), options.handle.events)?;
     let screen = Screen::new(io::stdout(), size);
-    let result =
-        Shell { app, screen, commands: options.handle.commands, started: Instant::now() }.run(&received);
+    let commands = options.handle.commands;
+    let mut shell = Shell { app, screen, commands, inputs, keyboard, started: Instant::now() };
+    let result = shell.run(&received);
     drop(guard);
     signals.stop();
     if let Some(farewell) = options.farewell.filter(|_| result.is_ok()) {
@@ -91,12 +105,23 @@ pub fn run(mut options: DeckOptions) -> Result<(), Error> {
     result
 }
 
+/// Write the conversation to a file that must not exist yet.
+fn export_file(path: &str, text: &str) -> Input {
+    let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    match written {
+        Ok(()) => Input::Said(Level::Info, format!("written to {path}")),
+        Err(e) => {
+            Input::Said(Level::Warning, format!("{path} cannot be written: {e}; /export FILE names another"))
+        }
+    }
+}
+
 /// NO_COLOR wins over any theme. crossterm resets attributes when it sees NO_COLOR itself, so its colour
 /// output is forced on and the theme is what leaves the colours out.
-fn chosen_theme(name: &str) -> Result<Theme, Error> {
+fn chosen_theme(options: &DeckOptions) -> Result<Theme, Error> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     crossterm::style::force_color_output(true);
-    Theme::named(if no_color { "mono" } else { name })
+    options.manners.themes.named(if no_color { "mono" } else { &options.theme })
 }
 
 /// The app with its screen and its clock: takes inputs, runs effects, draws when something changed.
@@ -104,6 +129,9 @@ struct Shell<W: Write> {
     app: App,
     screen: Screen<W>,
     commands: UnboundedSender<DeckCommand>,
+    /// For what is done beside the loop and answered later.
+    inputs: Sender<Input>,
+    keyboard: Keyboard,
     started: Instant,
 }
 
@@ -128,7 +156,7 @@ impl<W: Write> Shell<W> {
             let mut urgent = false;
             for _ in 0..BATCH_MAX {
                 let Some(input) = next else { break };
-                urgent |= !matches!(input, Input::Deck(_));
+                urgent |= !matches!(input, Input::Deck(_) | Input::Inked);
                 dirty = true;
                 if !self.take(input)? {
                     return Ok(());
@@ -150,12 +178,20 @@ impl<W: Write> Shell<W> {
             Input::System(System::InputClosed(text)) => Some(Error::Terminal(text.clone())),
             _ => None,
         };
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for effect in self.app.update(input, now_ms) {
+        let mut effects = VecDeque::from(self.app.update(input, self.now_ms()));
+        while let Some(effect) = effects.pop_front() {
             match effect {
                 // Nobody listening any more is no reason to lose the screen.
                 Effect::Command(command) => drop(self.commands.send(command)),
                 Effect::Copy(text) => self.screen.copy(&text)?,
+                Effect::Notify(how, text) => self.screen.notify(how, &text)?,
+                Effect::Mouse(on) => terminal::set_mouse(on)?,
+                Effect::ListFiles(folder) => self.beside(move || Input::Files(completion::list(&folder))),
+                Effect::Export { path, text } => self.beside(move || export_file(&path, &text)),
+                Effect::Edit(text) => {
+                    let edited = self.edit(&text)?;
+                    effects.extend(self.app.update(edited, self.now_ms()));
+                }
                 Effect::Redraw => {
                     terminal::restore();
                     self.wake()?;
@@ -169,6 +205,34 @@ impl<W: Write> Shell<W> {
             }
         }
         Ok(true)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Do what may take its time on a thread of its own; what it answers comes in as an input.
+    fn beside(&self, work: impl FnOnce() -> Input + Send + 'static) {
+        let inputs = self.inputs.clone();
+        let work = move || drop(inputs.send(work()));
+        // A machine without room for one more thread does without.
+        let _ = std::thread::Builder::new().name("beside".to_string()).spawn(work);
+    }
+
+    /// Lend the terminal to the person's editor.
+    fn edit(&mut self, text: &str) -> Result<Input, Error> {
+        let resume = self.keyboard.pause();
+        inputs::lend(true);
+        terminal::restore();
+        let edited = editor::edit(text);
+        let woken = self.wake();
+        inputs::lend(false);
+        drop(resume);
+        woken?;
+        Ok(match edited {
+            Ok(text) => Input::Edited(text),
+            Err(e) => Input::Said(Level::Warning, e.to_string()),
+        })
     }
 
     /// Take the terminal again, as it is now.

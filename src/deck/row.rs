@@ -53,6 +53,34 @@ impl Row {
         self.pieces.iter().map(|(text, _)| text.as_str()).collect()
     }
 
+    /// The row with every place that holds `sought` (ASCII letters of either case) in another ink.
+    #[must_use]
+    pub fn marked(&self, sought: &str, ink: Ink) -> Row {
+        let text = self.text().to_ascii_lowercase();
+        let sought = sought.to_ascii_lowercase();
+        let mut marks = text.match_indices(&sought).map(|(at, found)| at..at + found.len()).peekable();
+        let mut row = Row::new();
+        let mut start = 0;
+        for (piece, own) in &self.pieces {
+            let end = start + piece.len();
+            let mut at = start;
+            while at < end {
+                while marks.peek().is_some_and(|mark| mark.end <= at) {
+                    marks.next();
+                }
+                let (to, used) = match marks.peek() {
+                    Some(mark) if mark.start <= at => (mark.end.min(end), ink),
+                    Some(mark) => (mark.start.min(end), *own),
+                    None => (end, *own),
+                };
+                row.push(&piece[at - start..to - start], used);
+                at = to;
+            }
+            start = end;
+        }
+        row
+    }
+
     /// Draw at the top left of `area`, cut at its width.
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: &Theme) {
         let area = area.intersection(buffer.area);
@@ -219,6 +247,20 @@ mod tests {
         check("a\n\n  b c", 4, &["a", "", "  b", "c"]);
         check("日本語です", 4, &["日本", "語で", "す"]);
         check("\tx", 10, &["    x"]);
+    }
+
+    #[test]
+    fn marks_across_pieces() {
+        let row = Row::new().say("one tw", Ink::Text).say("o two é", Ink::Dim);
+        let marked = row.marked("TWO", Ink::Selected);
+        let expected = Row::new()
+            .say("one ", Ink::Text)
+            .say("two", Ink::Selected)
+            .say(" ", Ink::Dim)
+            .say("two", Ink::Selected)
+            .say(" é", Ink::Dim);
+        assert_eq!(marked, expected);
+        assert_eq!(row.marked("x", Ink::Selected), row);
     }
 
     #[test]

@@ -11,8 +11,10 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 
 use crate::deck::app::App;
+use crate::deck::manners::Notify;
 use crate::deck::view;
 use crate::error::Error;
+use crate::text::safe;
 
 /// Gathers a frame and writes it at once. What was not flushed is dropped with it: after a panic in
 /// the middle of a frame nothing of it may reach the restored terminal.
@@ -106,6 +108,21 @@ impl<W: Write> Screen<W> {
     /// The frame on the screen.
     pub fn buffer(&self) -> &Buffer {
         &self.front
+    }
+
+    /// Tell a person who looks elsewhere, in the way the settings name.
+    ///
+    /// # Errors
+    /// The writer fails.
+    pub fn notify(&mut self, how: Notify, text: &str) -> Result<(), Error> {
+        let backend = &mut self.backend;
+        match how {
+            Notify::Off => return Ok(()),
+            Notify::Bell => backend.write_all(b"\x07"),
+            Notify::Osc9 => write!(backend, "\x1b]9;{}\x07", safe(text).replace('\n', " ")),
+        }
+        .and_then(|()| io::Write::flush(backend))
+        .map_err(failed)
     }
 
     /// Put the text on the terminal's clipboard (OSC 52), where the terminal allows it.

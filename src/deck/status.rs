@@ -11,13 +11,16 @@ use crate::deck::tab::TabName;
 use crate::deck::theme::Ink;
 
 const NAME: &str = " tillerman  ";
+/// Columns of the screen from which the context has a gauge, and its marks.
+const GAUGE_FROM: u16 = 110;
+const GAUGE: usize = 10;
 
 /// `tillerman  model · adapter · device 28/28 · ctx 3.1k/8k · 41 tok/s        F1 chat 2 replay ..`; what matters
 /// least goes first when the line is short.
 pub fn draw(buffer: &mut Buffer, area: Rect, app: &App) {
     let theme = &app.look.theme;
     buffer.set_style(area, theme.style(Ink::Status));
-    let mut facts = facts(app);
+    let mut facts = facts(app, area.width >= GAUGE_FROM);
     let line =
         |facts: &[(u8, String)]| facts.iter().map(|(_, fact)| fact.as_str()).collect::<Vec<_>>().join(" · ");
     let width = usize::from(area.width);
@@ -52,7 +55,7 @@ fn tabs(app: &App, long: bool) -> Row {
 }
 
 /// (rank, words); a low rank stays longest.
-fn facts(app: &App) -> Vec<(u8, String)> {
+fn facts(app: &App, gauge: bool) -> Vec<(u8, String)> {
     let status = &app.status;
     let mut facts = Vec::new();
     if !status.model.is_empty() {
@@ -74,13 +77,20 @@ fn facts(app: &App) -> Vec<(u8, String)> {
     let figures = app.tabs.chat.followed().map(|(live, _)| live.figures).unwrap_or_default();
     let used = if figures.context_used > 0 { figures.context_used } else { status.context_used };
     if status.context_total > 0 {
-        facts.push((2, format!("ctx {}/{}", kilo(used), kilo(status.context_total))));
+        let bar = if gauge { self::gauge(used, status.context_total) } else { String::new() };
+        facts.push((2, format!("ctx {}/{}{bar}", kilo(used), kilo(status.context_total))));
     }
     let speed = if figures.tokens_per_s > 0.0 { figures.tokens_per_s } else { status.tokens_per_s };
     if speed > 0.0 {
         facts.push((4, format!("{speed:.0} tok/s")));
     }
     facts
+}
+
+/// ` [###-------]`: how much of the context is used; one mark as soon as anything is.
+fn gauge(used: usize, total: usize) -> String {
+    let marks = (used * GAUGE).div_ceil(total.max(1)).min(GAUGE);
+    format!(" [{}{}]", "#".repeat(marks), "-".repeat(GAUGE - marks))
 }
 
 /// Tokens in units of 1024, as contexts are sized.

@@ -7,8 +7,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::event::{
-    DisableBracketedPaste, EnableBracketedPaste, KeyboardEnhancementFlags, PopKeyboardEnhancementFlags,
-    PushKeyboardEnhancementFlags,
+    DisableBracketedPaste, DisableFocusChange, DisableMouseCapture, EnableBracketedPaste, EnableFocusChange,
+    EnableMouseCapture, KeyboardEnhancementFlags, PopKeyboardEnhancementFlags, PushKeyboardEnhancementFlags,
 };
 use crossterm::style::ResetColor;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
@@ -18,6 +18,9 @@ use crate::error::Error;
 
 /// The terminal is in the deck's hands.
 static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// Mouse events are wanted; the terminal's own selection then needs Shift.
+static MOUSE: AtomicBool = AtomicBool::new(false);
 
 /// Restores the terminal when dropped.
 pub struct Guard(());
@@ -47,7 +50,7 @@ impl Drop for Guard {
     }
 }
 
-/// Raw mode, alternate screen, bracketed paste, keys told apart where the terminal can.
+/// Raw mode, alternate screen, bracketed paste, focus changes, keys told apart where the terminal can.
 ///
 /// # Errors
 /// The terminal refuses raw mode or cannot be written to.
@@ -60,6 +63,20 @@ pub fn enter() -> Result<(), Error> {
         restore();
         Error::Terminal(e.to_string())
     })
+}
+
+/// Take mouse events, or leave the mouse to the terminal; now where the deck holds it, and from now on.
+///
+/// # Errors
+/// The terminal cannot be written to.
+pub fn set_mouse(on: bool) -> Result<(), Error> {
+    MOUSE.store(on, Ordering::SeqCst);
+    if !is_entered() {
+        return Ok(());
+    }
+    let mut out = io::stdout();
+    let result = if on { queue!(out, EnableMouseCapture) } else { queue!(out, DisableMouseCapture) };
+    result.and_then(|()| out.flush()).map_err(|e| Error::Terminal(e.to_string()))
 }
 
 /// Whether the deck holds the terminal.
@@ -82,8 +99,12 @@ fn write_enter(out: &mut impl Write) -> io::Result<()> {
         out,
         EnterAlternateScreen,
         EnableBracketedPaste,
+        EnableFocusChange,
         PushKeyboardEnhancementFlags(KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES),
     )?;
+    if MOUSE.load(Ordering::SeqCst) {
+        queue!(out, EnableMouseCapture)?;
+    }
     out.flush()
 }
 
@@ -93,6 +114,8 @@ fn write_restore(out: &mut impl Write) -> io::Result<()> {
     queue!(
         out,
         PopKeyboardEnhancementFlags,
+        DisableMouseCapture,
+        DisableFocusChange,
         DisableBracketedPaste,
         ResetColor,
         crossterm::style::SetAttribute(crossterm::style::Attribute::Reset),
@@ -124,6 +147,10 @@ mod tests {
         let screen = screen.screen();
         assert!(!screen.alternate_screen() && !screen.bracketed_paste() && !screen.hide_cursor());
         let text = String::from_utf8(bytes).unwrap();
+        for mode in ["1000", "1002", "1003", "1004", "1006", "1015"] {
+            let (on, off) = (format!("\u{1b}[?{mode}h"), format!("\u{1b}[?{mode}l"));
+            assert!(text.rfind(&on) <= text.rfind(&off), "mode {mode} is left on");
+        }
         assert_eq!(text.matches("\u{1b}[>1u").count(), text.matches("\u{1b}[<1u").count());
     }
 }

@@ -7,12 +7,16 @@ use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 
 use crate::deck::app::{App, Effect, Input, press};
+use crate::deck::completion::Files;
 use crate::deck::demo;
 use crate::deck::message::{DeckCommand, DeckEvent, LabelValue, Scope};
 use crate::deck::screen::Screen;
 use crate::deck::tab::TabName;
 use crate::deck::theme::{self, Theme};
 use crate::flow::event::{Body, Event};
+
+#[path = "tests_chat.rs"]
+mod chat;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 50)];
 pub(super) const QUERY: &str = "What is the population of Peru divided by that of Chile?";
@@ -405,6 +409,14 @@ fn hostile_text_reaches_no_terminal() {
     }
 }
 
+/// One whole frame of the deck as a terminal gets it.
+fn bytes_of(deck: &mut Deck) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let size = deck.app.size;
+    Screen::new(&mut bytes, size).draw(&mut deck.app).unwrap();
+    bytes
+}
+
 /// Escape sequences other than moving, erasing, inking, the cursor and the synchronized update.
 fn foreign_sequences(bytes: &[u8]) -> Vec<String> {
     #[derive(Default)]
@@ -455,6 +467,57 @@ enum Step {
     /// Play this many events of the script of the running query.
     Events(usize),
     Tick,
+    Focus(bool),
+    Wheel(bool),
+    Click(u16, u16),
+    /// The worker dies under the running query.
+    Death,
+    Files,
+}
+
+/// Events of the scripted engine still to come, for every query asked.
+#[derive(Default)]
+struct Feeder {
+    pending: Vec<DeckEvent>,
+    seen: usize,
+}
+
+impl Feeder {
+    /// Queue the script of every query asked since.
+    fn listen(&mut self, effects: &[Effect]) {
+        let queries = asked(effects);
+        for (n, query) in queries.iter().enumerate().skip(self.seen) {
+            self.pending.extend(demo::script(&format!("t-{n}"), query).into_iter().map(|(_, event)| event));
+        }
+        self.seen = queries.len();
+    }
+
+    fn play(&mut self, deck: &mut Deck, count: usize) {
+        for event in self.pending.drain(..count.min(self.pending.len())) {
+            deck.input(Input::Deck(Box::new(event)));
+        }
+    }
+
+    /// The running query ends as it does when the worker aborts.
+    fn die(&mut self, deck: &mut Deck) {
+        let flow = |event: &DeckEvent| match event {
+            DeckEvent::Flow(event) => Some(event.trajectory.clone()),
+            _ => None,
+        };
+        let Some(trajectory) = self.pending.iter().find_map(flow) else { return };
+        let (reason, remedy) = ("the engine worker died".to_string(), "ask again".to_string());
+        let died = DeckEvent::EngineDied { reason: reason.clone(), remedy: remedy.clone() };
+        deck.input(Input::Deck(Box::new(died)));
+        self.pending.retain(|event| flow(event).as_ref() != Some(&trajectory));
+        self.pending.retain(|event| matches!(event, DeckEvent::Flow(_)));
+        let body = Body::Failed { reason, remedy };
+        if deck.app.tabs.chat.is_running() {
+            let started = demo::script(&trajectory, "x").remove(0).1;
+            deck.input(Input::Deck(Box::new(started)));
+        }
+        let event = Event { trajectory, seq: 999, t_ms: 1.0, body };
+        deck.input(Input::Deck(Box::new(DeckEvent::Flow(event))));
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -499,6 +562,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u16..220, 0u16..60).prop_map(|(w, h)| Step::Resize(w, h)),
         3 => (1usize..60).prop_map(Step::Events),
         1 => Just(Step::Tick),
+        1 => any::<bool>().prop_map(Step::Focus),
+        1 => any::<bool>().prop_map(Step::Wheel),
+        1 => (0u16..220, 0u16..60).prop_map(|(x, y)| Step::Click(x, y)),
+        1 => Just(Step::Death),
+        1 => Just(Step::Files),
     ]
 }
 
@@ -509,28 +577,23 @@ proptest! {
     #[test]
     fn random_keys_and_events_never_panic(steps in prop::collection::vec(step(), 1..80)) {
         let mut deck = Deck::new((90, 30));
-        let mut pending: Vec<DeckEvent> = Vec::new();
-        let mut seen = 0;
+        let mut feeder = Feeder::default();
         for step in steps {
-            match step {
-                Step::Key(code, modifiers) => { deck.input(Input::Key(KeyEvent::new(code, modifiers))); }
-                Step::Paste(text) => { deck.input(Input::Paste(text)); }
-                Step::Resize(columns, rows) => { deck.input(Input::Resize(columns, rows)); }
-                Step::Tick => { deck.input(Input::Tick); }
-                Step::Events(count) => for _ in 0..count.min(pending.len()) {
-                    let event = pending.remove(0);
-                    deck.input(Input::Deck(Box::new(event)));
-                }
-            }
-            let queries: Vec<String> = asked(&deck.effects).iter().map(ToString::to_string).collect();
-            for query in &queries[seen..] {
-                let id = format!("t-{}", pending.len() + queries.len());
-                pending.extend(demo::script(&id, query).into_iter().map(|(_, event)| event));
-            }
-            seen = queries.len();
+            take(&mut deck, &mut feeder, step);
+            feeder.listen(&deck.effects);
             deck.now_ms += 700;
             deck.buffer();
         }
+        // Whatever happened: what was asked can end, and the next query is asked.
+        deck.app.layers.clear();
+        deck.app.tabs.shown = TabName::Chat;
+        while !feeder.pending.is_empty() {
+            feeder.play(&mut deck, 10);
+            feeder.listen(&deck.effects);
+        }
+        prop_assert!(!deck.app.tabs.chat.is_running() && deck.app.tabs.chat.queue_len() == 0);
+        deck.input(Input::Edited("one more".to_string())).press(KeyCode::Enter);
+        prop_assert_eq!(asked(&deck.effects).last().copied(), Some("one more"));
     }
 
     /// Letters typed between anything but editing keys are all in the input, in order.
@@ -543,29 +606,42 @@ proptest! {
                 .prop_map(|c| Step::Key(c, KeyModifiers::NONE)),
             1 => (30u16..220, 8u16..60).prop_map(|(w, h)| Step::Resize(w, h)),
             2 => (1usize..30).prop_map(Step::Events),
+            1 => Just(Step::Death),
+            1 => any::<bool>().prop_map(Step::Focus),
+            1 => any::<bool>().prop_map(Step::Wheel),
             1 => Just(Step::Key(KeyCode::Char('g'), KeyModifiers::CONTROL)),
         ], 1..80)) {
         let mut deck = Deck::new((90, 30));
         deck.ask(QUERY);
-        let mut pending: Vec<DeckEvent> = demo::script("t-1", QUERY).into_iter().map(|(_, e)| e).collect();
+        let mut feeder = Feeder::default();
         let mut typed = String::new();
         for step in steps {
-            match step {
-                Step::Key(code, modifiers) => {
-                    if let (KeyCode::Char(c), KeyModifiers::NONE) = (code, modifiers) {
-                        typed.push(c);
-                    }
-                    deck.input(Input::Key(KeyEvent::new(code, modifiers)));
-                }
-                Step::Resize(columns, rows) => { deck.input(Input::Resize(columns, rows)); }
-                Step::Events(count) => for _ in 0..count.min(pending.len()) {
-                    let event = pending.remove(0);
-                    deck.input(Input::Deck(Box::new(event)));
-                }
-                _ => {}
+            if let Step::Key(KeyCode::Char(c), KeyModifiers::NONE) = &step {
+                typed.push(*c);
             }
+            take(&mut deck, &mut feeder, step);
+            feeder.listen(&deck.effects);
             deck.buffer();
         }
         prop_assert_eq!(deck.value(), typed);
     }
+}
+
+fn take(deck: &mut Deck, feeder: &mut Feeder, step: Step) {
+    let input = match step {
+        Step::Key(code, modifiers) => Input::Key(KeyEvent::new(code, modifiers)),
+        Step::Paste(text) => Input::Paste(text),
+        Step::Resize(columns, rows) => Input::Resize(columns, rows),
+        Step::Tick => Input::Tick,
+        Step::Focus(focused) => Input::Focus(focused),
+        Step::Wheel(down) => Input::Wheel(down),
+        Step::Click(column, row) => Input::Click(column, row),
+        Step::Files => {
+            let names = ["data/", "x.csv"].map(String::from).to_vec();
+            Input::Files(Files { folder: String::new(), names })
+        }
+        Step::Events(count) => return feeder.play(deck, count),
+        Step::Death => return feeder.die(deck),
+    };
+    deck.input(input);
 }

@@ -46,6 +46,69 @@ const FILES: &[(&str, &str)] = &[
 /// Names a theme can be asked for by.
 pub const NAMES: &[&str] = &["default", "dark", "light", "high-contrast", "mono"];
 
+/// The themes there are: those that come with the program, and a person's own.
+#[derive(Clone, Debug)]
+pub struct Themes {
+    /// (name, file as text); a later one of the same name wins.
+    files: Vec<(String, String)>,
+}
+
+impl Default for Themes {
+    fn default() -> Themes {
+        Themes { files: FILES.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect() }
+    }
+}
+
+impl Themes {
+    /// Those that come with the program and these, as (name, file as text).
+    pub fn with(own: Vec<(String, String)>) -> Themes {
+        let mut themes = Themes::default();
+        themes.files.extend(own);
+        themes
+    }
+
+    /// Every name once, in the order they can be walked.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for (name, _) in &self.files {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// # Errors
+    /// No theme has that name, or its file is wrong: says which line.
+    pub fn named(&self, name: &str) -> Result<Theme, Error> {
+        let mut styles = vec![Style::new(); Ink::ALL.len()];
+        self.apply_chain(name, &mut styles, 0)?;
+        Ok(Theme { name: name.to_string(), styles })
+    }
+
+    /// Apply the inherited theme first, then `name` over it. An own theme may inherit the built-in one it
+    /// takes the name of.
+    fn apply_chain(&self, name: &str, styles: &mut [Style], depth: usize) -> Result<(), Error> {
+        let mut found = self.files.iter().rev().filter(|(known, _)| known == name);
+        // Depth 0 is the own one; what it inherits under its own name is the built-in one.
+        let text = found.nth(usize::from(depth > 0 && self.shadows_builtin(name)));
+        let (_, text) = text.ok_or_else(|| {
+            Error::Config(format!("no theme is called {name:?}; themes: {}", self.names().join(", ")))
+        })?;
+        apply(name, text, styles, |parent, styles| {
+            if depth > 4 {
+                return Err(Error::Config(format!("theme {name}: inherits in a circle")));
+            }
+            self.apply_chain(parent, styles, depth + 1)
+        })
+    }
+
+    /// An own theme has the name of a built-in one.
+    fn shadows_builtin(&self, name: &str) -> bool {
+        self.files.iter().filter(|(known, _)| known == name).count() > 1
+    }
+}
+
 /// One style per ink.
 #[derive(Clone, Debug)]
 pub struct Theme {
@@ -88,9 +151,7 @@ impl Theme {
     /// # Errors
     /// No theme has that name, or its file is wrong (a test keeps the second from happening).
     pub fn named(name: &str) -> Result<Theme, Error> {
-        let mut styles = vec![Style::new(); Ink::ALL.len()];
-        apply_chain(name, &mut styles, 0)?;
-        Ok(Theme { name: name.to_string(), styles })
+        Themes::default().named(name)
     }
 
     pub fn style(&self, ink: Ink) -> Style {
@@ -98,24 +159,26 @@ impl Theme {
     }
 }
 
-/// Apply the inherited theme first, then `name` over it.
-fn apply_chain(name: &str, styles: &mut [Style], depth: usize) -> Result<(), Error> {
-    let (_, text) = FILES
-        .iter()
-        .find(|(known, _)| *known == name)
-        .ok_or_else(|| Error::Config(format!("no theme is called {name:?}; themes: {}", NAMES.join(", "))))?;
+/// Apply the theme file `text` over `styles`, what it inherits first.
+fn apply(
+    name: &str,
+    text: &str,
+    styles: &mut [Style],
+    inherit: impl FnOnce(&str, &mut [Style]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let wrong = |what: String| Error::Config(format!("theme {name}: {what}"));
-    let file: File = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+    let file: File = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end().to_string()))?;
     if let Some(parent) = &file.inherits {
-        if depth > 4 {
-            return Err(wrong("inherits in a circle".to_string()));
-        }
-        apply_chain(parent, styles, depth + 1)?;
+        inherit(parent, styles)?;
     }
     for (key, look) in &file.inks {
         let ink = Ink::ALL.iter().find(|ink| ink.name() == key);
-        let ink = ink.ok_or_else(|| wrong(format!("no ink is called {key:?}")))?;
-        styles[*ink as usize] = style(look, &file.palette).map_err(wrong)?;
+        let ink = ink.ok_or_else(|| {
+            let names: Vec<&str> = Ink::ALL.iter().map(|ink| ink.name()).collect();
+            wrong(format!("no ink is called {key:?}; inks: {}", names.join(", ")))
+        })?;
+        styles[*ink as usize] =
+            style(look, &file.palette).map_err(|what| wrong(format!("ink {key}: {what}")))?;
     }
     Ok(())
 }
@@ -225,6 +288,28 @@ mod tests {
             [(Ink::TitleFocus, Ink::Title), (Ink::Selected, Ink::Text), (Ink::Error, Ink::Text)]
         {
             assert_ne!(mono.style(ink), mono.style(other), "{}", ink.name());
+        }
+    }
+
+    #[test]
+    fn own_themes_inherit_and_override() {
+        let own =
+            |name: &str, text: &str| Themes::with(vec![(name.to_string(), text.to_string())]).named(name);
+        let mine = own("mine", "inherits = 'dark'\n[palette]\nx = '#ffffff'\n[inks]\ntext = 'x'\n").unwrap();
+        let dark = Theme::named("dark").unwrap();
+        assert_eq!(mine.style(Ink::Text).fg, Some(Color::Rgb(255, 255, 255)));
+        assert_eq!(mine.style(Ink::Good), dark.style(Ink::Good));
+        let dark_again = own("dark", "inherits = 'dark'\n[inks]\ntext = 'red'\n").unwrap();
+        assert_eq!(dark_again.style(Ink::Good), dark.style(Ink::Good));
+        assert_eq!(dark_again.style(Ink::Text).fg, Some(Color::Red));
+        for (text, expected) in [
+            ("inherits = 'mine'", "circle"),
+            ("[inks]\ntext = 'no-such'", "ink text: \"no-such\""),
+            ("[inks]\ntxt = 'red'", "no ink is called \"txt\"; inks: text"),
+            ("[inks", "line 1"),
+        ] {
+            let message = own("mine", text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
         }
     }
 

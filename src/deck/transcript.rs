@@ -50,6 +50,27 @@ pub struct Transcript {
     height: usize,
     /// Cells that hold cached rows.
     cached: Vec<usize>,
+    /// The row found last.
+    found: Option<Anchor>,
+}
+
+/// Whether `text` holds `sought`, ASCII letters of either case being the same.
+pub fn holds(text: &str, sought: &str) -> bool {
+    text.to_ascii_lowercase().contains(&sought.to_ascii_lowercase())
+}
+
+impl Cell {
+    /// Whether the words of the cell hold `sought`.
+    fn holds(&self, sought: &str) -> bool {
+        match self {
+            Cell::Words(words) => words.iter().any(|(text, _)| holds(text, sought)),
+            Cell::Notice(_, text) => holds(text, sought),
+            Cell::Exchange(exchange) => {
+                let answer = exchange.live.as_ref().and_then(|live| live.trajectory.answer.as_deref());
+                holds(&exchange.query, sought) || answer.is_some_and(|answer| holds(answer, sought))
+            }
+        }
+    }
 }
 
 impl Transcript {
@@ -110,6 +131,51 @@ impl Transcript {
         {
             self.anchor = None;
         }
+    }
+
+    /// Bring the nearest row that holds `sought` (ASCII letters of either case) before or after the one found
+    /// last into the window; false when there is none. `fresh`: search from the newest row on.
+    pub fn find(&mut self, sought: &str, back: bool, fresh: bool) -> bool {
+        if fresh {
+            self.found = None;
+        }
+        let end = Anchor { cell: self.slots.len(), row: 0 };
+        let from = self.found.unwrap_or(end);
+        let found = if back { self.find_back(sought, from) } else { self.find_forward(sought, from) };
+        let Some(found) = found else { return false };
+        self.found = Some(found);
+        let top = self.above(found, self.height / 2);
+        self.anchor = (self.rows_from(top, self.height) >= self.height).then_some(top);
+        true
+    }
+
+    fn find_back(&mut self, sought: &str, from: Anchor) -> Option<Anchor> {
+        (0..self.slots.len().min(from.cell + 1)).rev().find_map(|cell| {
+            let rows = self.rows_that_hold(cell, sought);
+            let before = |row: &&usize| cell < from.cell || **row < from.row;
+            rows.iter().rev().find(before).map(|row| Anchor { cell, row: *row })
+        })
+    }
+
+    fn find_forward(&mut self, sought: &str, from: Anchor) -> Option<Anchor> {
+        (from.cell..self.slots.len()).find_map(|cell| {
+            let rows = self.rows_that_hold(cell, sought);
+            rows.iter().find(|row| cell > from.cell || **row > from.row).map(|row| Anchor { cell, row: *row })
+        })
+    }
+
+    /// Rows are made only of cells whose text holds it; a phrase broken over two rows is found by its cell.
+    fn rows_that_hold(&mut self, cell: usize, sought: &str) -> Vec<usize> {
+        if !self.slots.get(cell).is_some_and(|slot| slot.cell.holds(sought)) {
+            return Vec::new();
+        }
+        self.height_of(cell);
+        let rows = self.slots[cell].cache.as_ref().map_or(&[][..], |cache| &cache.rows);
+        let mut found: Vec<usize> = (0..rows.len()).filter(|row| holds(&rows[*row].text(), sought)).collect();
+        if found.is_empty() {
+            found.push(0);
+        }
+        found
     }
 
     pub fn follow(&mut self) {
@@ -229,9 +295,18 @@ impl Transcript {
             if slot.cache.is_none() {
                 self.cached.push(cell);
             }
-            slot.cache = Some(Cached { key, rows: cell_rows(&slot.cell, width, selected) });
+            slot.cache = Some(Cached { key, rows: cell_rows(&mut slot.cell, width, selected) });
         }
         slot.cache.as_ref().map_or(0, |cache| cache.rows.len())
+    }
+
+    /// Make all rows anew at the next drawing: the inks of some code are known now.
+    pub fn forget_rows(&mut self) {
+        for cell in self.cached.drain(..) {
+            if let Some(slot) = self.slots.get_mut(cell) {
+                slot.cache = None;
+            }
+        }
     }
 
     fn forget_far(&mut self, first: usize, last: usize) {
@@ -247,13 +322,13 @@ impl Transcript {
     }
 }
 
-fn cell_rows(cell: &Cell, width: usize, selected: bool) -> Vec<Row> {
+fn cell_rows(cell: &mut Cell, width: usize, selected: bool) -> Vec<Row> {
     match cell {
         Cell::Exchange(exchange) => exchange.rows(width, selected),
         Cell::Words(paragraphs) => {
             let mut rows = Vec::new();
             for (text, ink) in paragraphs {
-                rows.extend(Prose::of(text, *ink).wrap(width, &Row::new(), &Row::new()));
+                rows.extend(Prose::of(text.as_str(), *ink).wrap(width, &Row::new(), &Row::new()));
                 rows.push(Row::new());
             }
             rows
@@ -265,7 +340,7 @@ fn cell_rows(cell: &Cell, width: usize, selected: bool) -> Vec<Row> {
                 Level::Error => Ink::Error,
             };
             let lead = Row::new().say("! ", ink);
-            let mut rows = Prose::of(text, ink).wrap(width, &lead, &Row::new().say("  ", ink));
+            let mut rows = Prose::of(text.as_str(), ink).wrap(width, &lead, &Row::new().say("  ", ink));
             rows.push(Row::new());
             rows
         }
@@ -300,6 +375,26 @@ mod tests {
         transcript.prepare(20, 4);
         assert_eq!(words(&transcript), ["", "cell 7", "", "cell 8"]);
         transcript.scroll(100);
+        assert!(transcript.is_following());
+    }
+
+    #[test]
+    fn what_is_found_comes_into_the_window() {
+        let mut transcript = filled(100);
+        transcript.prepare(20, 6);
+        assert!(transcript.find("CELL 4", true, true));
+        transcript.prepare(20, 6);
+        assert!(words(&transcript).contains(&"cell 49".to_string()), "{:?}", words(&transcript));
+        assert!(transcript.find("cell 4", true, false));
+        transcript.prepare(20, 6);
+        assert!(words(&transcript).contains(&"cell 48".to_string()));
+        assert!(transcript.find("cell 4", false, false));
+        transcript.prepare(20, 6);
+        assert!(words(&transcript).contains(&"cell 49".to_string()));
+        assert!(!transcript.find("cell 4", false, false));
+        assert!(!transcript.find("nowhere", true, true));
+        assert!(transcript.find("cell 99", true, true));
+        transcript.prepare(20, 6);
         assert!(transcript.is_following());
     }
 

@@ -1,8 +1,10 @@
 //! Layers: what lies over a tab, topmost last. Each owns its keys and its rows; the frame is drawn here.
 
 pub mod correct;
+pub mod find;
 pub mod help;
 pub mod line;
+pub mod picker;
 
 use crossterm::event::KeyEvent;
 use ratatui::buffer::Buffer;
@@ -23,6 +25,8 @@ pub enum Reply {
     Close,
     /// Close, then run a command with an argument.
     Run(Action, String),
+    /// Run a command with an argument, and stay.
+    Try(Action, String),
     /// Close, then let the key do what it does without the layer.
     PassOn,
     /// Close, then label a trajectory bad, with what its answer should have been.
@@ -53,13 +57,18 @@ pub trait Layer {
 
     /// The rows at `width`; `height` is what there is room for, so that scrolling can be held in bounds.
     fn sheet(&mut self, width: usize, height: usize, look: &Look) -> Sheet;
+
+    /// Where it stands on the screen with that many rows inside, border included.
+    fn area(&self, screen: Rect, rows: usize) -> Rect {
+        centered(screen, rows)
+    }
 }
 
 /// Draw a layer in the middle; answers where its cursor is, if it has one.
 pub fn draw(buffer: &mut Buffer, screen: Rect, layer: &mut dyn Layer, look: &Look) -> Option<Position> {
-    let most = inner(centered(screen, usize::MAX));
+    let most = inner(layer.area(screen, usize::MAX));
     let sheet = layer.sheet(usize::from(most.width), usize::from(most.height), look);
-    let area = centered(screen, sheet.rows.len());
+    let area = layer.area(screen, sheet.rows.len());
     let theme = &look.theme;
     Clear.render(area, buffer);
     buffer.set_style(area, theme.style(Ink::Background).patch(theme.style(Ink::Text)));

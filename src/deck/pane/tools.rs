@@ -89,11 +89,18 @@ fn outcome(result: &ToolResult, width: usize) -> Vec<Row> {
     };
     let text = if result.text.trim().is_empty() { "(nothing)" } else { result.text.trim_end() };
     let (text, rest) = shown(text);
-    let mut prose = Prose::of(words, ink).say(text, Ink::Text);
+    let (first, next) = (Row::new().say("-> ", ink), Row::new().say("   ", ink));
+    let language = if result.fault.is_none() { highlight::guess(text) } else { "" };
+    let mut rows = if language.is_empty() {
+        Prose::of(words, ink).say(text, Ink::Text).wrap(width, &first, &next)
+    } else {
+        let lines = highlight::lines(text, language);
+        let lead = |n| if n == 0 { &first } else { &next };
+        lines.iter().enumerate().flat_map(|(n, line)| line.wrap(width, lead(n), &next)).collect()
+    };
     if rest > 0 {
-        prose = prose.say(format!("\n[and {} more]", size(rest)), Ink::Dim);
+        rows.extend(Prose::of(format!("[and {} more]", size(rest)), Ink::Dim).wrap(width, &next, &next));
     }
-    let mut rows = prose.wrap(width, &Row::new().say("-> ", ink), &Row::new().say("   ", ink));
     for source in &result.sources {
         rows.extend(field("source", source, Ink::Dim, width));
     }

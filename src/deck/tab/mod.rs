@@ -16,12 +16,13 @@ use ratatui::layout::{Position, Rect};
 use crate::deck::app::Effect;
 use crate::deck::chat::Chat;
 use crate::deck::command::Action;
+use crate::deck::completion::Files;
 use crate::deck::keymap::{Keymap, Place};
 use crate::deck::layer::Layer;
 use crate::deck::message::{DeckEvent, Level};
 use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
-use crate::deck::theme::{Ink, Theme};
+use crate::deck::theme::{Ink, Theme, Themes};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TabName {
@@ -58,6 +59,7 @@ impl TabName {
 /// What drawing needs to know of the deck as a whole.
 pub struct Look {
     pub theme: Theme,
+    pub themes: Themes,
     pub keymap: Keymap,
 }
 
@@ -82,6 +84,8 @@ pub struct Wishes {
     pub layers: Vec<Box<dyn Layer>>,
     /// Go to this tab.
     pub tab: Option<TabName>,
+    /// Run this command with this argument.
+    pub run: Option<(Action, String)>,
 }
 
 impl Context<'_> {
@@ -122,6 +126,11 @@ pub trait Tab {
 
     /// It comes to the front.
     fn shown(&mut self, _: &mut Context) {}
+    /// The first mouse button went down, in columns and rows of the screen.
+    fn click(&mut self, _column: u16, _row: u16) {}
+
+    /// The files of a folder this tab asked for.
+    fn files(&mut self, _: Files) {}
 
     /// Something happened; every tab hears everything, shown or not.
     fn event(&mut self, _: &DeckEvent, _: &mut Context) {}

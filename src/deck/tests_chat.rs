@@ -1,0 +1,270 @@
+//! The chat's input and what lies over it: slash commands, completion, palette, search, copies, themes.
+
+use crossterm::event::{KeyCode, KeyModifiers};
+
+use super::{Deck, QUERY, SIZES, each_size, snapshot, styled};
+use crate::deck::app::{Effect, Input};
+use crate::deck::completion::Files;
+use crate::deck::manners::Notify;
+use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
+use crate::deck::tab::TabName;
+
+const CTRL: KeyModifiers = KeyModifiers::CONTROL;
+const ALT: KeyModifiers = KeyModifiers::ALT;
+
+#[test]
+fn slash_commands_complete_and_run() {
+    each_size("slash", |size| {
+        let mut deck = Deck::answered(size, QUERY);
+        deck.type_text("/co");
+        deck
+    });
+    let mut deck = Deck::new((80, 24));
+    deck.type_text("/trai").press(KeyCode::Enter);
+    assert_eq!((deck.app.tabs.shown, deck.value().as_str()), (TabName::Training, ""));
+    assert!(super::asked(&deck.effects).is_empty(), "nothing was asked");
+
+    let mut deck = Deck::answered((80, 24), QUERY);
+    deck.effects.clear();
+    deck.type_text("/label good").press(KeyCode::Enter);
+    let Some(Effect::Command(DeckCommand::Label(label))) = deck.effects.pop() else { panic!("no label") };
+    assert_eq!(label.value, LabelValue::Good);
+
+    deck.type_text("/nonsense").press(KeyCode::Enter);
+    assert!(deck.text().contains("no command is called /nonsense"));
+    assert_eq!(deck.value(), "/nonsense", "what was typed is not lost");
+    deck.chord(CTRL, 'u').type_text(" /nonsense").press(KeyCode::Enter);
+    assert!(matches!(deck.effects.pop(), Some(Effect::Command(DeckCommand::Ask { .. }))));
+}
+
+#[test]
+fn choices_are_walked_taken_and_closed() {
+    let mut deck = Deck::new((80, 24));
+    deck.type_text("/").press(KeyCode::Down).press(KeyCode::Up).press(KeyCode::Tab);
+    assert_eq!(deck.value(), "/new", "the first in the table");
+    deck.press(KeyCode::Esc).press(KeyCode::Backspace);
+    assert!(deck.app.tabs.chat.completion.is_some(), "offered again");
+    deck.press(KeyCode::Esc);
+    assert!(deck.app.tabs.chat.completion.is_none());
+    assert_eq!(deck.value(), "/ne");
+}
+
+#[test]
+fn files_are_asked_for_and_offered() {
+    let mut deck = Deck::new((80, 24));
+    deck.type_text("read @");
+    assert_eq!(deck.effects, [Effect::ListFiles(String::new())]);
+    let names = ["data/", "notes.md"].map(String::from).to_vec();
+    deck.input(Input::Files(Files { folder: String::new(), names }));
+    snapshot("files_80x24", &deck.text());
+    deck.press(KeyCode::Enter);
+    assert_eq!(
+        (deck.value().as_str(), deck.effects.last()),
+        ("read @data/", Some(&Effect::ListFiles("data/".into())))
+    );
+    deck.input(Input::Files(Files { folder: "data/".into(), names: vec!["x.csv".into()] }));
+    deck.type_text("x").press(KeyCode::Tab);
+    assert_eq!(deck.value(), "read data/x.csv ");
+}
+
+#[test]
+fn the_palette_finds_and_runs() {
+    each_size("palette", |size| {
+        let mut deck = Deck::answered(size, QUERY);
+        deck.chord(CTRL, 'p').type_text("bad");
+        deck
+    });
+    let mut deck = Deck::answered((80, 24), QUERY);
+    deck.chord(CTRL, 'p').type_text("models").press(KeyCode::Enter);
+    assert_eq!(deck.app.tabs.shown, TabName::Models);
+    deck.effects.clear();
+    deck.chord(CTRL, 'p').type_text("plan-bad").press(KeyCode::Enter);
+    assert_eq!(deck.app.tabs.shown, TabName::Chat, "a command of the chat goes there");
+    assert_eq!(deck.effects.len(), 1);
+    deck.chord(CTRL, 'p').type_text("xyzzy").press(KeyCode::Enter);
+    assert_eq!(deck.app.layers.len(), 1, "nothing to run, nothing closed");
+    deck.chord(CTRL, 'c');
+    assert!(deck.app.layers.is_empty());
+}
+
+#[test]
+fn earlier_queries_are_searched() {
+    let mut deck = Deck::new((80, 24));
+    deck.ask("population of Peru").ask("boiling point of iron").ask("population of Chile");
+    deck.chord(CTRL, 'r').type_text("popu");
+    snapshot("history_80x24", &deck.text());
+    deck.press(KeyCode::Down).press(KeyCode::Enter);
+    assert_eq!(deck.value(), "population of Peru");
+}
+
+#[test]
+fn the_conversation_is_searched_and_marked() {
+    let mut deck = Deck::answered((80, 24), QUERY);
+    for n in 0..30 {
+        let (id, query) = (format!("t{n}"), format!("question {n}"));
+        deck.ask(&query).play(&id, &query);
+    }
+    deck.text();
+    deck.chord(CTRL, 'f').type_text("question 7");
+    let shown = deck.text();
+    assert!(shown.contains("> question 7"), "{shown}");
+    snapshot("find_80x24", &shown);
+    assert!(styled(deck.buffer()).contains("REVERSED\u{bb}question 7"));
+    deck.chord(CTRL, 'u').type_text("QUESTION 1").press(KeyCode::Enter);
+    assert!(deck.text().contains("> question 1"));
+    deck.type_text("xyz");
+    assert!(deck.text().contains("not found"));
+    deck.press(KeyCode::Esc);
+    assert!(deck.app.layers.is_empty() && deck.app.tabs.chat.sought.is_empty());
+}
+
+#[test]
+fn parts_are_copied_by_name_or_by_choice() {
+    let copied = |deck: &mut Deck| match deck.effects.pop() {
+        Some(Effect::Copy(text)) => text,
+        other => panic!("{other:?} is no copy"),
+    };
+    let mut deck = Deck::answered((80, 24), QUERY);
+    deck.chord(CTRL, 'o');
+    assert!(copied(&mut deck).starts_with("**1.73**"));
+    assert!(deck.text().contains("sent to the terminal's clipboard"));
+    deck.press(KeyCode::Char('[')).type_text("/copy call").press(KeyCode::Enter);
+    assert!(copied(&mut deck).contains("peru = 34_000_000"));
+    deck.type_text("/copy all").press(KeyCode::Enter);
+    let all = copied(&mut deck);
+    assert!(all.contains("## What is the population") && all.contains("print(peru / chile)"), "{all}");
+    deck.chord(ALT, 'o');
+    snapshot("copy_80x24", &deck.text());
+    deck.type_text("query").press(KeyCode::Enter);
+    assert_eq!(copied(&mut deck), QUERY);
+    deck.type_text("/copy code").press(KeyCode::Enter);
+    assert!(deck.text().contains("there is no code to copy"));
+}
+
+#[test]
+fn the_conversation_is_exported() {
+    let mut deck = Deck::new((80, 24));
+    deck.type_text("/export").press(KeyCode::Enter);
+    assert!(deck.effects.is_empty() && deck.text().contains("nothing to export"));
+    let mut deck = Deck::answered((80, 24), QUERY);
+    deck.press(KeyCode::Char('+')).type_text("/export out.md").press(KeyCode::Enter);
+    let Some(Effect::Export { path, text }) = deck.effects.pop() else { panic!("no export") };
+    assert_eq!(path, "out.md");
+    snapshot("export", &text);
+}
+
+#[test]
+fn themes_are_tried_kept_and_put_back() {
+    let mut deck = Deck::new((80, 24));
+    let name = |deck: &Deck| deck.app.look.theme.name.clone();
+    deck.type_text("/theme").press(KeyCode::Enter).press(KeyCode::Down);
+    assert_eq!(name(&deck), "dark", "seen at once");
+    deck.press(KeyCode::Esc);
+    assert_eq!((name(&deck).as_str(), deck.effects.len()), ("default", 0));
+    deck.type_text("/theme").press(KeyCode::Enter).type_text("lig").press(KeyCode::Enter);
+    assert_eq!(name(&deck), "light");
+    let kept = DeckCommand::Remember { key: "theme", value: "light".to_string() };
+    assert_eq!(deck.effects, [Effect::Command(kept)]);
+    deck.type_text("/theme pink").press(KeyCode::Enter);
+    assert!(deck.text().contains("no theme is called"));
+}
+
+#[test]
+fn the_editor_gets_the_input_and_gives_it_back() {
+    let mut deck = Deck::new((80, 24));
+    deck.type_text("draft").chord(ALT, 'e');
+    assert_eq!(deck.effects, [Effect::Edit("draft".to_string())]);
+    deck.input(Input::Edited("two\nlines".to_string()));
+    assert_eq!(deck.value(), "two\nlines");
+}
+
+#[test]
+fn answers_are_told_only_to_those_who_look_elsewhere() {
+    let told = |notify: Notify, focused: bool| {
+        let mut deck = Deck::new((80, 24));
+        deck.app.set_notify(notify);
+        deck.input(Input::Focus(focused)).ask(QUERY).play("t-1", QUERY);
+        deck.effects.iter().filter(|effect| matches!(effect, Effect::Notify(..))).count()
+    };
+    assert_eq!(told(Notify::Bell, false), 1);
+    assert_eq!(told(Notify::Bell, true), 0);
+    assert_eq!(told(Notify::Off, false), 0);
+}
+
+#[test]
+fn the_mouse_scrolls_chooses_and_is_released() {
+    let mut deck = Deck::answered((120, 40), QUERY);
+    deck.press(KeyCode::F(12)).text();
+    assert_eq!(deck.effects.pop(), Some(Effect::Mouse(true)));
+    deck.input(Input::Click(60, 5));
+    assert_eq!(deck.app.tabs.chat.panes.focus, Some(0));
+    deck.input(Input::Wheel(true)).input(Input::Click(5, 5));
+    assert_eq!(deck.app.tabs.chat.panes.focus, None);
+    deck.press(KeyCode::F(12));
+    assert_eq!(deck.effects.pop(), Some(Effect::Mouse(false)));
+}
+
+/// Every tab and every layer at every size a terminal may have, and then some.
+#[test]
+fn everything_draws_at_every_size() {
+    let sizes = [(24, 6), (40, 12), (60, 15), (99, 24), (100, 16), (500, 200), (500, 6), (30, 200)];
+    let layers = [(CTRL, 'p'), (CTRL, 'g'), (CTRL, 'f'), (ALT, 'o'), (CTRL, 'r'), (ALT, 'c')];
+    for size in sizes {
+        let mut deck = Deck::answered(size, QUERY);
+        for n in [1, 2, 3, 4, 5] {
+            deck.press(KeyCode::F(n)).text();
+        }
+        deck.press(KeyCode::F(1));
+        for (modifiers, key) in layers {
+            deck.chord(modifiers, key).type_text("e").text();
+            deck.press(KeyCode::Esc).press(KeyCode::Esc);
+        }
+        deck.type_text("/").text();
+    }
+    let mut deck = Deck::answered((40, 12), QUERY);
+    snapshot("answered_40x12", &deck.text());
+}
+
+/// Names of files and commands come from outside as well.
+#[test]
+fn hostile_names_reach_no_terminal() {
+    let hostile = crate::deck::demo::HOSTILE;
+    let marks = format!("a{}", "\u{301}".repeat(10_000));
+    for size in SIZES {
+        let mut deck = Deck::answered(size, "hostile");
+        deck.type_text("@");
+        let names = vec![hostile.to_string(), marks.clone(), format!("\u{200b}{hostile}/")];
+        deck.input(Input::Files(Files { folder: String::new(), names }));
+        let mut bytes = super::bytes_of(&mut deck);
+        deck.press(KeyCode::Tab);
+        bytes.extend(super::bytes_of(&mut deck));
+        deck.chord(CTRL, 'u').input(Input::Paste(format!("{hostile}{marks}"))).press(KeyCode::Enter);
+        for (modifiers, key) in [(CTRL, 'r'), (ALT, 'o'), (CTRL, 'f')] {
+            deck.chord(modifiers, key).type_text("a");
+            bytes.extend(super::bytes_of(&mut deck));
+            deck.press(KeyCode::Esc);
+        }
+        let notice = DeckEvent::Notice { level: crate::deck::message::Level::Warning, text: hostile.into() };
+        deck.input(Input::Deck(Box::new(notice)))
+            .input(Input::Said(crate::deck::message::Level::Info, marks.clone()));
+        bytes.extend(super::bytes_of(&mut deck));
+        assert_eq!(super::foreign_sequences(&bytes), Vec::<String>::new());
+        let text = String::from_utf8(bytes).unwrap();
+        for c in ['\u{7}', '\u{9b}', '\u{9d}', '\u{202e}', '\u{200b}', '\u{e0041}'] {
+            assert!(!text.contains(c), "{c:?} got through");
+        }
+        assert!(!text.contains(&"\u{301}".repeat(9)), "a pile of marks got through");
+    }
+}
+
+#[test]
+fn a_keymap_of_ones_own_shows_in_hints_and_help() {
+    let mut deck = Deck::answered((80, 24), QUERY);
+    let text = "[empty-input]\ngood = 'y'\n[anywhere]\nhelp = 'f12'\n";
+    assert!(crate::deck::keymap_file::parse(text, "k".as_ref()).is_err(), "letters are typed there");
+    let text = "[empty-input]\ngood = '!'\n[anywhere]\nhelp = 'f12'\n";
+    deck.app.look.keymap = crate::deck::keymap_file::parse(text, "k".as_ref()).unwrap();
+    assert!(deck.text().contains("! good"));
+    deck.press(KeyCode::F(12));
+    assert!(deck.text().contains("!  +  Alt++"));
+}
