@@ -281,7 +281,10 @@ impl App {
             Action::Redraw => return vec![Effect::Redraw],
             Action::Help => self.layers.push(Box::new(Help::default())),
             Action::Palette => self.layers.push(Box::new(Picker::palette(&self.look.keymap))),
-            Action::Find if argument.is_empty() => self.layers.push(Box::new(Find::default())),
+            Action::Find if argument.is_empty() => {
+                self.tabs.shown = TabName::Chat;
+                self.layers.push(Box::new(Find::default()));
+            }
             Action::Theme if argument.is_empty() => self.choose_theme(),
             Action::Theme => return self.set_theme(argument, true),
             Action::Mouse => {
@@ -360,9 +363,12 @@ impl App {
         vec![Effect::Command(DeckCommand::Remember { key: "theme", value: name.to_string() })]
     }
 
-    /// Clear the input, else cancel the query, else quit on the second press.
+    /// Close the choices, else clear the input, else cancel the query, else quit on the second press.
     fn interrupt(&mut self) -> Vec<Effect> {
         let chat = &mut self.tabs.chat;
+        if self.tabs.shown == TabName::Chat && chat.completion.take().is_some() {
+            return Vec::new();
+        }
         if self.tabs.shown == TabName::Chat && !chat.composer.is_empty() {
             chat.composer.take();
             self.say("input cleared; Up brings it back");

@@ -226,7 +226,6 @@ const KEYS: &[Binding] = &[
     on(Anywhere, CTRL, Char('r'), Action::History),
     on(Input, ALT, Char('e'), Action::Editor),
     on(Anywhere, CTRL, Char('f'), Action::Find),
-    on(List, NONE, Char('/'), Action::Find),
     on(Anywhere, CTRL, Char('o'), Action::Copy),
     on(Anywhere, ALT, Char('o'), Action::CopyPart),
     on(Anywhere, CTRL, Char('p'), Action::Palette),

@@ -12,7 +12,7 @@ use crate::deck::theme::Ink;
 
 const NAME: &str = " tillerman  ";
 /// Columns of the screen from which the context has a gauge, and its marks.
-const GAUGE_FROM: u16 = 110;
+const GAUGE_FROM: u16 = 140;
 const GAUGE: usize = 10;
 
 /// `tillerman  model · adapter · device 28/28 · ctx 3.1k/8k · 41 tok/s        F1 chat 2 replay ..`; what matters

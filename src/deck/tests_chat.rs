@@ -47,6 +47,10 @@ fn choices_are_walked_taken_and_closed() {
     deck.press(KeyCode::Esc);
     assert!(deck.app.tabs.chat.completion.is_none());
     assert_eq!(deck.value(), "/ne");
+    deck.type_text("w").chord(CTRL, 'c');
+    assert_eq!((deck.app.tabs.chat.completion.is_none(), deck.value().as_str()), (true, "/new"));
+    deck.chord(CTRL, 'c');
+    assert_eq!(deck.value(), "");
 }
 
 #[test]
