@@ -89,7 +89,8 @@ fn mode(name: &str) -> Result<Mode, String> {
 pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
     let setup = setup::open(global, 16)?;
     let store = Arc::new(Store::open(&setup.home)?);
-    let settings = settings(&setup.config, args);
+    let model = setup.flow.engine.model().await?;
+    let settings = settings(&setup.config, args, model.parameters);
     for advice in settings.checked().map_err(|refused| Error::Config(refused.to_string()))? {
         eprintln!("train.{}: {}", advice.key, advice.reason);
     }
@@ -100,7 +101,6 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
             interrupt.cancel();
         }
     });
-    let model = setup.flow.engine.model().await?;
     let champion = match &setup.flow.adapter {
         Some(hash) => Some(store.find_adapter(hash)?),
         None => None,
@@ -161,12 +161,13 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-fn settings(config: &crate::config::Config, args: &TrainArgs) -> Settings {
+fn settings(config: &crate::config::Config, args: &TrainArgs, parameters: u64) -> Settings {
     let mut train = config.train.clone();
     if let Some(mode) = args.mode {
         train.mode = mode;
     }
     let mut settings = Settings::of(&train);
+    settings.start_rate(&train, parameters);
     if let Some(size) = args.size {
         settings.group = size;
     }

@@ -64,7 +64,7 @@ impl Default for Train {
             alpha: 32.0,
             group: 8,
             step_kl: 0.01,
-            kl_budget: 0.1,
+            kl_budget: 0.2,
             lr: None,
             clip_low: None,
             clip_high: None,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::train::objective::k3;
 
 /// Total drift from base that is allowed by default, nats per planner token. A start value, to be calibrated.
-pub const BUDGET: f64 = 0.1;
+pub const BUDGET: f64 = 0.2;
 /// Share of the budget from which the bar warns.
 pub const LOW_FROM: f64 = 0.75;
 
