@@ -36,9 +36,10 @@ impl KeysValues {
         let size = slots * spec.kv_width() / per_word;
         let back = if backward { size } else { 0 };
         self.key_panels.resize(size, 0);
-        self.value_rows.resize(size, 0);
         self.value_panels.resize(back, 0);
-        self.key_rows.resize(back, 0);
+        // A head that is no multiple of 16 is read past its end; what is read there is not used.
+        self.value_rows.resize(size + GROUP, 0);
+        self.key_rows.resize(if backward { size + GROUP } else { 0 }, 0);
     }
 
     /// Each block's part.
@@ -248,12 +249,12 @@ impl<'a> Attention<'a> {
             let whole = (piece.len, width, width);
             let p = sized(&mut s.p, tall * width);
             pairs(per_word, scores, whole, p, width);
-            let d_out_rows = sized(&mut s.d_out_rows, tall * head);
+            let d_out_rows = sized(&mut s.d_out_rows, tall * head + GROUP);
             pairs(per_word, &kept.d_out[h * head..], (piece.len, q_width, head), d_out_rows, head);
             self.gathered(piece, p, d_out_rows, dv);
             let ds = sized(&mut s.ds, tall * width);
             pairs(per_word, d_scores, whole, ds, width);
-            let q_rows = sized(&mut s.q_rows, tall * head);
+            let q_rows = sized(&mut s.q_rows, tall * head + GROUP);
             pairs(per_word, &kept.q[h * head..], (piece.len, q_width, head), q_rows, head);
             self.gathered(piece, ds, q_rows, dk);
         }
