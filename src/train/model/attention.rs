@@ -110,6 +110,7 @@ impl KeysValuesPart<'_> {
 pub struct Scratch {
     q: Vec<u32>,
     scores: Vec<f32>,
+    sums: Vec<f32>,
     p: Vec<u32>,
     d_scores: Vec<f32>,
     ds: Vec<u32>,
@@ -192,7 +193,8 @@ impl<'a> Attention<'a> {
     pub fn forward(&self, piece: &Piece, q: &[f32], o: &mut [f32], lse: &mut [f32], scratch: &mut Scratch) {
         let (spec, per_word) = (self.spec, self.per_word());
         let (head, q_width, width) = (spec.head, spec.q_width(), piece.width());
-        let Scratch { q: q_words, scores, p, .. } = scratch;
+        let Scratch { q: q_words, scores, p, sums, .. } = scratch;
+        let sums = sized(sums, piece.len);
         let q_words = sized(q_words, piece.len * head / per_word);
         let scores = sized(scores, piece.len * width);
         let p = sized(p, piece.len * width / per_word);
@@ -207,11 +209,14 @@ impl<'a> Attention<'a> {
                 }
                 let (largest, sum) = softmax_rows(scores, spec.attention_scale);
                 lse[row * spec.heads + h] = largest + sum.ln();
-                let inverse = 1.0 / sum;
-                scores.iter_mut().for_each(|p| *p *= inverse);
+                sums[row] = sum;
             }
             left(per_word, scores, width, width, p);
             self.weighted(piece, kv, p, &self.kv.value_rows, &mut o[h * head..], q_width);
+            for (o, sum) in o[h * head..].chunks_mut(q_width).zip(&*sums) {
+                let inverse = 1.0 / sum;
+                o[..head].iter_mut().for_each(|o| *o *= inverse);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::gguf::TensorType;
-use crate::gguf::toy::{Architecture, ToyModel};
+use crate::gguf::toy::{Architecture, Shape, ToyModel};
 use crate::train::tree::{Segment, Target};
 
 /// A model file of random weights in a folder that goes with it.
@@ -161,6 +161,23 @@ fn a_tree_is_its_rows() {
         }
         let off = distance(&flat(&together), &apart);
         assert!(off <= 1e-5, "{architecture:?}: {off}");
+    }
+}
+
+#[test]
+fn heads_of_any_even_width_are_computed() {
+    // 24 and 40 values per head are no whole groups of 16 columns.
+    for (hidden, heads) in [(96, 4), (160, 4)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("toy.gguf");
+        let shape = Shape { hidden, heads, feed_forward: 80, ..ToyModel::default().shape };
+        ToyModel { shape, architecture: Architecture::Llama, ..ToyModel::default() }.write(&path).unwrap();
+        let wide = policy(&path, Precision::F32, 2);
+        let (tree, lora) = (branching(), lora(&wide, 4));
+        let (_, exact) = gradients(&wide, &tree, &lora);
+        let (_, near) = gradients(&policy(&path, Precision::Bf16, 2), &tree, &lora);
+        let off = distance(&flat(&near), &flat(&exact));
+        assert!(off < 5e-2, "{hidden} {heads}: {off}");
     }
 }
 
