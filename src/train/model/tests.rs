@@ -16,7 +16,7 @@ pub fn toy(architecture: Architecture, kind: TensorType, tied: bool) -> (tempfil
 }
 
 fn policy(path: &std::path::Path, precision: Precision, threads: usize) -> Policy {
-    Policy::open_with(path, Options { threads, precision }).unwrap()
+    Policy::open_with(path, Options { threads, precision, ..Options::default() }).unwrap()
 }
 
 /// Numbers of about this size, the same for the same seed.
@@ -178,6 +178,26 @@ fn heads_of_any_even_width_are_computed() {
         let (_, near) = gradients(&policy(&path, Precision::Bf16, 2), &tree, &lora);
         let off = distance(&flat(&near), &flat(&exact));
         assert!(off < 5e-2, "{hidden} {heads}: {off}");
+    }
+}
+
+#[test]
+fn what_was_kept_is_what_is_computed_again() {
+    for (architecture, precision) in
+        [(Architecture::Qwen2, Precision::F32), (Architecture::Qwen3, Precision::Bf16)]
+    {
+        let (_dir, path) = toy(architecture, TensorType::Q8_0, true);
+        let of = |stash: u64| {
+            let options = Options { threads: 2, precision, stash };
+            let policy = Policy::open_with(&path, options).unwrap();
+            let tree = branching();
+            assert!(policy.memory_needed(tree.tokens.len(), tree.targets.len(), 4) > stash / 2);
+            gradients(&policy, &tree, &lora(&policy, 4))
+        };
+        // None, the last layer alone, both.
+        let none = of(0);
+        assert_eq!(of(1_000_000), none);
+        assert_eq!(of(2_000_000), none);
     }
 }
 
