@@ -54,7 +54,7 @@ struct Steps {
 ///
 /// # Errors
 /// The measuring process cannot be started or fails.
-pub fn figures(
+pub(super) fn figures(
     model: &Path,
     suffix: &str,
     runs: usize,
