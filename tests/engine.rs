@@ -136,7 +136,7 @@ async fn the_trainer_computes_the_log_probabilities_of_the_engine() {
     let of_planner = FILES.dir.path().join("of-planner.gguf");
     toy_adapter(&of_planner, &planner, 8, 16.0, 3, 0.05).unwrap();
     // Q8_0 products round activations to 8 bits in the engine, to bf16 or not at all in the trainer.
-    for (model, adapter, bound) in [(&FILES.f32, &FILES.adapters[0], 1e-3), (&planner, &of_planner, 3e-2)] {
+    for (model, adapter, bound) in [(&FILES.f32, &FILES.adapters[0], 1e-3), (&planner, &of_planner, 5e-2)] {
         for adapter in [None, Some(adapter.as_path())] {
             for precision in [Precision::F32, Precision::Bf16] {
                 let (mean, largest) = engine_against_trainer(model, adapter, precision).await;
@@ -145,7 +145,7 @@ async fn the_trainer_computes_the_log_probabilities_of_the_engine() {
                     "{name:?} adapter {} {precision:?}: mean |difference| {mean:.1e}, largest {largest:.1e}",
                     adapter.is_some()
                 );
-                let bound = if precision == Precision::F32 { bound } else { 3e-2 };
+                let bound = if precision == Precision::F32 { bound } else { 5e-2 };
                 assert!(mean <= bound, "{name:?} {precision:?}: {mean}");
             }
         }
