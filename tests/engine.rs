@@ -14,6 +14,10 @@ use tillerman::engine::{
 use tillerman::error::EngineError;
 use tillerman::gguf::TensorType;
 use tillerman::gguf::toy::{ToyModel, toy_adapter};
+use tillerman::train::adapter_file;
+use tillerman::train::kernels::Precision;
+use tillerman::train::model::{Options as PolicyOptions, Policy};
+use tillerman::train::tree::{Row, Tree};
 use tokio_util::sync::CancellationToken;
 
 struct Files {
@@ -104,6 +108,45 @@ async fn recorded_logprobs_are_those_of_a_full_forward() {
                     let other = score_difference(&engine, &completion, false).await;
                     assert!(other > 10.0 * bound, "the adapter changes nothing: {other}");
                 }
+            }
+        }
+    }
+}
+
+/// Mean and largest |difference| between what the engine scores and what the trainer computes for the same ids.
+async fn engine_against_trainer(model: &Path, adapter: Option<&Path>, precision: Precision) -> (f32, f32) {
+    let engine = LlamaEngine::new(options(model));
+    engine.set_adapter(adapter.map(Path::to_owned)).await.unwrap();
+    let asked = request(Role::Planner, "What is 12 * 7 + 30?", Sampler::temperature(1.0, 5), 160);
+    let completion = complete(&engine, asked).await;
+    let ids = [completion.prompt_ids, completion.completion_ids].concat();
+    let scores = engine.score(ids.clone(), adapter.is_some()).await.unwrap();
+    let policy = Policy::open_with(model, PolicyOptions { precision, ..PolicyOptions::default() }).unwrap();
+    let lora = adapter.map(|path| adapter_file::read(path, policy.header(), None).unwrap());
+    let tree = Tree::build(&[Row { prompt: ids[..1].to_vec(), sampled: ids[1..].to_vec() }]);
+    let logprobs = policy.logprobs(&tree, lora.as_ref(), 1.0).unwrap();
+    assert_eq!(logprobs.len(), scores.len());
+    let apart: Vec<f32> = scores.iter().zip(&logprobs).map(|(a, b)| (a - b).abs()).collect();
+    (apart.iter().sum::<f32>() / apart.len() as f32, apart.iter().copied().fold(0.0, f32::max))
+}
+
+#[tokio::test]
+async fn the_trainer_computes_the_log_probabilities_of_the_engine() {
+    let planner = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/planner.gguf");
+    let of_planner = FILES.dir.path().join("of-planner.gguf");
+    toy_adapter(&of_planner, &planner, 8, 16.0, 3, 0.05).unwrap();
+    // Q8_0 products round activations to 8 bits in the engine, to bf16 or not at all in the trainer.
+    for (model, adapter, bound) in [(&FILES.f32, &FILES.adapters[0], 1e-3), (&planner, &of_planner, 5e-2)] {
+        for adapter in [None, Some(adapter.as_path())] {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let (mean, largest) = engine_against_trainer(model, adapter, precision).await;
+                let name = model.file_name().unwrap_or_default();
+                println!(
+                    "{name:?} adapter {} {precision:?}: mean |difference| {mean:.1e}, largest {largest:.1e}",
+                    adapter.is_some()
+                );
+                let bound = if precision == Precision::F32 { bound } else { 5e-2 };
+                assert!(mean <= bound, "{name:?} {precision:?}: {mean}");
             }
         }
     }

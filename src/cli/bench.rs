@@ -25,6 +25,7 @@ use crate::tools::{Toolbox, calculator::Calculator};
 use super::{Global, setup};
 
 mod deck;
+pub mod train;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -82,6 +83,9 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
         }
         if wanted("engine.first_token_ms") {
             first_token(path, suffix, args.runs, &home).await?.print(args.json);
+        }
+        for figure in train::figures(path, suffix, args.runs, &wanted)? {
+            figure.print(args.json);
         }
     }
     if wanted("flow.overhead_ms_per_turn") {

@@ -118,6 +118,9 @@ pub enum Command {
     /// A random-weight model file, for tests and benchmarks
     #[command(name = "__toy-gguf", hide = true)]
     ToyGguf(toy_gguf::ToyGgufArgs),
+    /// Training steps on one model, measured (started by `bench`)
+    #[command(name = "__bench-steps", hide = true)]
+    BenchSteps(bench::train::StepsArgs),
     /// The deck on a scripted feeder, for looking at it without a model
     #[command(name = "__deck-demo", hide = true)]
     DeckDemo,
@@ -179,6 +182,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man) => completions::man(),
         Some(Command::ToyGguf(args)) => Ok(toy_gguf::run(&args).map(|()| 0)?),
+        Some(Command::BenchSteps(args)) => bench::train::steps(&args),
         Some(Command::DeckDemo) => Ok(crate::deck::demo::run().map(|()| 0)?),
         Some(Command::ExportRows(args)) => block(export_rows::run(&args)),
         None if ask::is_terminal() => deck::run(global, deck::Start::Chat(cli.session)),

@@ -13,6 +13,7 @@ mod linear;
 mod memory;
 mod pass;
 pub mod spec;
+mod stash;
 mod weights;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use self::backward::Buffers;
 use self::layout::Layout;
 use self::pass::{Layer, Pass, Projected, Scratch};
 use self::spec::{LINEARS, Spec};
+use self::stash::Stash;
 use self::weights::{PanelCache, Sides, Weights};
 use super::error::TrainError;
 use super::kernels::{Kernels, Pool, Precision, Rope, choose};
@@ -40,6 +42,15 @@ const KEEP: u64 = 256 << 20;
 pub struct Options {
     pub threads: usize,
     pub precision: Precision,
+    /// Bytes for what layers computed going forward, so that it need not be computed again going back.
+    /// Layers are kept from the last on, as many as fit.
+    pub stash: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { threads: 1, precision: Precision::default(), stash: 320 << 20 }
+    }
 }
 
 /// A model file ready for passes.
@@ -49,6 +60,7 @@ pub struct Policy {
     weights: Weights,
     panels: PanelCache,
     kept: bool,
+    stash: u64,
     main: &'static dyn Kernels,
     wide: &'static dyn Kernels,
     pool: Pool,
@@ -69,7 +81,7 @@ impl Policy {
     /// # Errors
     /// As [`Policy::open_with`].
     pub fn open(path: &Path, threads: usize) -> Result<Policy, TrainError> {
-        Policy::open_with(path, Options { threads, precision: Precision::default() })
+        Policy::open_with(path, Options { threads, ..Options::default() })
     }
 
     /// # Errors
@@ -83,6 +95,7 @@ impl Policy {
         Ok(Policy {
             panels: PanelCache::new(spec.blocks, bytes <= KEEP),
             kept: bytes <= KEEP,
+            stash: options.stash,
             spec,
             header,
             weights,
@@ -132,7 +145,9 @@ impl Policy {
         let mut scratch = self.scratch();
         let mut projected = Projected::default();
         for index in 0..self.spec.blocks {
-            self.with_layer(index, false, |layer| pass.forward(layer, &mut x, &mut projected, &mut scratch));
+            self.with_layer(index, false, |layer| {
+                pass.forward(layer, &mut x, (&mut projected, None), &mut scratch)
+            });
         }
         let head = pass.head(tree, &x, temperature, false);
         finite(&head.logprobs, "a log-probability")?;
@@ -154,13 +169,17 @@ impl Policy {
         let pass = run.pass(self, tree);
         let mut scratch = self.scratch();
         let mut buffers = Buffers::default();
-        let mut inputs: Vec<Vec<f32>> = Vec::new();
+        let first_kept = self.spec.blocks - self.stashed(run.layout.nodes, run.layout.slots);
+        let mut inputs: Vec<(Vec<f32>, Option<Stash>)> = Vec::new();
         let mut x = self.embed(tree);
         for index in 0..self.spec.blocks {
-            inputs.push(x.clone());
+            let mut stash = (index >= first_kept).then(|| Stash::new(&self.spec, run.layout.nodes));
+            let input = x.clone();
             self.with_layer(index, false, |layer| {
-                pass.forward(layer, &mut x, &mut buffers.projected, &mut scratch);
+                let out = (&mut buffers.projected, stash.as_mut());
+                pass.forward(layer, &mut x, out, &mut scratch);
             });
+            inputs.push((input, stash));
         }
         let head = pass.head(tree, &x, temperature, true);
         finite(&head.logprobs, "a log-probability")?;
@@ -176,14 +195,14 @@ impl Policy {
         sums.resize_with(self.spec.blocks * LINEARS.len(), PairSums::default);
         let packed = run.lora.as_ref();
         for index in (0..self.spec.blocks).rev() {
-            let Some(input) = inputs.pop() else { break };
+            let Some((input, stash)) = inputs.pop() else { break };
             let mut out = Vec::new();
             if let Some(lora) = packed {
                 lora.sums(&self.spec, index, &mut out);
             }
             self.with_layer(index, true, |layer| {
                 let room = (&mut buffers, scratch.as_mut_slice());
-                pass.backward(layer, &input, &mut d, room, (index == 0, &mut out));
+                pass.backward(layer, (&input, stash), &mut d, room, (index == 0, &mut out));
             });
             let place = index * LINEARS.len();
             out.into_iter().enumerate().for_each(|(which, out)| sums[place + which] = out);
@@ -200,7 +219,15 @@ impl Policy {
     /// Bytes that [`Policy::gradients`] takes beside the mapped model file, estimated from above.
     pub fn memory_needed(&self, nodes: usize, targets: usize, rank: usize) -> u64 {
         let how = (self.main.per_word(), self.pool.threads(), self.kept);
-        memory::needed(&self.spec, (nodes, targets, rank), how)
+        let slots = memory::slots(nodes);
+        let stash = self.stashed(nodes, slots) as u64 * Stash::bytes(&self.spec, nodes, slots, how.0);
+        stash + memory::needed(&self.spec, (nodes, targets, rank), how)
+    }
+
+    /// How many layers' intermediate values are kept.
+    fn stashed(&self, nodes: usize, slots: usize) -> usize {
+        let each = Stash::bytes(&self.spec, nodes, slots, self.main.per_word()).max(1);
+        usize::try_from(self.stash / each).unwrap_or(usize::MAX).min(self.spec.blocks)
     }
 
     fn prepare(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Run, TrainError> {

@@ -4,16 +4,18 @@
 /// e^x for x <= 88, about 1e-7 relative; 0 below -87. (Cody and Waite's split, a polynomial of degree 6.)
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
+    // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits.
+    const SHIFT: f32 = 12_582_912.0;
     let kept = x > -87.0;
     let x = x.clamp(-87.0, 88.0);
-    let whole = (x * std::f32::consts::LOG2_E + SHIFT) - SHIFT;
+    let shifted = x * std::f32::consts::LOG2_E + SHIFT;
+    let whole = shifted - SHIFT;
     let rest = (x - whole * 0.693_359_4) + whole * 2.121_944_4e-4;
     let mut power = 1.388_888_9e-3;
     for factor in [8.333_334e-3, 4.166_666_8e-2, 1.666_666_7e-1, 0.5, 1.0, 1.0] {
         power = power * rest + factor;
     }
-    let scale = f32::from_bits(((whole as i32 + 127) << 23) as u32);
+    let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     if kept { power * scale } else { 0.0 }
 }
 

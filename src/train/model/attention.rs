@@ -36,9 +36,10 @@ impl KeysValues {
         let size = slots * spec.kv_width() / per_word;
         let back = if backward { size } else { 0 };
         self.key_panels.resize(size, 0);
-        self.value_rows.resize(size, 0);
         self.value_panels.resize(back, 0);
-        self.key_rows.resize(back, 0);
+        // A head that is no multiple of 16 is read past its end; what is read there is not used.
+        self.value_rows.resize(size + GROUP, 0);
+        self.key_rows.resize(if backward { size + GROUP } else { 0 }, 0);
     }
 
     /// Each block's part.
@@ -109,6 +110,7 @@ impl KeysValuesPart<'_> {
 pub struct Scratch {
     q: Vec<u32>,
     scores: Vec<f32>,
+    sums: Vec<f32>,
     p: Vec<u32>,
     d_scores: Vec<f32>,
     ds: Vec<u32>,
@@ -191,7 +193,8 @@ impl<'a> Attention<'a> {
     pub fn forward(&self, piece: &Piece, q: &[f32], o: &mut [f32], lse: &mut [f32], scratch: &mut Scratch) {
         let (spec, per_word) = (self.spec, self.per_word());
         let (head, q_width, width) = (spec.head, spec.q_width(), piece.width());
-        let Scratch { q: q_words, scores, p, .. } = scratch;
+        let Scratch { q: q_words, scores, p, sums, .. } = scratch;
+        let sums = sized(sums, piece.len);
         let q_words = sized(q_words, piece.len * head / per_word);
         let scores = sized(scores, piece.len * width);
         let p = sized(p, piece.len * width / per_word);
@@ -206,11 +209,14 @@ impl<'a> Attention<'a> {
                 }
                 let (largest, sum) = softmax_rows(scores, spec.attention_scale);
                 lse[row * spec.heads + h] = largest + sum.ln();
-                let inverse = 1.0 / sum;
-                scores.iter_mut().for_each(|p| *p *= inverse);
+                sums[row] = sum;
             }
             left(per_word, scores, width, width, p);
             self.weighted(piece, kv, p, &self.kv.value_rows, &mut o[h * head..], q_width);
+            for (o, sum) in o[h * head..].chunks_mut(q_width).zip(&*sums) {
+                let inverse = 1.0 / sum;
+                o[..head].iter_mut().for_each(|o| *o *= inverse);
+            }
         }
     }
 
@@ -248,12 +254,12 @@ impl<'a> Attention<'a> {
             let whole = (piece.len, width, width);
             let p = sized(&mut s.p, tall * width);
             pairs(per_word, scores, whole, p, width);
-            let d_out_rows = sized(&mut s.d_out_rows, tall * head);
+            let d_out_rows = sized(&mut s.d_out_rows, tall * head + GROUP);
             pairs(per_word, &kept.d_out[h * head..], (piece.len, q_width, head), d_out_rows, head);
             self.gathered(piece, p, d_out_rows, dv);
             let ds = sized(&mut s.ds, tall * width);
             pairs(per_word, d_scores, whole, ds, width);
-            let q_rows = sized(&mut s.q_rows, tall * head);
+            let q_rows = sized(&mut s.q_rows, tall * head + GROUP);
             pairs(per_word, &kept.q[h * head..], (piece.len, q_width, head), q_rows, head);
             self.gathered(piece, ds, q_rows, dk);
         }

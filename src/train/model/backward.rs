@@ -1,6 +1,6 @@
 //! The backward through one layer: from dL/d(output) to dL/d(input), and the sums of its LoRA gradients.
 //!
-//! Only the layer's input was kept. Four jobs: project again (all blocks); attend and feed forward again,
+//! Only the layer's input was kept, or a stash too. Four jobs: project again (all blocks); attend and feed forward again,
 //! then back down to dO (lane by lane); attention back (key-value head by head and lane by lane); q, k and v
 //! back (lane by lane). A lane's sums are its own and added in lane order, so gradients do not depend on the
 //! number of threads.
@@ -9,9 +9,11 @@ use std::ops::Range;
 
 use super::adapter::PairSums;
 use super::attention::{Attention, Kept, PieceGrads, cut};
+use super::layout::Block;
 use super::linear::Sums;
 use super::pass::{DOWN, GATE, K, Layer, OUTPUT, Pass, Projected, Q, Scratch, UP, V, fit};
-use crate::train::kernels::{norm, norm_back, rope_back, swiglu_back};
+use super::stash::Stash;
+use crate::train::kernels::{norm, norm_back, rope_back, swiglu, swiglu_back};
 
 /// Buffers of the backward, all nodes at once, used again by every layer.
 #[derive(Default)]
@@ -45,17 +47,21 @@ impl Pass<'_> {
     pub fn backward(
         &self,
         layer: Layer,
-        x: &[f32],
+        (x, mut stash): (&[f32], Option<Stash>),
         d: &mut [f32],
         (buffers, scratch): (&mut Buffers, &mut [Scratch]),
         (last, out): (bool, &mut [PairSums]),
     ) {
-        self.project(layer, x, &mut buffers.projected, scratch, true);
+        match &mut stash {
+            Some(stash) => buffers.projected = std::mem::take(&mut stash.projected),
+            None => self.project(layer, x, &mut buffers.projected, scratch, true),
+        }
         if let Some(lora) = self.lora {
             buffers.sums.resize_with(self.layout.lanes.len(), Vec::new);
             buffers.sums.iter_mut().for_each(|sums| lora.sums(self.spec, layer.index, sums));
         }
-        self.feed_back(layer, x, d, buffers, scratch);
+        self.feed_back(layer, (x, stash.as_ref()), d, buffers, scratch);
+        drop(stash);
         self.attention_back(buffers, scratch);
         self.projections_back(layer, x, d, buffers, (last, scratch));
         for lane in &buffers.sums {
@@ -69,7 +75,14 @@ impl Pass<'_> {
     }
 
     /// From d(output) to d(x1) in `d`, and dO, lse and delta for attention.
-    fn feed_back(&self, layer: Layer, x: &[f32], d: &mut [f32], b: &mut Buffers, scratch: &mut [Scratch]) {
+    fn feed_back(
+        &self,
+        layer: Layer,
+        (x, stash): (&[f32], Option<&Stash>),
+        d: &mut [f32],
+        b: &mut Buffers,
+        scratch: &mut [Scratch],
+    ) {
         let (spec, nodes) = (self.spec, self.layout.nodes);
         b.d_out.resize(nodes * spec.q_width(), 0.0);
         b.lse.resize(nodes * spec.heads, 0.0);
@@ -86,12 +99,13 @@ impl Pass<'_> {
             for block in &self.layout.blocks[lane.clone()] {
                 let here =
                     |width: usize| (block.rows.start - first) * width..(block.rows.end - first) * width;
-                self.attend(block, projected, s);
+                let x1 = match stash {
+                    Some(stash) => self.recall(layer, block, stash, s),
+                    None => self.repeat(layer, block, projected, x, s),
+                };
                 lse[here(spec.heads)].copy_from_slice(&s.lse);
-                let x1 = &mut vec_of(x, &block.rows, spec.hidden);
-                self.linear(layer, OUTPUT).forward(&s.o, x1, true, &mut s.h[OUTPUT]);
                 let d = &mut d[here(spec.hidden)];
-                self.feed_forward_back(layer, x1, d, sums, s);
+                self.feed_forward_back(layer, &x1, d, sums, s);
                 // s.x: d(x1) as rows, for dO.
                 fit(&mut s.x.values, d.len()).copy_from_slice(d);
                 s.x.pack(self.main.per_word(), spec.hidden);
@@ -106,7 +120,46 @@ impl Pass<'_> {
         });
     }
 
-    /// `d` is d(output) of a block and becomes d(x1).
+    /// Attention and the gated products of a block again; answers x1.
+    fn repeat(
+        &self,
+        layer: Layer,
+        block: &Block,
+        projected: &Projected,
+        x: &[f32],
+        s: &mut Scratch,
+    ) -> Vec<f32> {
+        let spec = self.spec;
+        self.attend(block, projected, s);
+        s.o.pack(self.main.per_word(), spec.q_width());
+        let mut x1 = x[block.rows.start * spec.hidden..block.rows.end * spec.hidden].to_vec();
+        self.linear(layer, OUTPUT).forward(&s.o, &mut x1, true, &mut s.h[OUTPUT]);
+        self.gated(layer, &x1, s);
+        x1
+    }
+
+    /// The same as [`Pass::repeat`], from what was kept.
+    fn recall(&self, layer: Layer, block: &Block, stash: &Stash, s: &mut Scratch) -> Vec<f32> {
+        let spec = self.spec;
+        let of = |values: &[f32], width: usize, out: &mut Vec<f32>| {
+            out.clear();
+            out.extend_from_slice(&values[block.rows.start * width..block.rows.end * width]);
+        };
+        let mut x1 = Vec::new();
+        of(&stash.x1, spec.hidden, &mut x1);
+        of(&stash.o, spec.q_width(), &mut s.o.values);
+        of(&stash.lse, spec.heads, &mut s.lse);
+        of(&stash.gate, spec.feed_forward, &mut s.y.values);
+        of(&stash.up, spec.feed_forward, &mut s.z.values);
+        self.linear(layer, OUTPUT).low(&s.o.values, &mut s.h[OUTPUT]);
+        norm(&x1, &layer.weights.ffn_norm, spec.eps, fit(&mut s.x.values, x1.len()));
+        self.linear(layer, GATE).low(&s.x.values, &mut s.h[GATE]);
+        self.linear(layer, UP).low(&s.x.values, &mut s.h[UP]);
+        swiglu(&s.y.values, &s.z.values, fit(&mut s.w.values, s.y.values.len()));
+        x1
+    }
+
+    /// `d` is d(output) of a block, whose gated products are in the scratch, and becomes d(x1).
     fn feed_forward_back(
         &self,
         layer: Layer,
@@ -116,7 +169,6 @@ impl Pass<'_> {
         s: &mut Scratch,
     ) {
         let (spec, per_word) = (self.spec, self.main.per_word());
-        self.gated(layer, x1, s);
         let down = self.linear(layer, DOWN);
         down.low(&s.w.values, &mut s.h[DOWN]);
         // s.o is still wanted; s.k and s.v are free for rows of d.
@@ -269,8 +321,4 @@ struct Gathered<'a> {
     sums: [&'a Vec<f32>; 2],
     lanes: &'a [Range<usize>],
     projected: &'a Projected,
-}
-
-fn vec_of(x: &[f32], rows: &Range<usize>, width: usize) -> Vec<f32> {
-    x[rows.start * width..rows.end * width].to_vec()
 }

@@ -22,8 +22,7 @@ pub fn needed(
     let [q, kv] = [spec.q_width(), spec.kv_width()].map(|n| n as u64);
     let [block, part, lanes] = [BLOCK, PART.min(spec.vocabulary), LANES].map(|n| n as u64);
     let word = 4 / per_word as u64;
-    // Segments start at whole groups of 16 slots: short ones waste up to half.
-    let slots = nodes * 3 / 2 + 64;
+    let slots = slots(nodes as usize) as u64;
     let weights = 2 * word * linears(&|(n_in, n_out)| n_in * n_out) * if kept { blocks } else { 1 };
     let activations = 4 * nodes * (hidden * (blocks + 3) + 3 * q + if spec.qk_norm { q + kv } else { 0 });
     let attention_lanes = (lanes / (spec.heads_kv as u64)).max(1);
@@ -35,4 +34,9 @@ pub fn needed(
     let head = targets * hidden * (4 * 4 + word) + 2 * word * part * hidden;
     let in_thread = block * (rows + scores + part * (4 + word)) + 4 * 16 * wide.max(hidden);
     weights + activations + keys_values + pairs + head + threads * in_thread
+}
+
+/// Slots of a tree of so many nodes, from above: segments start at whole groups of 16, short ones waste half.
+pub fn slots(nodes: usize) -> usize {
+    nodes * 3 / 2 + 64
 }

@@ -8,6 +8,7 @@ use super::attention::{Attention, KeysValues, KeysValuesPart, Scratch as Attenti
 use super::layout::{Block, Layout};
 use super::linear::{Linear, Rows};
 use super::spec::Spec;
+use super::stash::{Stash, StashPart};
 use super::weights::{LayerPanels, LayerWeights, Weights};
 use crate::train::kernels::{Kernels, Pool, Rope, norm, rope, swiglu};
 
@@ -154,7 +155,7 @@ impl<'a> Pass<'a> {
         part.pack(spec, block, self.main.per_word(), k, v);
     }
 
-    /// o and its rows' log-sums of a block, into the scratch.
+    /// o and its rows' log-sums of a block, into the scratch (values only).
     pub fn attend(&self, block: &Block, projected: &Projected, s: &mut Scratch) {
         let (spec, rows) = (self.spec, block.rows.len());
         let attention = Attention { spec, main: self.main, kv: &projected.kv };
@@ -167,7 +168,6 @@ impl<'a> Pass<'a> {
             let lse = &mut s.lse[row * spec.heads..];
             attention.forward(piece, q, o, lse, &mut s.attention);
         }
-        s.o.pack(self.main.per_word(), spec.q_width());
     }
 
     /// From the norm of x1 in `s.x`: gate in `s.y`, up in `s.z`, silu(gate) up in `s.w` (values only).
@@ -181,15 +181,52 @@ impl<'a> Pass<'a> {
         swiglu(&s.y.values, &s.z.values, fit(&mut s.w.values, wide));
     }
 
-    /// The layer, in place.
-    pub fn forward(&self, layer: Layer, x: &mut [f32], projected: &mut Projected, scratch: &mut [Scratch]) {
-        self.project(layer, x, projected, scratch, false);
-        let projected = &*projected;
-        let items = cut(x, self.by_block(self.spec.hidden));
-        self.pool.each(scratch, items, |s, index, x| {
+    /// The layer, in place. What going back would need is left in the stash, if there is one.
+    pub fn forward(
+        &self,
+        layer: Layer,
+        x: &mut [f32],
+        (projected, stash): (&mut Projected, Option<&mut Stash>),
+        scratch: &mut [Scratch],
+    ) {
+        match stash {
+            Some(stash) => {
+                self.project(layer, x, &mut stash.projected, scratch, true);
+                let projected = std::mem::take(&mut stash.projected);
+                self.finish(layer, x, &projected, stash.parts(self.spec, self.layout), scratch);
+                stash.projected = projected;
+            }
+            None => {
+                self.project(layer, x, projected, scratch, false);
+                self.finish(layer, x, projected, Vec::new(), scratch);
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        layer: Layer,
+        x: &mut [f32],
+        projected: &Projected,
+        parts: Vec<StashPart>,
+        scratch: &mut [Scratch],
+    ) {
+        let parts = parts.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let items = cut(x, self.by_block(self.spec.hidden)).into_iter().zip(parts).collect();
+        self.pool.each(scratch, items, |s, index, (x, mut part)| {
             self.attend(&self.layout.blocks[index], projected, s);
+            s.o.pack(self.main.per_word(), self.spec.q_width());
             self.linear(layer, OUTPUT).forward(&s.o, x, true, &mut s.h[OUTPUT]);
+            if let Some(part) = &mut part {
+                part.o.copy_from_slice(&s.o.values);
+                part.lse.copy_from_slice(&s.lse);
+                part.x1.copy_from_slice(x);
+            }
             self.gated(layer, x, s);
+            if let Some(part) = &mut part {
+                part.gate.copy_from_slice(&s.y.values);
+                part.up.copy_from_slice(&s.z.values);
+            }
             s.w.pack(self.main.per_word(), self.spec.feed_forward);
             self.linear(layer, DOWN).forward(&s.w, x, true, &mut s.h[DOWN]);
         });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::gguf::TensorType;
-use crate::gguf::toy::{Architecture, ToyModel};
+use crate::gguf::toy::{Architecture, Shape, ToyModel};
 use crate::train::tree::{Segment, Target};
 
 /// A model file of random weights in a folder that goes with it.
@@ -16,7 +16,7 @@ pub fn toy(architecture: Architecture, kind: TensorType, tied: bool) -> (tempfil
 }
 
 fn policy(path: &std::path::Path, precision: Precision, threads: usize) -> Policy {
-    Policy::open_with(path, Options { threads, precision }).unwrap()
+    Policy::open_with(path, Options { threads, precision, ..Options::default() }).unwrap()
 }
 
 /// Numbers of about this size, the same for the same seed.
@@ -161,6 +161,43 @@ fn a_tree_is_its_rows() {
         }
         let off = distance(&flat(&together), &apart);
         assert!(off <= 1e-5, "{architecture:?}: {off}");
+    }
+}
+
+#[test]
+fn heads_of_any_even_width_are_computed() {
+    // 24 and 40 values per head are no whole groups of 16 columns.
+    for (hidden, heads) in [(96, 4), (160, 4)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("toy.gguf");
+        let shape = Shape { hidden, heads, feed_forward: 80, ..ToyModel::default().shape };
+        ToyModel { shape, architecture: Architecture::Llama, ..ToyModel::default() }.write(&path).unwrap();
+        let wide = policy(&path, Precision::F32, 2);
+        let (tree, lora) = (branching(), lora(&wide, 4));
+        let (_, exact) = gradients(&wide, &tree, &lora);
+        let (_, near) = gradients(&policy(&path, Precision::Bf16, 2), &tree, &lora);
+        let off = distance(&flat(&near), &flat(&exact));
+        assert!(off < 5e-2, "{hidden} {heads}: {off}");
+    }
+}
+
+#[test]
+fn what_was_kept_is_what_is_computed_again() {
+    for (architecture, precision) in
+        [(Architecture::Qwen2, Precision::F32), (Architecture::Qwen3, Precision::Bf16)]
+    {
+        let (_dir, path) = toy(architecture, TensorType::Q8_0, true);
+        let of = |stash: u64| {
+            let options = Options { threads: 2, precision, stash };
+            let policy = Policy::open_with(&path, options).unwrap();
+            let tree = branching();
+            assert!(policy.memory_needed(tree.tokens.len(), tree.targets.len(), 4) > stash / 2);
+            gradients(&policy, &tree, &lora(&policy, 4))
+        };
+        // None, the last layer alone, both.
+        let none = of(0);
+        assert_eq!(of(1_000_000), none);
+        assert_eq!(of(2_000_000), none);
     }
 }
 
