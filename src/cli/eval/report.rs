@@ -21,6 +21,8 @@ pub struct Report {
     pub compare: Option<(Figures, Pairs)>,
     /// The first side by turn limit, where asked for.
     pub curve: Vec<Limited>,
+    /// Questions this run answered itself, and the time it took.
+    pub answered: usize,
     pub seconds: f64,
 }
 
@@ -127,6 +129,9 @@ impl Report {
         add("verifier: right where a checker can tell", |f| share(f.verdicts));
         add("generator: gives the answer memory holds", |f| share(f.copies));
         add("failed (counted as wrong)", |f| share(Share { k: f.failed, n: f.overall.n }));
+        if sides.iter().any(|side| side.f1.n > 0) {
+            add("token F1 (mean ± 95 %)", |f| format!("{} (n {})", mean(f.f1, 3), f.f1.n));
+        }
         add("turns (mean ± 95 %)", |f| mean(f.turns, 2));
         add("sampled tokens (mean ± 95 %)", |f| mean(f.tokens, 0));
         add("seconds (mean ± 95 %, questions run together)", |f| mean(f.seconds, 2));
@@ -184,6 +189,12 @@ impl Report {
         if self.curve.len() > 1 {
             let _ = write!(text, "\n{}", render(self.curve()));
         }
+        let speed = self.answered as f64 / self.seconds.max(1e-9);
+        let _ = writeln!(
+            text,
+            "\n{} questions answered by this run in {:.0} s ({speed:.1} questions/s)",
+            self.answered, self.seconds
+        );
         text
     }
 
@@ -219,8 +230,11 @@ impl Report {
             "tool_error_rate": f.tool_errors.value(), "tool_calls": f.tool_errors.n, "tools": f.tools,
             "commands_well_formed": share_json(f.commands), "verdicts_right": share_json(f.verdicts),
             "answers_copied": share_json(f.copies), "tokens_mean": f.tokens.value(),
-            "seconds_mean": f.seconds.value(), "seconds": self.seconds,
+            "seconds_mean": f.seconds.value(), "seconds": self.seconds, "answered": self.answered,
         });
+        if f.f1.n > 0 {
+            line["f1"] = json!({"mean": f.f1.value(), "n": f.f1.n, "half_width": f.f1.half_width()});
+        }
         if let Some((figures, pairs)) = compare {
             let (difference, low, high) = pairs.difference();
             line["comparison"] = json!({
@@ -266,6 +280,7 @@ mod tests {
             adapter: figures(42, 80),
             compare: Some((figures(32, 80), pairs)),
             curve: [1, 10].map(|turn_limit| Limited { turn_limit, figures: figures(turn_limit, 80) }).into(),
+            answered: 160,
             seconds: 3.0,
         }
     }
