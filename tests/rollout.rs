@@ -206,8 +206,11 @@ fn embedded(threads: usize, sequences: usize, adapter: Option<PathBuf>) -> Flow 
     }))
 }
 
-/// (seed, prompt ids, sampled ids, log-probabilities) of every call.
-fn sampled(groups: &[Group]) -> Vec<(u64, Vec<i32>, Vec<i32>, Vec<u32>)> {
+/// Seed, prompt ids, sampled ids and the bits of the log-probabilities of a call.
+type Sampled = (u64, Vec<i32>, Vec<i32>, Vec<u32>);
+
+/// Of every call, in order.
+fn sampled(groups: &[Group]) -> Vec<Sampled> {
     let calls = groups.iter().flat_map(|group| &group.rollouts).flat_map(|rollout| &rollout.trajectory.calls);
     calls
         .map(|call| {
