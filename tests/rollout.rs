@@ -206,8 +206,11 @@ fn embedded(threads: usize, sequences: usize, adapter: Option<PathBuf>) -> Flow 
     }))
 }
 
-/// (seed, prompt ids, sampled ids, log-probabilities) of every call.
-fn sampled(groups: &[Group]) -> Vec<(u64, Vec<i32>, Vec<i32>, Vec<u32>)> {
+/// Seed, prompt ids, sampled ids and the bits of the log-probabilities of a call.
+type Sampled = (u64, Vec<i32>, Vec<i32>, Vec<u32>);
+
+/// Of every call, in order.
+fn sampled(groups: &[Group]) -> Vec<Sampled> {
     let calls = groups.iter().flat_map(|group| &group.rollouts).flat_map(|rollout| &rollout.trajectory.calls);
     calls
         .map(|call| {
@@ -329,6 +332,17 @@ fn by_hand_adapters_are_imported_used_refused_and_rolled_back() {
     assert_eq!(at(&["adapters", "export", id, "--format", "gguf", out_dir.to_str().unwrap()]).0, 0);
     assert_eq!(std::fs::read(out_dir.join("adapter.gguf")).unwrap(), std::fs::read(&file).unwrap());
 
+    // For Python and back: another file, the same numbers in it.
+    let peft = home.path().join("peft");
+    let (code, _, err) = at(&["adapters", "export", id, "--format", "peft", peft.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = at(&["adapters", "import", peft.to_str().unwrap(), "--json"]);
+    assert_eq!((code, &lines(&out)[0]["rank"]), (0, &4.into()), "{err}");
+    let (code, _, err) = at(&["adapters", "export", id, "--format", "merged", peft.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    let merged = peft.join("merged.gguf");
+    assert_eq!(at(&["model", "check", merged.to_str().unwrap()]).0, 0);
+
     // Damaged: the model goes on without it and says so.
     let kept = home.path().join("adapters").join(id).join("adapter.gguf");
     std::fs::write(&kept, "no adapter").unwrap();
@@ -347,6 +361,9 @@ fn by_hand_adapters_are_imported_used_refused_and_rolled_back() {
     assert!(code == 3 && err.contains("made for the model"), "{code} {err}");
     let (code, _, err) = at(&[&with_other[..], &["adapters", "use", id]].concat());
     assert!(code == 3 && err.contains("--model PATH"), "{code} {err}");
+    let peft_with_other = [&with_other[..], &["adapters", "export", id, "--format", "peft", "x"]].concat();
+    let (code, _, err) = at(&peft_with_other);
+    assert!(code == 3 && err.contains("made for the model"), "{code} {err}");
     let (code, _, err) = at(&[&with_other[..], &["adapters", "import", file.to_str().unwrap()]].concat());
     assert_eq!(code, 3, "{err}");
 

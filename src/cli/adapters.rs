@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use crate::config::Home;
 use crate::engine::ModelInfo;
 use crate::error::Error;
-use crate::gguf;
+use crate::gguf::{self, TensorType};
 use crate::store::{Adapter, AdapterShelf, NewAdapter, Origin, Store, WEIGHTS};
-use crate::train::adapter_file;
+use crate::train::adapter_file::{self, About};
+use crate::train::merge::merge;
+use crate::train::peft;
 
 use super::sessions::{when, written};
 use super::{Global, plain, setup};
@@ -36,14 +38,14 @@ enum AdaptersCommand {
     Rollback,
     /// What an adapter was made from
     Show { id: String },
-    /// Write an adapter's file for other programs into a folder
+    /// Write an adapter for other programs into a folder
     Export {
         id: String,
         #[arg(long, value_enum)]
         format: Format,
         dir: PathBuf,
     },
-    /// Keep an adapter made elsewhere for the model in use
+    /// Keep an adapter made elsewhere for the model in use: a GGUF file or a PEFT folder
     Import { path: PathBuf },
 }
 
@@ -51,6 +53,10 @@ enum AdaptersCommand {
 enum Format {
     /// adapter.gguf, as any llama.cpp program loads it
     Gguf,
+    /// adapter_config.json and adapter_model.safetensors, as Python's PEFT loads them
+    Peft,
+    /// merged.gguf: model and adapter in one file, for programs that take no adapter
+    Merged,
 }
 
 pub fn run(global: &Global, args: &AdaptersArgs) -> anyhow::Result<i32> {
@@ -196,6 +202,7 @@ impl Shelf {
                 std::fs::copy(from.join(WEIGHTS), &path).map_err(cannot)?;
                 path
             }
+            Format::Peft | Format::Merged => self.convert(&adapter, &from.join(WEIGHTS), format, dir)?,
         };
         if self.json {
             println!("{}", json!({"kind": "adapter_exported", "adapter": adapter.id, "path": path}));
@@ -205,13 +212,43 @@ impl Shelf {
         Ok(0)
     }
 
+    /// What needs the base model beside the adapter. Answers where it was written.
+    fn convert(
+        &self,
+        adapter: &Adapter,
+        weights: &Path,
+        format: Format,
+        dir: &Path,
+    ) -> anyhow::Result<PathBuf> {
+        // Another base than its own would be refused by shape at best.
+        AdapterShelf::open(&self.home)?.named(&adapter.id, &self.model)?;
+        let base = gguf::check(&self.model).map_err(|e| Error::Engine(e.into()))?;
+        let lora = adapter_file::read(weights, &base, None).map_err(Error::from)?;
+        if format == Format::Peft {
+            peft::export(dir, &lora, &base, base.name()).map_err(Error::from)?;
+            return Ok(dir.to_path_buf());
+        }
+        let path = dir.join("merged.gguf");
+        merge(&self.model, &lora, &path, TensorType::F16, &gguf::quant::unpack).map_err(Error::from)?;
+        Ok(path)
+    }
+
     fn import(&self, path: &Path) -> anyhow::Result<i32> {
         let base = gguf::check(&self.model).map_err(|e| Error::Engine(e.into()))?;
         let print = adapter_file::fingerprint(&self.model, &base).map_err(Error::from)?;
-        let lora = adapter_file::read(path, &base, Some(&print)).map_err(Error::from)?;
         let draft = self.store.draft_adapter()?;
-        std::fs::copy(path, draft.path(WEIGHTS))
-            .with_context(|| format!("cannot copy {}", path.display()))?;
+        let lora = if path.is_dir() {
+            let lora = peft::import(path, &base).map_err(Error::from)?;
+            let about = About { architecture: base.architecture.clone(), name: String::new(), base: print };
+            let bytes = adapter_file::encode(&lora, &about, TensorType::F32).map_err(Error::from)?;
+            adapter_file::place(&draft.path(WEIGHTS), &bytes).map_err(Error::from)?;
+            lora
+        } else {
+            let lora = adapter_file::read(path, &base, Some(&print)).map_err(Error::from)?;
+            std::fs::copy(path, draft.path(WEIGHTS))
+                .with_context(|| format!("cannot copy {}", path.display()))?;
+            lora
+        };
         let model = ModelInfo {
             name: base.name().to_string(),
             path: self.model.clone(),
