@@ -35,4 +35,5 @@ pub mod step;
 pub mod step_size;
 pub mod train_loop;
 pub mod tree;
+pub mod watch;
 pub mod worker;

@@ -3,6 +3,8 @@
 //! Dense llama, qwen2 and qwen3 at toy size; every row on its own, no tree, no chunks, no quantised kernels.
 //! Nothing outside tests and benches calls it.
 
+#[cfg(test)]
+mod policy;
 mod tape;
 #[cfg(test)]
 mod tests;

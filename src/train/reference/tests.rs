@@ -30,12 +30,12 @@ fn model(architecture: Architecture, tied: bool) -> (Model, Header) {
 }
 
 /// In -1..1.
-fn noise(state: &mut u64) -> f64 {
+pub(super) fn noise(state: &mut u64) -> f64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*state >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
 }
 
-fn adapter(header: &Header, seed: u64) -> Adapter {
+pub(super) fn adapter(header: &Header, seed: u64) -> Adapter {
     let mut adapter = Adapter::from_lora(&Lora::init(&sites(header), 3, 6.0, seed).unwrap());
     let mut state = seed + 17;
     adapter.pairs.iter_mut().flat_map(|(_, _, b)| &mut b.values).for_each(|v| *v = 0.2 * noise(&mut state));
