@@ -64,6 +64,14 @@ impl EngineOptions {
     }
 }
 
+/// What [`LlamaEngine::measure`] took.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    pub timings: Timings,
+    /// Prompt tokens that were not there already.
+    pub computed: usize,
+}
+
 /// The engine the program runs on. Cheap until first used: the worker starts with the first call.
 pub struct LlamaEngine {
     options: EngineOptions,
@@ -119,12 +127,11 @@ impl LlamaEngine {
         current.as_ref().filter(|worker| worker.alive()).map(|worker| worker.pid())
     }
 
-    /// Sample exactly `count` tokens after `prompt`, ends ignored, as `complete` would: the time it took.
-    /// For measuring.
+    /// Sample exactly `count` tokens after `prompt`, ends ignored, as `complete` would. For measuring.
     ///
     /// # Errors
     /// As `complete`.
-    pub async fn measure(&self, prompt: &str, count: usize) -> Result<Timings, EngineError> {
+    pub async fn measure(&self, prompt: &str, count: usize) -> Result<Measured, EngineError> {
         let served = self.served().await?;
         let job = Job {
             adapter: false,
@@ -137,7 +144,9 @@ impl LlamaEngine {
         };
         let on_piece: OnPiece = Arc::new(|_| ());
         match served.worker.ask(|id| ToWorker::Complete { id, job }, Some(on_piece)).await? {
-            Outcome::Completion(sampled) => Ok(sampled.timings),
+            Outcome::Completion(sampled) => {
+                Ok(Measured { timings: sampled.timings, computed: sampled.prompt_ids.len() - sampled.reused })
+            }
             _ => Err(wrong_answer()),
         }
     }

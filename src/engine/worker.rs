@@ -3,6 +3,7 @@
 //! One owner thread has the model, both contexts and all sampling; a second one reads requests. A crash in
 //! llama.cpp ends this process and nothing else. It reads one model and its adapters, and writes no file.
 
+mod admit;
 mod cache;
 mod inbox;
 mod lane;
@@ -12,6 +13,7 @@ mod load;
 mod outbox;
 mod sample;
 mod sequence;
+mod stash;
 
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -44,7 +46,7 @@ pub fn run() -> i32 {
         eprintln!("engine worker: the first frame must say what to load");
         return 2;
     };
-    ffi::capture_logs();
+    ffi::capture_logs(true);
     ffi::start_backend();
     match load::load(&wanted, &cancels.watch, &out) {
         Ok(engine) => {

@@ -11,7 +11,7 @@ use crate::engine::wire::{Load, Loaded};
 use crate::error::EngineError;
 use crate::gguf::{self, Header};
 
-use super::lane::{BATCH, Lane};
+use super::lane::{BATCH, Lane, Shape};
 use super::outbox::Outbox;
 
 /// Context of one sequence unless asked otherwise, if the model was trained for it.
@@ -22,6 +22,8 @@ const CONTEXT_LEAST: usize = 512;
 const LOGITS_BYTES: usize = 64 << 20;
 /// Memory left to everything else.
 const SPARE_BYTES: u64 = 256 << 20;
+/// Most that idle prefixes of one context take beside the KV.
+const STASH_BYTES: u64 = 512 << 20;
 
 /// The two contexts over one model, and what they are.
 pub struct Engine {
@@ -44,18 +46,20 @@ pub fn load(load: &Load, watch: &Arc<Watch>, out: &Outbox) -> Result<Engine, Eng
         return Err(refused("it is no decoder-only language model".to_owned()));
     }
     let sequences = load.sequences.max(1);
-    // llama.cpp knows at most 256 sequences. A running state costs memory per sequence: no spare ones.
-    let slots = if model.recurrent() { sequences } else { (sequences * 2 + 4).min(256).max(sequences) };
+    // llama.cpp knows at most 256 sequences, of which the lane wants one for itself. A running state costs memory per sequence: no spare ones.
+    let slots = if model.recurrent() { sequences } else { (sequences * 2 + 4).min(255).max(sequences) };
+    let known = if model.recurrent() { slots } else { slots + 1 };
     let threads = load.threads.unwrap_or_else(|| os::physical_cores().saturating_sub(1)).max(1);
     let pool = Threads::new(threads).map(Arc::new);
-    let outputs = (LOGITS_BYTES / 4 / model.vocabulary()).clamp(16, BATCH).max(slots);
+    let outputs = (LOGITS_BYTES / 4 / model.vocabulary()).clamp(16, BATCH).max(known);
     let flash = plan.gpu_layers != 0 && devices.iter().any(|device| device.gpu);
     let lane = || -> Result<Lane, EngineError> {
         let options =
-            ContextOptions { cells: plan.cells, batch: BATCH, sequences: slots, outputs, threads, flash };
+            ContextOptions { cells: plan.cells, batch: BATCH, sequences: known, outputs, threads, flash };
         let context = Context::new(model.clone(), options, pool.clone(), watch.clone())
             .map_err(|reason| refused(format!("no context of {} tokens: {reason}", plan.cells)))?;
-        Ok(Lane::new(context, slots, sequences, plan.context, outputs))
+        let (limit, stash_bytes) = (plan.context, plan.stash_bytes);
+        Ok(Lane::new(context, Shape { slots, sequences, limit, outputs, flash, stash_bytes }))
     };
     let (mut planner, frozen) = (lane()?, lane()?);
     planner.swap(load.adapter.clone())?;
@@ -76,6 +80,8 @@ struct Plan {
     cells: usize,
     /// Layers on devices; negative: all.
     gpu_layers: i32,
+    /// What idle prefixes of one context may take beside its KV.
+    stash_bytes: usize,
 }
 
 impl Plan {
@@ -122,7 +128,12 @@ impl Plan {
                 fitting.saturating_sub(1).min(blocks) as i32
             }
         };
-        Ok(Plan { context, cells, gpu_layers })
+        // As much as the KV itself; not at all where memory is short, since what does not fit is computed again.
+        let kv_bytes = (per_cell / 2).saturating_mul(cells as u64);
+        let stash_bytes = kv_bytes.min(host.saturating_sub(needed(cells)) / 8).min(STASH_BYTES);
+        let stash_bytes = if stash_bytes < kv_bytes / 2 { 0 } else { stash_bytes };
+        let stash_bytes = usize::try_from(stash_bytes).unwrap_or(0);
+        Ok(Plan { context, cells, gpu_layers, stash_bytes })
     }
 }
 
