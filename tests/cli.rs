@@ -11,7 +11,7 @@ fn tillerman(home: &Path) -> Command {
     command
         .env("TILLERMAN_HOME", home)
         .env_remove("RUST_BACKTRACE")
-        .timeout(std::time::Duration::from_secs(120));
+        .timeout(std::time::Duration::from_secs(600));
     command
 }
 

@@ -85,12 +85,18 @@ pub fn check(path: &Path) -> Result<Header, GgufError> {
     check_open(&open(path)?, path)
 }
 
-/// Check a model file that is open already, so that what was checked is what is loaded
-/// (`/proc/self/fd/N`). Reads from the file's position on, which must be its start.
+/// Check a model file and keep it open, so that what was checked is what is loaded.
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_open(file: &File, path: &Path) -> Result<Header, GgufError> {
+pub fn check_and_keep(path: &Path) -> Result<(File, Header), GgufError> {
+    let file = open(path)?;
+    let header = check_open(&file, path)?;
+    Ok((file, header))
+}
+
+/// Reads from the file's position on, which must be its start.
+fn check_open(file: &File, path: &Path) -> Result<Header, GgufError> {
     let (parsed, size) = parse(file, path)?;
     judge(parsed, size).map_err(|refusal| GgufError::Refused { path: path.to_path_buf(), refusal })
 }

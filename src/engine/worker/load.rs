@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::chat::ChatTemplate;
 use crate::engine::ffi::{self, Adapter, Context, ContextOptions, Device, Model, Threads, Watch, os};
 use crate::engine::wire::{Load, Loaded};
 use crate::error::EngineError;
@@ -30,18 +31,23 @@ pub struct Engine {
     pub planner: Lane,
     pub frozen: Lane,
     pub model: Arc<Model>,
+    pub template: ChatTemplate,
     pub info: Loaded,
 }
 
 /// # Errors
-/// [`EngineError::ModelRefused`], [`EngineError::OutOfMemory`] or [`EngineError::Adapter`].
+/// [`EngineError::ModelRefused`], [`EngineError::OutOfMemory`], [`EngineError::Template`] or
+/// [`EngineError::Adapter`].
 pub fn load(load: &Load, watch: &Arc<Watch>, out: &Outbox) -> Result<Engine, EngineError> {
     let refused = |reason: String| EngineError::ModelRefused { path: load.model.clone(), reason };
-    let header = gguf::check(&load.model)?;
+    let (file, header) = gguf::check_and_keep(&load.model)?;
     let devices = ffi::devices();
     let plan = Plan::new(load, &header, &devices)?;
     let mut progress = || out.alive(Duration::from_secs(5));
-    let model = Arc::new(Model::load(&load.model, plan.gpu_layers, &mut progress).map_err(refused)?);
+    // The very file that was checked, whatever its path names by now.
+    let same = os::path_of(&file).unwrap_or_else(|| load.model.clone());
+    let model = Arc::new(Model::load(&same, plan.gpu_layers, &mut progress).map_err(refused)?);
+    drop(file);
     if !model.decoder_only() {
         return Err(refused("it is no decoder-only language model".to_owned()));
     }
@@ -68,7 +74,10 @@ pub fn load(load: &Load, watch: &Arc<Watch>, out: &Outbox) -> Result<Engine, Eng
     info.sequences = sequences;
     info.threads = threads;
     info.adapter = planner.adapter.clone();
-    Ok(Engine { planner, frozen, model, info })
+    let text = load.chat_template.as_deref().unwrap_or(&info.template);
+    let template = ChatTemplate::new(text, &info.bos, &info.eos)?;
+    info.template_hash = template.hash().to_owned();
+    Ok(Engine { planner, frozen, model, template, info })
 }
 
 /// How large the contexts are and where the layers go. Counts are tokens.
