@@ -365,7 +365,8 @@ async fn a_schema_marks_what_it_forced() {
 
 #[tokio::test]
 async fn a_template_that_eats_memory_ends_the_worker_and_nothing_else() {
-    let doubling = "{% set n = namespace(x='eat') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}";
+    let doubling =
+        "{% set n = namespace(x='eat') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}";
     let hungry = format!("{doubling}{{{{ messages[0].content }}}}");
     let engine = LlamaEngine::new(EngineOptions { chat_template: Some(hungry), ..options(&FILES.f32) });
     assert!(!engine.model().await.unwrap().hash.is_empty());

@@ -95,8 +95,11 @@ pub fn check_and_keep(path: &Path) -> Result<(File, Header), GgufError> {
     Ok((file, header))
 }
 
-/// Reads from the file's position on, which must be its start.
-fn check_open(file: &File, path: &Path) -> Result<Header, GgufError> {
+/// Check a model file that is open already. Reads from the file's position on, which must be its start.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_open(file: &File, path: &Path) -> Result<Header, GgufError> {
     let (parsed, size) = parse(file, path)?;
     judge(parsed, size).map_err(|refusal| GgufError::Refused { path: path.to_path_buf(), refusal })
 }
