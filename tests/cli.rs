@@ -210,3 +210,36 @@ fn completions_and_man_page_come_from_the_command_line_itself() {
     let (code, out, _) = run(tillerman(home.path()).arg("man"));
     assert!(code == 0 && out.contains(".TH tillerman"), "{out}");
 }
+
+/// On a small tmpfs in a mount namespace of its own, where this machine permits one.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_ends_an_ask_with_its_own_exit_code_and_keeps_what_was_recorded() {
+    let home = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=14m tmpfs "$TILLERMAN_HOME" || exit 77
+        fill() { cat /dev/zero > "$TILLERMAN_HOME/filler$1" 2>/dev/null; }
+        ask() { "$0" --model "$1" --seed 1 ask "What is 37*41+5?"; }
+        ask "$1" >/dev/null || exit 78
+        # The reserve may carry one query to its end; the next finds nothing left.
+        fill 1; ask "$1" >/dev/null 2>&1; fill 2
+        ask "$1"; code=$?
+        "$0" sessions || exit 79
+        exit $code"#;
+    let output = std::process::Command::new("unshare")
+        .args(["-Urm", "sh", "-c", script, env!("CARGO_BIN_EXE_tillerman")])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/planner.gguf"))
+        .env("TILLERMAN_HOME", home.path())
+        .output();
+    let Ok(output) = output.map_err(|error| println!("skipped: no unshare program here: {error}")) else {
+        return;
+    };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if matches!(output.status.code(), Some(1 | 77)) && !out.contains("answered") {
+        println!("skipped: no mount namespace here: {err}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(4), "{out}\n{err}");
+    assert!(err.contains("disk full") && err.contains("free some space"), "{err}");
+    assert!(out.contains("answered"), "the first record is readable: {out}");
+}
