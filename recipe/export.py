@@ -3,6 +3,8 @@
 import gguf
 import numpy as np
 
+import model
+
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -54,17 +56,26 @@ def write(path, kind, shape, weights, bpe, progress):
     w.close()
 
 
-def read(path, shape):
+def read(path, shape, bpe):
     """{name: f32 tensor} of a GGUF written here: a shipped file is where the next training goes on from.
 
     Q8_0 weights come back within half a quantisation step, which a few hundred steps forget.
     """
     import torch
 
+    file = gguf.GGUFReader(path)
+    if file.get_field("tokenizer.ggml.tokens").contents() != list(bpe.tokens):
+        raise SystemExit(f"{path} has another vocabulary: give the tokenizer.json it was trained with")
+    for key, want in (("block_count", shape.layers), ("attention.head_count", shape.heads),
+                      ("attention.head_count_kv", shape.heads_kv), ("rope.freq_base", shape.rope_base)):
+        have = file.get_field(f"qwen2.{key}").contents()
+        if have != want:
+            raise SystemExit(f"{path} has {key} {have}, asked for is {want}: give its own --layers, --heads, --heads-kv, --rope-base")
     found = {}
-    for t in gguf.GGUFReader(path).tensors:
+    for t in file.tensors:
         a = gguf.quants.dequantize(t.data, t.tensor_type)
         found[t.name] = torch.from_numpy(np.array(a, dtype=np.float32)).reshape(*reversed([int(n) for n in t.shape]))
-    if found["token_embd.weight"].shape != (shape.vocab, shape.width):
-        raise SystemExit(f"{path} is of another shape than the one asked for")
+    for name, wanted in model.init(shape, 0).items():
+        if name not in found or found[name].shape != wanted.shape:
+            raise SystemExit(f"{path}: {name} is missing or of another shape: give its own --width and --ffn")
     return found

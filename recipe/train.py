@@ -118,8 +118,8 @@ def train(args):
         check_vocabulary(bpe, shape)
     else:
         shape = model.Shape(len(bpe), args.layers, args.width, args.heads, args.heads_kv, args.ffn, args.rope_base)
-        weights, saved = model.init(shape, args.seed), None
-        if args.wire and shape.layers > 2:
+        weights, saved = (export.read(args.init, shape, bpe) if args.init else model.init(shape, args.seed)), None
+        if args.wire and shape.layers > 2 and not args.init:
             model.wire_copying(weights, shape, args.seed)
         shutil.copyfile(args.tokenizer, out / "tokenizer.json")
     net = model.Net(shape, args.compile)
@@ -264,7 +264,7 @@ def arguments():
             ("--layers", int, 6, "blocks"), ("--width", int, 256, "channels"), ("--heads", int, 4, "query heads"),
             ("--heads-kv", int, 2, "key heads"), ("--ffn", int, 704, "feed-forward size, a multiple of 32"),
             ("--rope-base", float, 1e6, "RoPE base"),
-            ("--wire", bool, True, "start with a copying circuit"),
+            ("--wire", bool, True, "start with a copying circuit (not with --init)"),
             ("--init", str, "", "go on from this GGUF's weights (with --tokenizer tokenizer.json of the same vocabulary)"),
             ("--batch", int, 4096, "distinct tokens a step"),
             ("--cluster", int, 4, "neighbouring rows of a file that stay together"),

@@ -145,14 +145,25 @@ async fn a_killed_worker_costs_one_query() {
         slow.limits = Limits { turns: 0, seconds: 120, tokens: 0, result_chars: 200 };
         let running = tokio::spawn(one(slow, "never ends".into(), wait_ms));
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-        let pid = engine.worker_pid().unwrap();
-        let killed = std::process::Command::new("kill")
-            .args([format!("-{signal}"), pid.to_string()])
-            .status()
-            .unwrap();
-        assert!(killed.success());
+        let pid = engine.worker_pid().unwrap().to_string();
+        let kill = |signal: &str| {
+            let killed = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+            assert!(killed.unwrap().success());
+        };
+        // Held in the middle of a call: between two calls nobody would have to hear of its death.
+        loop {
+            kill("STOP");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if engine.busy() {
+                break;
+            }
+            kill("CONT");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        kill(signal);
+        kill("CONT");
         let trajectory = running.await.unwrap();
-        let Outcome::Failed { reason, remedy } = &trajectory.outcome else {
+        let Outcome::Failed { reason, remedy, .. } = &trajectory.outcome else {
             panic!("{:?}", trajectory.outcome)
         };
         assert!(reason.contains(name), "{reason}");

@@ -11,7 +11,7 @@ fn tillerman(home: &Path) -> Command {
     command
         .env("TILLERMAN_HOME", home)
         .env_remove("RUST_BACKTRACE")
-        .timeout(std::time::Duration::from_secs(120));
+        .timeout(std::time::Duration::from_secs(600));
     command
 }
 
@@ -254,4 +254,36 @@ fn an_evaluation_killed_and_resumed_gives_the_same_table() {
     let mut other = tillerman(home.path());
     other.args(["--seed", "6", "eval", "--tasks", tasks, "--resume", "--out"]).arg(&out);
     fails(&mut other, 2, &["another setting", "seed was 5, is 6"]);
+}
+
+/// On a small tmpfs in a mount namespace of its own, where this machine permits one.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_ends_an_ask_with_its_own_exit_code_and_keeps_what_was_recorded() {
+    let home = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=14m tmpfs "$TILLERMAN_HOME" || exit 77
+        model=$1
+        ask() { "$0" --model "$model" --seed 1 ask "What is 37*41+5?"; }
+        ask >/dev/null || exit 78
+        cat /dev/zero > "$TILLERMAN_HOME/filler" 2>/dev/null
+        ask; code=$?
+        "$0" sessions || exit 79
+        exit $code"#;
+    let output = std::process::Command::new("unshare")
+        .args(["-Urm", "sh", "-c", script, env!("CARGO_BIN_EXE_tillerman")])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/planner.gguf"))
+        .env("TILLERMAN_HOME", home.path())
+        .output();
+    let Ok(output) = output.map_err(|error| println!("skipped: no unshare program here: {error}")) else {
+        return;
+    };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if matches!(output.status.code(), Some(1 | 77)) && !out.contains("answered") {
+        println!("skipped: no mount namespace here: {err}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(4), "{out}\n{err}");
+    assert!(err.contains("disk full") && err.contains("free some space"), "{err}");
+    assert!(out.contains("answered"), "the first record is readable: {out}");
 }

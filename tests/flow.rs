@@ -6,7 +6,7 @@ use std::time::Duration;
 use tillerman::engine::scripted::ScriptedEngine;
 use tillerman::engine::{Engine, Request, Role};
 use tillerman::error::EngineError;
-use tillerman::flow::event::{Body, Collect, Event, Sink};
+use tillerman::flow::event::{Body, Cause, Collect, Event, Sink};
 use tillerman::flow::fork::Prior;
 use tillerman::flow::prompt::Pack;
 use tillerman::flow::solve::{Ask, Flow, QUERY_CHARS_MAX, solve};
@@ -219,9 +219,10 @@ async fn an_engine_that_dies_at_any_role_fails_the_query_with_reason_and_remedy(
             Ok(say(request.role))
         }));
         let (trajectory, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
-        let Outcome::Failed { reason, remedy } = &trajectory.outcome else {
+        let Outcome::Failed { reason, remedy, cause } = &trajectory.outcome else {
             panic!("{role:?}: {:?}", trajectory.outcome)
         };
+        assert_eq!(*cause, Cause::EngineDied);
         assert!(reason.contains("SIGKILL") && reason.contains("last words"), "{reason}");
         assert!(remedy.contains("again"), "{remedy}");
     }
@@ -247,9 +248,10 @@ async fn what_cannot_be_recorded_does_not_happen() {
         let tried = *sink.1.lock().unwrap();
         // The event that could not be kept, and the attempt to say so; nothing else.
         assert!(tried <= kept + 2, "{tried} events were tried after {kept} were kept");
-        let Outcome::Failed { reason, .. } = &trajectory.outcome else {
+        let Outcome::Failed { reason, cause, .. } = &trajectory.outcome else {
             panic!("kept {kept}: {:?}", trajectory.outcome)
         };
+        assert_eq!(*cause, Cause::Record);
         assert!(reason.contains("disk full"), "{reason}");
     }
 }
@@ -259,7 +261,7 @@ async fn queries_that_cannot_be_taken_say_why() {
     let flow = flow(ScriptedEngine::new(|request: &Request| Ok(say(request.role))));
     for (query, part) in [("  \n", "empty"), (&*"x".repeat(QUERY_CHARS_MAX + 1), "characters")] {
         let (trajectory, _) = run(&flow, &ask(query), CancellationToken::new()).await;
-        let Outcome::Failed { reason, remedy } = &trajectory.outcome else { panic!("taken") };
+        let Outcome::Failed { reason, remedy, .. } = &trajectory.outcome else { panic!("taken") };
         assert!(reason.contains(part) && !remedy.is_empty(), "{reason}");
     }
 }

@@ -102,9 +102,9 @@ async fn answer(setup: &Setup, ask: &Ask, sink: Arc<dyn Sink>, json: bool) -> an
             Ok(0)
         }
         Outcome::Cancelled => Ok(130),
-        Outcome::Failed { reason, remedy } => {
+        Outcome::Failed { reason, remedy, cause } => {
             eprintln!("tillerman: {}; {}", safe(&reason), safe(&remedy));
-            Ok(super::failure_code(&reason))
+            Ok(super::failure_code(cause))
         }
         Outcome::Running => Ok(1),
     }

@@ -1,9 +1,9 @@
 //! `tillerman bench`: figures of this machine, each from several runs, with the peer measured in the same run.
 //!
 //! Lines: {"kind":"bench","name","value","unit","n","low","high"}; value is the median, low and high are the
-//! quartiles. Ratios are taken run by run, worker and peer turn about, so that a slow moment hits both.
+//! quartiles. Figures of the engine are in `bench/engine.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,10 +12,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Home;
-use crate::engine::client::{EngineOptions, LlamaEngine};
-use crate::engine::peer::{Peer, worker_decode_speed};
 use crate::engine::scripted::ScriptedEngine;
-use crate::engine::{Engine, Message, Request, Role, Sampler, Speaker};
+use crate::engine::{Request, Role};
 use crate::flow::event::Collect;
 use crate::flow::prompt::Pack;
 use crate::flow::solve::{Ask, Flow, solve};
@@ -25,6 +23,7 @@ use crate::tools::{Toolbox, calculator::Calculator};
 use super::{Global, setup};
 
 mod deck;
+mod engine;
 pub mod train;
 
 #[derive(Debug, Args)]
@@ -76,13 +75,20 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
     let mut models = vec![(model, "embedded")];
     models.extend(args.big.clone().map(|path| (path, "0.5b")));
     for (path, suffix) in &models {
-        if wanted("engine.decode_ratio") || wanted("engine.decode8_ratio") {
-            for figure in decode(path, suffix, args.runs, &home).await? {
+        for (sequences, name) in [(1, "decode"), (8, "decode8")] {
+            if wanted(&format!("engine.{name}_")) {
+                for figure in engine::decode(path, (sequences, name), suffix, args.runs, &home).await? {
+                    figure.print(args.json);
+                }
+            }
+        }
+        if wanted("engine.prefill_") {
+            for figure in engine::prefill(path, suffix, args.runs, &home).await? {
                 figure.print(args.json);
             }
         }
         if wanted("engine.first_token_ms") {
-            first_token(path, suffix, args.runs, &home).await?.print(args.json);
+            engine::first_token(path, suffix, args.runs, &home).await?.print(args.json);
         }
         for figure in train::figures(path, suffix, args.runs, &wanted)? {
             figure.print(args.json);
@@ -95,80 +101,6 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
         figure.print(args.json);
     }
     Ok(0)
-}
-
-fn engine(model: &Path, sequences: usize, home: &Home) -> LlamaEngine {
-    LlamaEngine::new(EngineOptions {
-        sequences,
-        context: Some(2048),
-        log_dir: Some(home.logs()),
-        ..EngineOptions::new(model.to_path_buf())
-    })
-}
-
-/// Tokens decoded per run, and of the prompt before them (the peer's; the worker's is a few words).
-const DECODED: usize = 128;
-const PROMPT: usize = 8;
-
-/// Decode speed of the worker over that of the plain loop, 1 and 8 sequences, and both speeds.
-async fn decode(model: &Path, suffix: &str, runs: usize, home: &Home) -> anyhow::Result<Vec<Figure>> {
-    let worker = engine(model, 8, home);
-    let threads = worker.model().await?.threads;
-    let mut figures = Vec::new();
-    for (sequences, name) in [(1, "decode"), (8, "decode8")] {
-        let (mut ratio, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
-        let mut peer = Peer::load(model, sequences, 2048, threads)?;
-        for round in 0..=runs {
-            let (mine, plain) = if round % 2 == 0 {
-                let mine = worker_decode_speed(&worker, sequences, DECODED).await?;
-                (mine, peer.run(sequences, PROMPT, DECODED)?.decode)
-            } else {
-                let plain = peer.run(sequences, PROMPT, DECODED)?.decode;
-                (worker_decode_speed(&worker, sequences, DECODED).await?, plain)
-            };
-            // The first round warms caches and threads up.
-            if round > 0 {
-                ratio.push(mine / plain);
-                ours.push(mine);
-                theirs.push(plain);
-            }
-        }
-        let figure = |part: &str, unit, values| Figure {
-            name: format!("engine.{name}_{part}.{suffix}"),
-            unit,
-            values,
-        };
-        figures.push(figure("ratio", "ratio", ratio));
-        figures.push(figure("tok_s", "tokens/s", ours));
-        figures.push(figure("peer_tok_s", "tokens/s", theirs));
-    }
-    worker.shutdown().await;
-    Ok(figures)
-}
-
-/// From nothing (no worker process) to the first sampled token of a short question.
-async fn first_token(model: &Path, suffix: &str, runs: usize, home: &Home) -> anyhow::Result<Figure> {
-    let mut values = Vec::new();
-    for _ in 0..runs {
-        let engine = engine(model, 1, home);
-        let started = Instant::now();
-        engine
-            .complete(
-                Request {
-                    role: Role::Planner,
-                    messages: vec![Message::new(Speaker::User, ["What is 2+3?"])],
-                    sampler: Sampler::greedy(),
-                    constraint: None,
-                    max_tokens: 1,
-                },
-                None,
-                CancellationToken::new(),
-            )
-            .await?;
-        values.push(started.elapsed().as_secs_f64() * 1e3);
-        engine.shutdown().await;
-    }
-    Ok(Figure { name: format!("engine.first_token_ms.{suffix}"), unit: "ms", values })
 }
 
 /// What a turn costs beside model and tools: ten turns of a script, events recorded in SQLite.

@@ -16,7 +16,7 @@ use crate::deck::{
     StatusLine,
 };
 use crate::engine::{Engine, ModelInfo};
-use crate::flow::event::{Body, Event, Progress, Sink};
+use crate::flow::event::{Body, Cause, Event, Progress, Sink};
 use crate::flow::solve::{Ask, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Label, LabelValue, Scope, Store, StoreSink, new_id, short};
@@ -418,15 +418,10 @@ impl Wire {
 
 /// A trajectory whose last events could not be recorded was not shown either: say how it ended.
 fn unshown(trajectory: &Trajectory, events: &Sender<DeckEvent>) {
-    if let Outcome::Failed { reason, remedy } = &trajectory.outcome
-        && reason.starts_with("the record could not be kept")
-    {
+    if let Outcome::Failed { reason, remedy, cause: Cause::Record } = &trajectory.outcome {
         let _ = events.send(DeckEvent::Refused { reason: reason.clone(), remedy: remedy.clone() });
     }
 }
-
-/// How the reason begins when the worker's death ended a query (`EngineError::Died`).
-const DIED: &str = "the engine worker died";
 
 /// The sink behind the store: what was recorded goes to the screen.
 struct Screen {
@@ -446,9 +441,7 @@ impl Sink for Screen {
             let rate = if seconds > 0.0 { completion.completion_ids.len() as f64 / seconds } else { 0.0 };
             let _ = self.events.send(DeckEvent::Status(status(&model, &self.setup, used, rate)));
         }
-        if let Body::Failed { reason, remedy } = &event.body
-            && reason.starts_with(DIED)
-        {
+        if let Body::Failed { reason, remedy, cause: Cause::EngineDied } = &event.body {
             let (reason, remedy) = (reason.clone(), remedy.clone());
             let _ = self.events.send(DeckEvent::EngineDied { reason, remedy });
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::deck::library::{LibraryEvent, Recording, SessionLine, Spelled, TrajectoryLine};
 use crate::deck::{self, LabelValue as Press, Past};
 use crate::engine::ModelInfo;
-use crate::flow::event::Event;
+use crate::flow::event::{Cause, Event};
 use crate::flow::fork::Prior;
 use crate::flow::trajectory::{Outcome, Trajectory, Turn};
 use crate::gguf::pieces::Pieces;
@@ -212,15 +212,17 @@ pub fn past(store: &Store, session: &str) -> Result<Vec<Past>> {
 }
 
 fn outlined(row: Row) -> Trajectory {
+    let failed = |reason: &str, remedy: &str| Outcome::Failed {
+        reason: reason.to_string(),
+        remedy: remedy.to_string(),
+        cause: Cause::Unknown,
+    };
     let outcome = match row.status {
         Status::Answered => Outcome::Answered,
         Status::Cancelled => Outcome::Cancelled,
         Status::Running => Outcome::Running,
-        Status::Failed => Outcome::Failed { reason: "see its turns".to_string(), remedy: String::new() },
-        Status::Interrupted => Outcome::Failed {
-            reason: "its process ended before the query did".to_string(),
-            remedy: "ask again".to_string(),
-        },
+        Status::Failed => failed("see its turns", ""),
+        Status::Interrupted => failed("its process ended before the query did", "ask again"),
     };
     Trajectory {
         turns: (1..=row.turns).map(|turn| Turn { turn, ..Turn::default() }).collect(),

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::Error;
+use crate::flow::event::Cause;
 use crate::store::StoreError;
 
 /// Agents on your own machine that get better by use: AgentFlow on a local GGUF model, in a terminal deck.
@@ -190,15 +191,12 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
     }
 }
 
-/// The exit code a failed query ends with, from the error's place in the contract.
-fn failure_code(reason: &str) -> i32 {
-    let engine = ["the engine", "model file", "engine", "not enough memory", "chat template", "adapter"];
-    if reason.starts_with("the record could not be kept") {
-        4
-    } else if engine.iter().any(|start| reason.starts_with(start)) {
-        3
-    } else {
-        1
+/// The exit code a failed query ends with.
+fn failure_code(cause: Cause) -> i32 {
+    match cause {
+        Cause::Record => 4,
+        Cause::Engine | Cause::EngineDied => 3,
+        Cause::Limit | Cause::Unknown => 1,
     }
 }
 

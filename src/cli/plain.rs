@@ -43,7 +43,7 @@ fn words(body: &Body) -> Option<(String, String)> {
             let plural = if *turns == 1 { "" } else { "s" };
             ("answered".into(), format!("after {turns} turn{plural}, {tokens} tokens"))
         }
-        Body::Failed { reason, remedy } => ("failed".into(), format!("{reason}; {remedy}")),
+        Body::Failed { reason, remedy, .. } => ("failed".into(), format!("{reason}; {remedy}")),
         Body::Cancelled { .. } => ("cancelled".into(), String::new()),
         Body::ModelCall(_) | Body::TurnStarted { .. } | Body::Memory { .. } | Body::Unknown(_) => {
             return None;

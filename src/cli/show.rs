@@ -124,7 +124,7 @@ fn print_turn(turn: &Turn, out: &mut impl Write) -> io::Result<()> {
 fn ending(trajectory: &Trajectory, row: &Row, out: &mut impl Write) -> io::Result<()> {
     match &trajectory.outcome {
         Outcome::Answered => field(out, "answer", trajectory.answer.as_deref().unwrap_or_default()),
-        Outcome::Failed { reason, remedy } => field(out, "failed", &format!("{reason}; {remedy}")),
+        Outcome::Failed { reason, remedy, .. } => field(out, "failed", &format!("{reason}; {remedy}")),
         Outcome::Cancelled => field(out, "cancelled", ""),
         Outcome::Running if row.status == Status::Running => field(out, "running", "no last event yet"),
         Outcome::Running => field(out, "stopped", "its process ended before the query did; ask again"),

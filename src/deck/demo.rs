@@ -15,7 +15,7 @@ use crate::deck::message::{DeckCommand, DeckEvent, DeckHandle, DeckOptions, Labe
 use crate::deck::theme::Theme;
 use crate::engine::{Completion, Message, ModelInfo, Request, Role, Sampler, Speaker, Timings};
 use crate::error::Error;
-use crate::flow::event::{Body, Event, ModelCall, Progress, ProgressSource};
+use crate::flow::event::{Body, Cause, Event, ModelCall, Progress, ProgressSource};
 use crate::flow::memory::MemoryEntry;
 use crate::flow::trajectory::{Command, Decision, Limits, Plan, QueryAnalysis, Trajectory, Verdict};
 use crate::tools::{ToolFault, ToolResult};
@@ -347,6 +347,7 @@ fn failing(script: &mut Script) {
         Body::Failed {
             reason: "the engine worker died of signal 9 while decoding".to_string(),
             remedy: "it restarts with the next query; ask again".to_string(),
+            cause: Cause::EngineDied,
         },
     );
 }

@@ -132,7 +132,7 @@ impl Exchange {
                 }
                 rows
             }
-            Outcome::Failed { reason, remedy } => {
+            Outcome::Failed { reason, remedy, .. } => {
                 let mut rows = failure(reason, remedy, width);
                 rows.push(self.figures(live));
                 rows

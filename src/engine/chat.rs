@@ -1,6 +1,7 @@
 //! Chat templates: messages in, prompt text out, as segments that keep content apart from control text.
 //!
-//! The template is the GGUF's own Jinja text, run by minijinja with fuel. Content never passes through
+//! The template is the GGUF's own Jinja text, run by minijinja with fuel (what bounds its memory is that the
+//! worker runs it). Content never passes through
 //! it: each message part is stood in for by one private-use character (its sentinel), and the output is
 //! split at the sentinels afterwards. So content can neither become a control token nor be trimmed,
 //! quoted or searched by the template, and a prompt that only grows keeps its segments. This file does

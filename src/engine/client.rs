@@ -1,5 +1,5 @@
 //! llama.cpp behind the `Engine` trait: starts the worker process, restarts it when it dies, remembers which
-//! adapter is in force. Rendering of messages happens here, tokenising in the worker.
+//! adapter is in force. Messages are rendered and tokenised in the worker.
 
 mod process;
 
@@ -12,8 +12,7 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::chat::{ChatTemplate, Segment};
-use crate::engine::wire::{Job, Load, Loaded, Outcome, ToWorker};
+use crate::engine::wire::{Job, Load, Loaded, Outcome, Prompt, ToWorker};
 use crate::engine::{Completion, Constraint, Engine, ModelInfo, OnPiece, Request, Sampler, Timings, grammar};
 use crate::error::EngineError;
 use crate::gguf::{self, Header};
@@ -64,6 +63,14 @@ impl EngineOptions {
     }
 }
 
+/// What [`LlamaEngine::measure`] took.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    pub timings: Timings,
+    /// Prompt tokens that were not there already.
+    pub computed: usize,
+}
+
 /// The engine the program runs on. Cheap until first used: the worker starts with the first call.
 pub struct LlamaEngine {
     options: EngineOptions,
@@ -93,8 +100,7 @@ struct Served {
     worker: Arc<Worker>,
     info: ModelInfo,
     header: Header,
-    template: ChatTemplate,
-    bos: String,
+    template_hash: String,
 }
 
 impl LlamaEngine {
@@ -119,17 +125,21 @@ impl LlamaEngine {
         current.as_ref().filter(|worker| worker.alive()).map(|worker| worker.pid())
     }
 
-    /// Sample exactly `count` tokens after `prompt`, ends ignored, as `complete` would: the time it took.
-    /// For measuring.
+    /// Whether the worker has something to do: a load or a request under way.
+    pub fn busy(&self) -> bool {
+        let current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        current.as_ref().is_some_and(|worker| worker.alive() && worker.busy())
+    }
+
+    /// Sample exactly `count` tokens after `prompt`, ends ignored, as `complete` would. For measuring.
     ///
     /// # Errors
     /// As `complete`.
-    pub async fn measure(&self, prompt: &str, count: usize) -> Result<Timings, EngineError> {
+    pub async fn measure(&self, prompt: &str, count: usize) -> Result<Measured, EngineError> {
         let served = self.served().await?;
         let job = Job {
             adapter: false,
-            segments: vec![Segment { text: prompt.to_owned(), special: false }],
-            has_bos: true,
+            prompt: Prompt::Plain(prompt.to_owned()),
             sampler: Sampler::greedy(),
             grammar: None,
             max_tokens: count,
@@ -137,7 +147,9 @@ impl LlamaEngine {
         };
         let on_piece: OnPiece = Arc::new(|_| ());
         match served.worker.ask(|id| ToWorker::Complete { id, job }, Some(on_piece)).await? {
-            Outcome::Completion(sampled) => Ok(sampled.timings),
+            Outcome::Completion(sampled) => {
+                Ok(Measured { timings: sampled.timings, computed: sampled.prompt_ids.len() - sampled.reused })
+            }
             _ => Err(wrong_answer()),
         }
     }
@@ -195,11 +207,8 @@ impl LlamaEngine {
         let Some(Starting { worker, header, .. }) = state.starting.take() else {
             return Err(EngineError::Cancelled);
         };
-        let template = self.options.chat_template.as_deref().unwrap_or(&loaded.template);
-        let template =
-            ChatTemplate::new(template, &loaded.bos, &loaded.eos).inspect_err(|_| worker.close())?;
         let info = model_info(&loaded, &self.options.model, state.hash.clone().unwrap_or_default());
-        let served = Arc::new(Served { worker, info, header, template, bos: loaded.bos });
+        let served = Arc::new(Served { worker, info, header, template_hash: loaded.template_hash });
         state.served = Some(served.clone());
         Ok(served)
     }
@@ -229,6 +238,7 @@ impl LlamaEngine {
             sequences: self.options.sequences.max(1),
             threads: self.options.threads,
             gpu_layers: self.options.gpu_layers,
+            chat_template: self.options.chat_template.clone(),
         });
         Ok(Starting { worker, header, hashing })
     }
@@ -257,12 +267,9 @@ impl Engine for LlamaEngine {
     ) -> Result<Completion, EngineError> {
         let work = async {
             let served = self.served().await?;
-            let segments = served.template.render(&request.messages)?;
-            let begins = |bos: &str| segments.first().is_some_and(|s| s.special && s.text.starts_with(bos));
             let job = Job {
                 adapter: request.role.uses_adapter(),
-                has_bos: !served.bos.is_empty() && begins(&served.bos),
-                segments,
+                prompt: Prompt::Chat(request.messages),
                 sampler: request.sampler,
                 grammar: request.constraint.map(gbnf).transpose()?,
                 max_tokens: request.max_tokens,
@@ -279,7 +286,7 @@ impl Engine for LlamaEngine {
                 stop: sampled.stop,
                 reused: sampled.reused,
                 adapter: sampled.adapter,
-                template_hash: served.template.hash().to_owned(),
+                template_hash: served.template_hash.clone(),
                 timings: sampled.timings,
             })
         };

@@ -29,10 +29,19 @@ pub async fn worker_decode_speed(
 ) -> Result<f64, EngineError> {
     let prompts: Vec<String> = (0..sequences).map(|k| format!("{k}: once upon a time there was")).collect();
     let running = prompts.iter().map(|prompt| engine.measure(prompt, count));
-    let timings = futures_util::future::try_join_all(running).await?;
+    let measured = futures_util::future::try_join_all(running).await?;
     // All prompts fit in one batch, so all sequences decode side by side from their first token on.
-    let longest = timings.iter().map(|timings| timings.decode_ms).fold(0.0, f64::max);
+    let longest = measured.iter().map(|measured| measured.timings.decode_ms).fold(0.0, f64::max);
     Ok((sequences * (count - 1)) as f64 / (longest / 1e3))
+}
+
+/// Prefill speed of the worker for a prompt it has not seen, tokens per second, and how many tokens it computed.
+///
+/// # Errors
+/// As the engine's `complete`.
+pub async fn worker_prefill_speed(engine: &LlamaEngine, prompt: &str) -> Result<(f64, usize), EngineError> {
+    let measured = engine.measure(prompt, 1).await?;
+    Ok((measured.computed as f64 / (measured.timings.prefill_ms / 1e3), measured.computed))
 }
 
 /// A loaded model with one context.
@@ -48,7 +57,8 @@ impl Peer {
     /// llama.cpp's refusal.
     pub fn load(model: &Path, sequences: usize, tokens: usize, threads: usize) -> Result<Peer, EngineError> {
         let refused = |reason: String| EngineError::ModelRefused { path: model.to_owned(), reason };
-        ffi::capture_logs();
+        // In this process stderr may be somebody's terminal.
+        ffi::capture_logs(false);
         ffi::start_backend();
         let loaded = Arc::new(Model::load(model, -1, &mut || ()).map_err(refused)?);
         let options = ContextOptions {
@@ -73,18 +83,22 @@ impl Peer {
         self.context.clear();
         let mut batch = Batch::new(512);
         let mut last = vec![0i32; sequences];
+        let mut rows = Vec::new();
         let started = Instant::now();
-        for (sequence, last) in last.iter_mut().enumerate() {
-            for start in (0..prompt).step_by(512) {
-                batch.clear();
-                let end = prompt.min(start + 512);
-                for position in start..end {
-                    let token = self.filler(position + sequence);
-                    batch.push(token, position, sequence as i32, position + 1 == prompt);
-                }
-                self.decode(&mut batch)?;
+        // Prompts share batches, as whoever writes such a loop would have them.
+        for (sequence, position) in (0..sequences).flat_map(|s| (0..prompt).map(move |p| (s, p))) {
+            let ends = position + 1 == prompt;
+            let row = batch.push(self.filler(position + sequence), position, sequence as i32, ends);
+            if ends {
+                rows.push((sequence, row));
             }
-            *last = self.best(batch.len() - 1);
+            if batch.room() == 0 || (ends && sequence + 1 == sequences) {
+                self.decode(&mut batch)?;
+                batch.clear();
+                for (sequence, row) in rows.drain(..) {
+                    last[sequence] = self.best(row);
+                }
+            }
         }
         let prefilled = Instant::now();
         for step in 0..count {

@@ -9,12 +9,11 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::chat::Segment;
-use crate::engine::{Sampler, StopReason, Timings};
+use crate::engine::{Message, Sampler, StopReason, Timings};
 use crate::error::EngineError;
 
 /// Raised whenever a type below changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest frame, in bytes.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
@@ -30,6 +29,17 @@ pub struct Load {
     pub sequences: usize,
     pub threads: Option<usize>,
     pub gpu_layers: Option<i32>,
+    /// Chat template text to use instead of the file's.
+    pub chat_template: Option<String>,
+}
+
+/// What a completion follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Prompt {
+    /// Rendered by the chat template. In the worker: a template may ask for all the memory there is.
+    Chat(Vec<Message>),
+    /// Text as it is.
+    Plain(String),
 }
 
 /// One completion to compute.
@@ -37,9 +47,7 @@ pub struct Load {
 pub struct Job {
     /// In the planner's context, under its adapter.
     pub adapter: bool,
-    pub segments: Vec<Segment>,
-    /// The template writes the begin-of-sequence token itself.
-    pub has_bos: bool,
+    pub prompt: Prompt,
     pub sampler: Sampler,
     /// GBNF with root rule `root`.
     pub grammar: Option<String>,
@@ -95,6 +103,8 @@ pub struct Loaded {
     pub vocabulary: usize,
     /// The file's chat template, "" when it has none.
     pub template: String,
+    /// blake3 of the template in use.
+    pub template_hash: String,
     pub bos: String,
     pub eos: String,
     /// Content hash of the adapter that was loaded with the model.

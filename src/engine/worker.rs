@@ -3,6 +3,7 @@
 //! One owner thread has the model, both contexts and all sampling; a second one reads requests. A crash in
 //! llama.cpp ends this process and nothing else. It reads one model and its adapters, and writes no file.
 
+mod admit;
 mod cache;
 mod inbox;
 mod lane;
@@ -12,12 +13,13 @@ mod load;
 mod outbox;
 mod sample;
 mod sequence;
+mod stash;
 
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use crate::engine::ffi::{self, Grammar, os};
-use crate::engine::wire::{FromWorker, Job, ToWorker, VERSION};
+use crate::engine::wire::{FromWorker, Job, Prompt, ToWorker, VERSION};
 use crate::error::EngineError;
 
 use inbox::Cancels;
@@ -44,7 +46,7 @@ pub fn run() -> i32 {
         eprintln!("engine worker: the first frame must say what to load");
         return 2;
     };
-    ffi::capture_logs();
+    ffi::capture_logs(true);
     ffi::start_backend();
     match load::load(&wanted, &cancels.watch, &out) {
         Ok(engine) => {
@@ -103,13 +105,7 @@ fn lane(engine: &mut load::Engine, adapter: bool) -> &mut Lane {
 fn complete(id: u64, job: Job, engine: &mut load::Engine) -> Result<(), EngineError> {
     let arrived = Instant::now();
     let model = engine.model.clone();
-    let mut tokens = Vec::new();
-    if !job.has_bos {
-        tokens.extend(model.wanted_bos());
-    }
-    for segment in &job.segments {
-        model.tokenize(&segment.text, segment.special, &mut tokens).map_err(EngineError::Other)?;
-    }
+    let tokens = tokens(&job.prompt, engine)?;
     if tokens.is_empty() {
         return Err(EngineError::Other("the prompt is empty".to_owned()));
     }
@@ -128,6 +124,32 @@ fn complete(id: u64, job: Job, engine: &mut load::Engine) -> Result<(), EngineEr
     };
     lane.waiting.push_back(Work::Sequence(Box::new(Sequence::new(id, tokens, purpose, arrived))));
     Ok(())
+}
+
+/// A template gets this much memory for one prompt; one that wants more ends this process, not the machine.
+const TEMPLATE_BYTES: u64 = 256 << 20;
+
+fn tokens(prompt: &Prompt, engine: &load::Engine) -> Result<Vec<i32>, EngineError> {
+    let (model, bos) = (&engine.model, engine.info.bos.as_str());
+    let mut tokens = Vec::new();
+    let add = |text: &str, special, tokens: &mut Vec<i32>| {
+        model.tokenize(text, special, tokens).map_err(EngineError::Other)
+    };
+    match prompt {
+        Prompt::Plain(text) => add(text, false, &mut tokens)?,
+        Prompt::Chat(messages) => {
+            let segments = os::with_memory(TEMPLATE_BYTES, || engine.template.render(messages))?;
+            // Some templates write the begin-of-sequence token themselves.
+            let first = segments.first().filter(|first| first.special && !bos.is_empty());
+            if !first.is_some_and(|first| first.text.starts_with(bos)) {
+                tokens.extend(model.wanted_bos());
+            }
+            for segment in &segments {
+                add(&segment.text, segment.special, &mut tokens)?;
+            }
+        }
+    }
+    Ok(tokens)
 }
 
 fn score(id: u64, ids: Vec<i32>, adapter: bool, engine: &mut load::Engine) -> Result<(), EngineError> {

@@ -107,6 +107,9 @@ pub enum Body {
     Failed {
         reason: String,
         remedy: String,
+        /// Missing in records of versions before it.
+        #[serde(default)]
+        cause: Cause,
     },
     Cancelled {
         turn: usize,
@@ -114,6 +117,23 @@ pub enum Body {
     /// Anything a later version may add; kept as read.
     #[serde(untagged)]
     Unknown(Value),
+}
+
+/// What kept a query from finishing: programs go by it, people by the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The model or the engine refused or erred.
+    Engine,
+    /// The engine's worker process ended.
+    EngineDied,
+    /// A limit: of turns, time, tokens or the context.
+    Limit,
+    /// The store could not keep an event.
+    Record,
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 impl Body {
@@ -162,5 +182,22 @@ impl Sink for Collect {
 impl Collect {
     pub fn events(&self) -> Vec<Event> {
         self.0.lock().map(|events| events.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_older_and_later_versions_are_read() {
+        let read = |cause: &str| {
+            let text = format!(r#"{{"kind":"failed","reason":"r","remedy":"m"{cause}}}"#);
+            serde_json::from_str::<Body>(&text).unwrap()
+        };
+        let failed = |cause| Body::Failed { reason: "r".into(), remedy: "m".into(), cause };
+        assert_eq!(read(""), failed(Cause::Unknown));
+        assert_eq!(read(r#","cause":"engine_died""#), failed(Cause::EngineDied));
+        assert_eq!(read(r#","cause":"of a later version""#), failed(Cause::Unknown));
     }
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Completion, Constraint, Message, OnPiece, Request, Role, Sampler};
 use crate::error::EngineError;
-use crate::flow::event::{Body, Event, ModelCall, Progress, ProgressSource, Sink};
+use crate::flow::event::{Body, Cause, Event, ModelCall, Progress, ProgressSource, Sink};
 use crate::flow::solve::{Ask, Flow, QUERY_CHARS_MAX};
 use crate::flow::trajectory::Trajectory;
 
@@ -222,14 +222,19 @@ impl<'a> Run<'a> {
     pub fn halted(&mut self, halt: Halt) {
         let body = match halt {
             Halt::Cancelled | Halt::Engine(EngineError::Cancelled) => Body::Cancelled { turn: self.turn },
-            Halt::Engine(error) => Body::Failed { reason: error.to_string(), remedy: remedy(&error) },
-            Halt::Limit(limit) => {
-                Body::Failed { reason: format!("limit reached: {limit}"), remedy: "raise the limit".into() }
+            Halt::Engine(error) => {
+                Body::Failed { reason: error.to_string(), remedy: remedy(&error), cause: cause(&error) }
             }
-            Halt::Refused(reason, remedy) => Body::Failed { reason, remedy },
+            Halt::Limit(limit) => Body::Failed {
+                reason: format!("limit reached: {limit}"),
+                remedy: "raise the limit".into(),
+                cause: Cause::Limit,
+            },
+            Halt::Refused(reason, remedy) => Body::Failed { reason, remedy, cause: Cause::Unknown },
             Halt::Record(reason) => Body::Failed {
                 reason: format!("the record could not be kept: {reason}"),
                 remedy: "see `tillerman doctor`; nothing recorded so far is lost".into(),
+                cause: Cause::Record,
             },
         };
         // When even this cannot be recorded, the fold in `record` has already happened.
@@ -241,6 +246,14 @@ fn halt(error: EngineError) -> Halt {
     match error {
         EngineError::Cancelled => Halt::Cancelled,
         other => Halt::Engine(other),
+    }
+}
+
+fn cause(error: &EngineError) -> Cause {
+    match error {
+        EngineError::Died { .. } => Cause::EngineDied,
+        EngineError::ContextOverflow { .. } => Cause::Limit,
+        _ => Cause::Engine,
     }
 }
 

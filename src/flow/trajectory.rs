@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::ModelInfo;
-use crate::flow::event::{Body, Event, ModelCall};
+use crate::flow::event::{Body, Cause, Event, ModelCall};
 use crate::flow::memory::{Memory, MemoryEntry};
 use crate::tools::ToolResult;
 
@@ -84,6 +84,8 @@ pub enum Outcome {
     Failed {
         reason: String,
         remedy: String,
+        #[serde(default)]
+        cause: Cause,
     },
     Cancelled,
 }
@@ -180,8 +182,9 @@ impl Trajectory {
                 self.answer = Some(answer.clone());
                 self.outcome = Outcome::Answered;
             }
-            Body::Failed { reason, remedy } => {
-                self.outcome = Outcome::Failed { reason: reason.clone(), remedy: remedy.clone() };
+            Body::Failed { reason, remedy, cause } => {
+                let (reason, remedy) = (reason.clone(), remedy.clone());
+                self.outcome = Outcome::Failed { reason, remedy, cause: *cause };
             }
             Body::Cancelled { .. } => self.outcome = Outcome::Cancelled,
             Body::Unknown(_) => {}

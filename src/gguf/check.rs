@@ -85,8 +85,17 @@ pub fn check(path: &Path) -> Result<Header, GgufError> {
     check_open(&open(path)?, path)
 }
 
-/// Check a model file that is open already, so that what was checked is what is loaded
-/// (`/proc/self/fd/N`). Reads from the file's position on, which must be its start.
+/// Check a model file and keep it open, so that what was checked is what is loaded.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_and_keep(path: &Path) -> Result<(File, Header), GgufError> {
+    let file = open(path)?;
+    let header = check_open(&file, path)?;
+    Ok((file, header))
+}
+
+/// Check a model file that is open already. Reads from the file's position on, which must be its start.
 ///
 /// # Errors
 /// As [`check`].

@@ -89,11 +89,19 @@ impl Store {
     /// # Errors
     /// Read-only directory, damaged file, newer schema, locked for 5 s: each with its remedy.
     pub fn open(home: &Home) -> Result<Store> {
-        let connection = open::writer(home)?;
-        let opened = open::after_crash(home, &connection)?;
-        let reader = open::reader(home)?;
-        let running = Running::enter(home).map_err(|e| StoreError::io(&home.running(), e))?;
         let ballast = Ballast::new(home.ballast());
+        let parts = || -> Result<_> {
+            let connection = open::writer(home)?;
+            let opened = open::after_crash(home, &connection)?;
+            let reader = open::reader(home)?;
+            let running = Running::enter(home).map_err(|e| StoreError::io(&home.running(), e))?;
+            Ok((connection, opened, reader, running))
+        };
+        let (connection, opened, reader, running) = match parts() {
+            // Even reading takes a few pages of the disk: the reserve is there for that too.
+            Err(e) if e.is_disk_full() && ballast.release() => parts()?,
+            other => other?,
+        };
         // Without room for it the store still opens: reading and deleting are what helps then.
         let full = !ballast.hold();
         let writer = Writer { connection, ballast, full, synced: None };

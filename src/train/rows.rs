@@ -251,7 +251,13 @@ pub(crate) mod tests {
             assert_eq!(turns(&rolled, &policy(), &mut left).unwrap(), None);
         };
         out(|t| t.outcome = Outcome::Cancelled);
-        out(|t| t.outcome = Outcome::Failed { reason: String::new(), remedy: String::new() });
+        out(|t| {
+            t.outcome = Outcome::Failed {
+                reason: String::new(),
+                remedy: String::new(),
+                cause: crate::flow::event::Cause::Engine,
+            }
+        });
         out(|t| t.calls[1].completion.prompt_ids.clear());
         out(|t| t.calls.clear());
         assert_eq!((left.failed, left.redacted, left.without_turn), (2, 1, 1));

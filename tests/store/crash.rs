@@ -5,7 +5,6 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tillerman::config::Home;
 use tillerman::flow::event::{Body, Event};
@@ -74,38 +73,41 @@ pub fn spawn(mode: &str, home: &Path) -> Child {
     command.stdout(Stdio::piped()).spawn().unwrap()
 }
 
-/// Kill the children after `wait`; answers what each acknowledged: (events, labels).
-fn kill(mut children: Vec<Child>, wait: Duration) -> Vec<(u64, usize)> {
+/// Kill the children once each has acknowledged `wanted` records, in the middle of the next ones; answers what
+/// each acknowledged: (events, labels).
+fn kill(mut children: Vec<Child>, wanted: u64) -> Vec<(u64, usize)> {
     let mut outputs: Vec<_> =
         children.iter_mut().map(|child| BufReader::new(child.stdout.take().unwrap())).collect();
     let mut counts = vec![(0, 0); children.len()];
-    // From the first acknowledgement on, so that the moments fall into the writing.
+    // Counted in records, not in time: a slow machine is killed at the same places.
     for (output, count) in outputs.iter_mut().zip(&mut counts) {
-        let mut line = String::new();
-        while !line.starts_with("ack") {
-            line.clear();
-            assert!(output.read_line(&mut line).unwrap() > 0, "the child ended before its first record");
+        while count.0 < wanted {
+            assert!(next(output, count), "the child ended by itself");
         }
-        count.0 = 1;
     }
-    std::thread::sleep(wait);
     for child in &mut children {
         child.kill().unwrap();
         child.wait().unwrap();
     }
     for (output, count) in outputs.iter_mut().zip(&mut counts) {
-        let mut line = String::new();
-        while output.read_line(&mut line).unwrap() > 0 {
-            // A line the kill cut short acknowledges nothing.
-            match line.strip_suffix('\n').and_then(|line| line.split_once(' ')) {
-                Some(("ack", _)) => count.0 += 1,
-                Some(("label", _)) => count.1 += 1,
-                _ => {}
-            }
-            line.clear();
-        }
+        while next(output, count) {}
     }
     counts
+}
+
+/// Read one line and count it; false at the end.
+fn next(output: &mut impl BufRead, (events, labels): &mut (u64, usize)) -> bool {
+    let mut line = String::new();
+    if output.read_line(&mut line).unwrap() == 0 {
+        return false;
+    }
+    // A line the kill cut short acknowledges nothing.
+    match line.strip_suffix('\n').and_then(|line| line.split_once(' ')) {
+        Some(("ack", _)) => *events += 1,
+        Some(("label", _)) => *labels += 1,
+        _ => {}
+    }
+    true
 }
 
 /// Answers (records, labels) acknowledged and found again.
@@ -117,8 +119,8 @@ fn rounds(dir: &tempfile::TempDir, count: u64) -> (u64, usize) {
         let writers = if round % 3 == 2 { 2 } else { 1 };
         let ids: Vec<String> = (0..writers).map(|n| format!("r{round}-{n}")).collect();
         let children = ids.iter().map(|id| spawn(&format!("write {id}"), dir.path())).collect();
-        let wait = Duration::from_micros(blake3::hash(&round.to_le_bytes()).as_bytes()[0] as u64 * 150);
-        let acknowledged = kill(children, wait);
+        let wanted = 1 + u64::from(blake3::hash(&round.to_le_bytes()).as_bytes()[0] % 48);
+        let acknowledged = kill(children, wanted);
 
         let store = open(dir.path());
         assert_eq!(store.opened().crashed, writers, "round {round}");

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tillerman::engine::*;
-use tillerman::flow::event::{Body, Event, ModelCall};
+use tillerman::flow::event::{Body, Cause, Event, ModelCall};
 use tillerman::flow::memory::MemoryEntry;
 use tillerman::flow::trajectory::*;
 use tillerman::tools::{ToolFault, ToolResult};
@@ -244,7 +244,8 @@ pub fn body() -> impl Strategy<Value = Body> {
             tokens: 9,
             stopped_by: "verdict".into()
         }),
-        (text(), text()).prop_map(|(reason, remedy)| Body::Failed { reason, remedy }),
+        (text(), text(), prop_oneof![Just(Cause::Engine), Just(Cause::Unknown)])
+            .prop_map(|(reason, remedy, cause)| Body::Failed { reason, remedy, cause }),
         turn.prop_map(|turn| Body::Cancelled { turn }),
         value().prop_map(|value| Body::Unknown(json!({"kind": "of_a_later_version", "more": value}))),
     ]

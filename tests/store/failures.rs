@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tillerman::config::Home;
-use tillerman::flow::event::Body;
+use tillerman::flow::event::{Body, Cause};
 use tillerman::store::{Store, StoreError};
 
 use crate::crash::CHILD;
@@ -167,7 +167,8 @@ pub fn full_disk(home: &Home) {
         let message = store.record(refused).unwrap_err().to_string();
         assert!(message.contains("disk full") && message.contains("free some space"), "{message}");
     }
-    let failed = Body::Failed { reason: "disk full".into(), remedy: "free some".into() };
+    let failed =
+        Body::Failed { reason: "disk full".into(), remedy: "free some".into(), cause: Cause::Record };
     let last = numbered("id-1", 41, vec![failed]).next().unwrap();
     store.record(&last).unwrap();
     kept.push(last);

@@ -3,7 +3,7 @@
 //! The program is started as a person starts it, on a data directory of its own. "First frame" is the time
 //! from its start until its status line has been written to the terminal.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -59,6 +59,9 @@ pub fn figures(runs: usize, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec
             figures.extend(idle(folder.path(), runs.min(3))?);
         }
     }
+    if wanted("deck.resident_mb") {
+        figures.push(resident(runs.min(3))?);
+    }
     if wanted("deck.resume_100mb_ms") || wanted("deck.resume_100mb_mb") {
         figures.extend(resume(runs)?);
     }
@@ -93,6 +96,21 @@ fn idle(home: &Path, runs: usize) -> anyhow::Result<Vec<Figure>> {
         bytes.push((deck.bytes() - bytes_before) as f64);
     }
     Ok(vec![figure("idle_cpu_ms_10s", "ms", cpu), figure("idle_bytes_10s", "bytes", bytes)])
+}
+
+/// Resident memory of the deck's own process after a question that searches; its engine worker is another one.
+fn resident(runs: usize) -> anyhow::Result<Figure> {
+    let folder = tempfile::tempdir()?;
+    let mut memory = Vec::new();
+    for _ in 0..runs {
+        let mut deck = Deck::start(folder.path(), None)?;
+        deck.first_frame()?;
+        deck.settle();
+        deck.ask("What is the population of Peru divided by that of Chile?")?;
+        deck.settle();
+        memory.extend(deck.memory_mb());
+    }
+    Ok(figure("resident_mb", "MB", memory))
 }
 
 /// First frame on a session of 100 MB, and the deck's resident memory with it.
@@ -138,6 +156,7 @@ fn history(home: &Path) -> anyhow::Result<(String, f64)> {
 /// The program in a pseudo-terminal.
 struct Deck {
     child: Box<dyn Child + Send + Sync>,
+    writer: Box<dyn Write + Send>,
     _master: Box<dyn MasterPty + Send>,
     started: Instant,
     bytes: Arc<AtomicUsize>,
@@ -157,6 +176,7 @@ impl Deck {
         }
         command.env("TERM", "xterm-256color");
         let mut reader = pair.master.try_clone_reader().map_err(pty)?;
+        let writer = pair.master.take_writer().map_err(pty)?;
         let (bytes, shown) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (sender, first_ms) = std::sync::mpsc::channel();
         let started = Instant::now();
@@ -175,7 +195,7 @@ impl Deck {
                 }
             }
         });
-        Ok(Deck { child, _master: pair.master, started, bytes, shown, first_ms })
+        Ok(Deck { child, writer, _master: pair.master, started, bytes, shown, first_ms })
     }
 
     /// Milliseconds from the start to the first frame.
@@ -185,13 +205,23 @@ impl Deck {
             .with_context(|| format!("no first frame within {} s", self.started.elapsed().as_secs()))
     }
 
-    /// Wait until nothing has been written for two seconds: the model is loaded and its news is shown.
+    /// Type a query and send it.
+    fn ask(&mut self, query: &str) -> anyhow::Result<()> {
+        self.writer.write_all(format!("{query}\r").as_bytes())?;
+        Ok(self.writer.flush()?)
+    }
+
+    /// Wait until nothing has been written or computed for two seconds: the model is loaded, a query is answered,
+    /// and the news is shown.
     fn settle(&self) {
-        let (mut last, mut since) = (self.bytes(), Instant::now());
-        while since.elapsed() < Duration::from_secs(2) && self.started.elapsed() < PATIENCE {
+        let begun = Instant::now();
+        let state = || (self.bytes(), self.cpu_ms().unwrap_or(0.0));
+        let (mut last, mut since) = (state(), Instant::now());
+        while since.elapsed() < Duration::from_secs(2) && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(100));
-            if self.bytes() != last {
-                (last, since) = (self.bytes(), Instant::now());
+            let now = state();
+            if now.0 != last.0 || now.1 - last.1 > 5.0 {
+                (last, since) = (now, Instant::now());
             }
         }
     }

@@ -155,6 +155,10 @@ impl Worker {
         self.lock().ended.is_none()
     }
 
+    pub fn busy(&self) -> bool {
+        self.lock().busy()
+    }
+
     pub fn died_at(&self) -> Instant {
         self.lock().ended.unwrap_or_else(Instant::now)
     }

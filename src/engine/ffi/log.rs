@@ -1,5 +1,5 @@
-//! llama.cpp's log lines: warnings and errors go to stderr (the client keeps its tail), the last error and
-//! the "offloaded n/m layers" figure are kept for reports. It prints nothing else.
+//! llama.cpp's log lines: in the worker warnings and errors go to stderr (the client keeps its tail), the last
+//! error and the "offloaded n/m layers" figure are kept for reports. It prints nothing else.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
@@ -13,13 +13,20 @@ struct Captured {
     level: u32,
     last_error: String,
     offload: Option<usize>,
+    prints: bool,
 }
 
-static CAPTURED: Mutex<Captured> =
-    Mutex::new(Captured { line: String::new(), level: 0, last_error: String::new(), offload: None });
+static CAPTURED: Mutex<Captured> = Mutex::new(Captured {
+    line: String::new(),
+    level: 0,
+    last_error: String::new(),
+    offload: None,
+    prints: false,
+});
 
-/// Send llama.cpp's log here from now on.
-pub fn capture_logs() {
+/// Send llama.cpp's log here from now on. Warnings go to stderr if it `prints`: a terminal is no place for them.
+pub fn capture_logs(prints: bool) {
+    CAPTURED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).prints = prints;
     // SAFETY: the callback is a plain function and uses no user data.
     unsafe { sys::llama_log_set(Some(on_log), std::ptr::null_mut()) };
 }
@@ -59,7 +66,8 @@ impl Captured {
             self.last_error = line.to_owned();
         }
         // A full KV is daily business: the scheduler makes room and tries again.
-        if line.contains("failed to find a memory slot") {
+        let full = ["failed to find a memory slot", "failed to find available cells", "restore kv cache"];
+        if !self.prints || full.iter().any(|known| line.contains(known)) {
             return;
         }
         if self.level == sys::GGML_LOG_LEVEL_WARN || self.level == sys::GGML_LOG_LEVEL_ERROR {

@@ -134,6 +134,11 @@ impl Model {
         }
     }
 
+    /// Whether some layers attend over a window only.
+    pub fn sliding(&self) -> bool {
+        unsafe { sys::llama_model_n_swa(self.raw.as_ptr()) > 0 }
+    }
+
     /// Whether it can generate text the usual way: a decoder, no encoder in front.
     pub fn decoder_only(&self) -> bool {
         unsafe {

@@ -1,7 +1,8 @@
 //! The OS calls of the worker process: its limits, its place in the memory killer's queue, its streams.
 
 use std::fs::File;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::PathBuf;
 
 /// Make this process die with its parent, leave no core file, and be the first the kernel kills for memory.
 pub fn become_worker() {
@@ -33,6 +34,31 @@ pub fn take_stdout() -> std::io::Result<File> {
         }
         Ok(File::from_raw_fd(frames))
     }
+}
+
+/// Run `work` with at most `bytes` more address space than there is now: what asks for more ends the process.
+pub fn with_memory<T>(bytes: u64, work: impl FnOnce() -> T) -> T {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages: Option<u64> = pages.and_then(|text| text.split(' ').next()?.parse().ok());
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain numbers; the struct outlives the call, as below.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    let Some(pages) = pages.filter(|_| known) else { return work() };
+    // SAFETY: takes no pointer.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let most = libc::rlim_t::min(limit.rlim_cur, pages.saturating_mul(page).saturating_add(bytes));
+    let tight = libc::rlimit { rlim_cur: most, ..limit };
+    // SAFETY: as above; the old limit is allowed again, since only the soft one changes.
+    unsafe { libc::setrlimit(libc::RLIMIT_AS, &tight) };
+    let done = work();
+    unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
+    done
+}
+
+/// A path by which this process opens the very file that `file` is; None where the system has no such thing.
+pub fn path_of(file: &File) -> Option<PathBuf> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    path.exists().then_some(path)
 }
 
 /// End this process at once, running no destructors: the owner thread may be deep inside llama.cpp.

@@ -76,12 +76,23 @@ impl Cache {
         held.min_by_key(|(_, slot)| slot.used).map(|(index, _)| index)
     }
 
-    /// The oldest idle slot, while idle slots hold more than `most` tokens beside the newest of them.
+    /// The oldest idle slot with tokens of its own, while idle slots hold more than `most` that no busy slot
+    /// shares.
     pub fn beyond(&self, most: usize) -> Option<usize> {
-        let idle = || self.slots.iter().filter(|slot| !slot.busy && !slot.tokens.is_empty());
-        let newest = idle().max_by_key(|slot| slot.used)?.tokens.len();
-        let held: usize = idle().map(|slot| slot.tokens.len()).sum();
-        if held - newest > most { self.oldest_idle() } else { None }
+        let busy = || self.slots.iter().filter(|slot| slot.busy);
+        let own = |slot: &Slot| {
+            let shared = |other: &Slot| common_prefix(&slot.tokens, &other.tokens);
+            slot.tokens.len() - busy().map(shared).max().unwrap_or(0)
+        };
+        let idle: Vec<(usize, usize)> = (0..self.slots.len())
+            .filter(|&index| !self.slots[index].busy)
+            .map(|index| (index, own(&self.slots[index])))
+            .filter(|(_, own)| *own > 0)
+            .collect();
+        if idle.iter().map(|(_, own)| own).sum::<usize>() <= most {
+            return None;
+        }
+        idle.into_iter().map(|(index, _)| index).min_by_key(|&index| self.slots[index].used)
     }
 
     pub fn release(&mut self, slot: usize) {
@@ -124,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn idle_prefixes_beyond_the_allowance_go_oldest_first_and_the_newest_stays() {
+    fn idle_prefixes_beyond_the_allowance_go_oldest_first_and_shared_cells_do_not_count() {
         let mut cache = cache(&[&[1, 2, 3], &[4, 5], &[6, 7, 8, 9]]);
-        assert_eq!(cache.beyond(5), None);
-        assert_eq!(cache.beyond(4), Some(0));
-        cache.slots[0].tokens.clear();
-        assert_eq!(cache.beyond(0), Some(1));
-        cache.slots[1].tokens.clear();
-        assert_eq!(cache.beyond(0), None, "the newest stays however long it is");
+        assert_eq!(cache.beyond(9), None);
+        assert_eq!(cache.beyond(8), Some(0));
+        cache.slots[2].tokens = vec![1, 2, 3, 9];
+        cache.slots[2].busy = true;
+        assert_eq!(cache.beyond(2), None, "the first is all shared");
+        assert_eq!(cache.beyond(1), Some(1));
     }
 
     #[test]

@@ -11,30 +11,18 @@ use crate::engine::ffi::{Batch, Context, DecodeError};
 use crate::engine::wire::{FromWorker, Outcome};
 use crate::error::EngineError;
 
-use super::cache::{Cache, common_prefix};
+use super::admit::idle_cells;
+use super::cache::Cache;
 use super::inbox::Cancels;
-use super::load;
 use super::outbox::Outbox;
 use super::sample::{Draw, Scratch, score_row};
 use super::sequence::{Purpose, Sequence};
+use super::stash::Stash;
 
 /// Most tokens in one decode; one llama.cpp micro-batch, so that an aborted decode leaves nothing behind.
 pub const BATCH: usize = 512;
 /// Most prompt tokens in a batch that also carries sampled ones: bounds how long a token waits.
 const PREFILL_BESIDE_DECODE: usize = 256;
-/// A prompt waits for another one's prefill when that saves more tokens than this.
-const WORTH_WAITING: usize = 32;
-
-/// Idle prefixes may hold this many cells of any model.
-const IDLE_CELLS_LEAST: u64 = 512;
-
-/// Cells of idle prefixes worth keeping. Every decoded token attends over them, masked: with P parameters,
-/// L layers of width C, a cell costs about 4 L C against 2 P for the weights, and a tenth of that is allowed.
-fn idle_cells(model: &crate::engine::ffi::Model) -> usize {
-    let per_cell = 20 * (model.layers().max(1) * model.width()) as u64;
-    usize::try_from((model.parameters() / per_cell).max(IDLE_CELLS_LEAST)).unwrap_or(usize::MAX)
-}
-
 /// What waits for a lane, in order of arrival.
 pub enum Work {
     Sequence(Box<Sequence>),
@@ -53,21 +41,41 @@ pub struct Lane {
     /// Content hash of the adapter in force.
     pub adapter: Option<String>,
     /// Counts swaps; tags the KV.
-    swaps: u64,
+    pub swaps: u64,
     batch: Batch,
     /// Per batch entry group: which active sequence, how many tokens, where its outputs begin.
     spans: Vec<Span>,
     /// Rows of logits one decode may ask for.
     outputs: usize,
     /// Most sequences at once.
-    sequences: usize,
+    pub sequences: usize,
     /// Tokens one sequence may hold.
     pub limit: usize,
     /// Someone was put back for want of room: admit nobody until someone is done.
-    full: bool,
-    recurrent: bool,
-    /// Most cells that idle prefixes hold, the newest one aside.
-    idle_most: usize,
+    pub full: bool,
+    /// Someone left since idle prefixes were last looked at.
+    pub left: bool,
+    pub recurrent: bool,
+    /// Most cells that idle prefixes hold while others decode.
+    pub idle_most: usize,
+    pub stash: Stash,
+}
+
+/// What a lane is made with. Counts are tokens where nothing else is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// KV sequences: more than run at once, so that idle prefixes can stay.
+    pub slots: usize,
+    /// Most sequences at once.
+    pub sequences: usize,
+    /// Of one sequence.
+    pub limit: usize,
+    /// Rows of logits one decode may ask for.
+    pub outputs: usize,
+    /// Attention runs on a device.
+    pub flash: bool,
+    /// What idle prefixes may take beside the KV; 0: nothing.
+    pub stash_bytes: usize,
 }
 
 struct Span {
@@ -77,11 +85,16 @@ struct Span {
 }
 
 impl Lane {
-    pub fn new(context: Context, slots: usize, sequences: usize, limit: usize, outputs: usize) -> Lane {
-        let recurrent = context.model().recurrent();
-        let idle_most = idle_cells(context.model());
+    /// `context` knows one sequence more than `shape.slots`, unless its memory is a running state.
+    pub fn new(context: Context, shape: Shape) -> Lane {
+        let Shape { slots, sequences, limit, outputs, flash, stash_bytes } = shape;
+        let model = context.model();
+        let recurrent = model.recurrent();
+        // A saved window cannot be cut shorter.
+        let stash_bytes = if recurrent || model.sliding() { 0 } else { stash_bytes };
         Lane {
-            idle_most,
+            idle_most: idle_cells(model, flash, stash_bytes > 0),
+            stash: Stash::new(stash_bytes),
             context,
             cache: Cache::new(slots, recurrent),
             waiting: VecDeque::new(),
@@ -94,6 +107,7 @@ impl Lane {
             sequences,
             limit,
             full: false,
+            left: false,
             recurrent,
         }
     }
@@ -106,6 +120,7 @@ impl Lane {
     pub fn step(&mut self, cancels: &Cancels, cancelled: &HashSet<u64>, scratch: &mut Scratch, out: &Outbox) {
         self.drop_cancelled(cancelled, out);
         self.admit(out);
+        self.relieve();
         if self.active.is_empty() {
             return;
         }
@@ -150,104 +165,6 @@ impl Lane {
                 index += 1;
             }
         }
-    }
-
-    /// Take a sequence out of the batch; its KV stays for whoever shares its prefix.
-    fn leave(&mut self, index: usize) -> Sequence {
-        let sequence = self.active.remove(index);
-        if sequence.scores() {
-            self.empty_slot(sequence.slot);
-        }
-        self.cache.release(sequence.slot);
-        while let Some(slot) = self.cache.beyond(self.idle_most) {
-            self.empty_slot(slot);
-        }
-        self.full = false;
-        sequence
-    }
-
-    fn empty_slot(&mut self, slot: usize) {
-        self.context.truncate(slot as i32, 0);
-        self.cache.slots[slot].tokens.clear();
-    }
-
-    fn admit(&mut self, out: &Outbox) {
-        let mut index = 0;
-        while !self.full && self.active.len() < self.sequences && index < self.waiting.len() {
-            match &self.waiting[index] {
-                Work::Swap { .. } if index == 0 && self.active.is_empty() => {
-                    if let Some(Work::Swap { id, path }) = self.waiting.pop_front() {
-                        let outcome = self.swap(path).map(|()| Outcome::Adapter(self.adapter.clone()));
-                        out.put(&FromWorker::Done { id, outcome });
-                    }
-                }
-                Work::Swap { .. } => return,
-                Work::Sequence(sequence) if self.better_later(sequence) => index += 1,
-                Work::Sequence(_) => {
-                    if let Some(Work::Sequence(sequence)) = self.waiting.remove(index) {
-                        self.start(*sequence);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a running prefill will soon hold much more of this prompt than any slot does now.
-    fn better_later(&self, sequence: &Sequence) -> bool {
-        if self.recurrent || sequence.scores() {
-            return false;
-        }
-        let now = self.cache.longest(&sequence.tokens, self.swaps).1;
-        let soon = self
-            .active
-            .iter()
-            .filter(|other| !other.scores() && other.past + 1 < other.tokens.len())
-            .map(|other| common_prefix(&other.tokens, &sequence.tokens))
-            .max();
-        soon.is_some_and(|soon| soon.min(sequence.tokens.len() - 1) > now + WORTH_WAITING)
-    }
-
-    fn start(&mut self, mut sequence: Sequence) {
-        let (from, reuse) =
-            if sequence.scores() { (0, 0) } else { self.cache.longest(&sequence.tokens, self.swaps) };
-        let Some(place) = self.cache.place(from, reuse) else {
-            // More slots than sequences exist, so this cannot be; waiting is harmless.
-            self.waiting.push_front(Work::Sequence(Box::new(sequence)));
-            return;
-        };
-        let mut reuse = place.reuse;
-        if place.to == place.from {
-            if !self.context.truncate(place.to as i32, reuse) {
-                reuse = 0;
-                self.context.truncate(place.to as i32, 0);
-            }
-            self.cache.slots[place.to].tokens.truncate(reuse);
-        } else {
-            self.empty_slot(place.to);
-            if reuse > 0 {
-                self.context.share(place.from as i32, place.to as i32, reuse);
-                self.cache.slots[place.to].tokens = sequence.tokens[..reuse].to_vec();
-            }
-        }
-        self.cache.slots[place.to].busy = true;
-        self.cache.slots[place.to].adapter = self.swaps;
-        sequence.admit(place.to, reuse);
-        self.active.push(sequence);
-    }
-
-    /// # Errors
-    /// [`EngineError::Adapter`]; the old adapter stays in force.
-    pub fn swap(&mut self, path: Option<PathBuf>) -> Result<(), EngineError> {
-        let loaded = path.map(|path| load::adapter(self.context.model(), &path)).transpose()?;
-        let (adapter, hash, path) = match loaded {
-            Some((adapter, hash, path)) => (Some(adapter), Some(hash), path),
-            None => (None, None, PathBuf::new()),
-        };
-        self.context.set_adapter(adapter).map_err(|reason| EngineError::Adapter { path, reason })?;
-        self.cache.forget_all();
-        self.swaps += 1;
-        self.adapter = hash;
-        Ok(())
     }
 
     /// First every sequence with one token to go, then prompts in order of admission.
@@ -364,7 +281,7 @@ impl Lane {
     /// The KV is full: forget the oldest idle prefix, else put the youngest sequence back in the queue.
     fn make_room(&mut self, out: &Outbox) {
         if let Some(slot) = self.cache.oldest_idle() {
-            self.empty_slot(slot);
+            self.put_aside(slot);
             return;
         }
         let youngest = self.active.len() - 1;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::chat::ChatTemplate;
 use crate::engine::ffi::{self, Adapter, Context, ContextOptions, Device, Model, Threads, Watch, os};
 use crate::engine::wire::{Load, Loaded};
 use crate::error::EngineError;
 use crate::gguf::{self, Header};
 
-use super::lane::{BATCH, Lane};
+use super::lane::{BATCH, Lane, Shape};
 use super::outbox::Outbox;
 
 /// Context of one sequence unless asked otherwise, if the model was trained for it.
@@ -22,40 +23,49 @@ const CONTEXT_LEAST: usize = 512;
 const LOGITS_BYTES: usize = 64 << 20;
 /// Memory left to everything else.
 const SPARE_BYTES: u64 = 256 << 20;
+/// Most that idle prefixes of one context take beside the KV.
+const STASH_BYTES: u64 = 512 << 20;
 
 /// The two contexts over one model, and what they are.
 pub struct Engine {
     pub planner: Lane,
     pub frozen: Lane,
     pub model: Arc<Model>,
+    pub template: ChatTemplate,
     pub info: Loaded,
 }
 
 /// # Errors
-/// [`EngineError::ModelRefused`], [`EngineError::OutOfMemory`] or [`EngineError::Adapter`].
+/// [`EngineError::ModelRefused`], [`EngineError::OutOfMemory`], [`EngineError::Template`] or
+/// [`EngineError::Adapter`].
 pub fn load(load: &Load, watch: &Arc<Watch>, out: &Outbox) -> Result<Engine, EngineError> {
     let refused = |reason: String| EngineError::ModelRefused { path: load.model.clone(), reason };
-    let header = gguf::check(&load.model)?;
+    let (file, header) = gguf::check_and_keep(&load.model)?;
     let devices = ffi::devices();
     let plan = Plan::new(load, &header, &devices)?;
     let mut progress = || out.alive(Duration::from_secs(5));
-    let model = Arc::new(Model::load(&load.model, plan.gpu_layers, &mut progress).map_err(refused)?);
+    // The very file that was checked, whatever its path names by now.
+    let same = os::path_of(&file).unwrap_or_else(|| load.model.clone());
+    let model = Arc::new(Model::load(&same, plan.gpu_layers, &mut progress).map_err(refused)?);
+    drop(file);
     if !model.decoder_only() {
         return Err(refused("it is no decoder-only language model".to_owned()));
     }
     let sequences = load.sequences.max(1);
-    // llama.cpp knows at most 256 sequences. A running state costs memory per sequence: no spare ones.
-    let slots = if model.recurrent() { sequences } else { (sequences * 2 + 4).min(256).max(sequences) };
+    // llama.cpp knows at most 256 sequences, of which the lane wants one for itself. A running state costs memory per sequence: no spare ones.
+    let slots = if model.recurrent() { sequences } else { (sequences * 2 + 4).min(255).max(sequences) };
+    let known = if model.recurrent() { slots } else { slots + 1 };
     let threads = load.threads.unwrap_or_else(|| os::physical_cores().saturating_sub(1)).max(1);
     let pool = Threads::new(threads).map(Arc::new);
-    let outputs = (LOGITS_BYTES / 4 / model.vocabulary()).clamp(16, BATCH).max(slots);
+    let outputs = (LOGITS_BYTES / 4 / model.vocabulary()).clamp(16, BATCH).max(known);
     let flash = plan.gpu_layers != 0 && devices.iter().any(|device| device.gpu);
     let lane = || -> Result<Lane, EngineError> {
         let options =
-            ContextOptions { cells: plan.cells, batch: BATCH, sequences: slots, outputs, threads, flash };
+            ContextOptions { cells: plan.cells, batch: BATCH, sequences: known, outputs, threads, flash };
         let context = Context::new(model.clone(), options, pool.clone(), watch.clone())
             .map_err(|reason| refused(format!("no context of {} tokens: {reason}", plan.cells)))?;
-        Ok(Lane::new(context, slots, sequences, plan.context, outputs))
+        let (limit, stash_bytes) = (plan.context, plan.stash_bytes);
+        Ok(Lane::new(context, Shape { slots, sequences, limit, outputs, flash, stash_bytes }))
     };
     let (mut planner, frozen) = (lane()?, lane()?);
     planner.swap(load.adapter.clone())?;
@@ -64,7 +74,10 @@ pub fn load(load: &Load, watch: &Arc<Watch>, out: &Outbox) -> Result<Engine, Eng
     info.sequences = sequences;
     info.threads = threads;
     info.adapter = planner.adapter.clone();
-    Ok(Engine { planner, frozen, model, info })
+    let text = load.chat_template.as_deref().unwrap_or(&info.template);
+    let template = ChatTemplate::new(text, &info.bos, &info.eos)?;
+    info.template_hash = template.hash().to_owned();
+    Ok(Engine { planner, frozen, model, template, info })
 }
 
 /// How large the contexts are and where the layers go. Counts are tokens.
@@ -76,6 +89,8 @@ struct Plan {
     cells: usize,
     /// Layers on devices; negative: all.
     gpu_layers: i32,
+    /// What idle prefixes of one context may take beside its KV.
+    stash_bytes: usize,
 }
 
 impl Plan {
@@ -122,7 +137,12 @@ impl Plan {
                 fitting.saturating_sub(1).min(blocks) as i32
             }
         };
-        Ok(Plan { context, cells, gpu_layers })
+        // As much as the KV itself; not at all where memory is short, since what does not fit is computed again.
+        let kv_bytes = (per_cell / 2).saturating_mul(cells as u64);
+        let stash_bytes = kv_bytes.min(host.saturating_sub(needed(cells)) / 8).min(STASH_BYTES);
+        let stash_bytes = if stash_bytes < kv_bytes / 2 { 0 } else { stash_bytes };
+        let stash_bytes = usize::try_from(stash_bytes).unwrap_or(0);
+        Ok(Plan { context, cells, gpu_layers, stash_bytes })
     }
 }
 
