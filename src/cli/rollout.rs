@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::flow::event::{Body, Event, Sink};
+use crate::flow::trajectory::Outcome;
 use crate::store::{LabelValue, Store, short};
 use crate::train::reward::{
     Cluster, Contrast, Known, clusters, contrast, contrast_table, next_draw, rewards,
@@ -91,10 +92,13 @@ pub async fn run(global: &Global, args: &RolloutArgs) -> anyhow::Result<i32> {
 
 /// 0 with an answer at least; without one, why the first rollout has none.
 fn code(group: &Group, cancelled: bool) -> i32 {
-    let failed = |rollout: &Rollout| rollout.failed.clone();
-    match group.rollouts.first().and_then(failed) {
-        _ if cancelled => 130,
-        Some(reason) if group.rollouts.iter().all(|r| r.failed.is_some()) => super::failure_code(&reason),
+    if cancelled {
+        return 130;
+    }
+    match group.rollouts.first().map(|rollout| &rollout.trajectory.outcome) {
+        Some(Outcome::Failed { cause, .. }) if group.rollouts.iter().all(|r| r.failed.is_some()) => {
+            super::failure_code(*cause)
+        }
         _ => 0,
     }
 }

@@ -37,7 +37,7 @@ fn write_exchange(out: &mut String, exchange: &Exchange) -> std::fmt::Result {
     }
     match &trajectory.outcome {
         Outcome::Answered => writeln!(out, "{}", trajectory.answer.as_deref().unwrap_or_default().trim())?,
-        Outcome::Failed { reason, remedy } => writeln!(out, "failed: {reason}\n\nremedy: {remedy}")?,
+        Outcome::Failed { reason, remedy, .. } => writeln!(out, "failed: {reason}\n\nremedy: {remedy}")?,
         Outcome::Cancelled => writeln!(out, "(cancelled)")?,
         Outcome::Running => writeln!(out, "(still running)")?,
     }

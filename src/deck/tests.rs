@@ -510,7 +510,7 @@ impl Feeder {
         deck.input(Input::Deck(Box::new(died)));
         self.pending.retain(|event| flow(event).as_ref() != Some(&trajectory));
         self.pending.retain(|event| matches!(event, DeckEvent::Flow(_)));
-        let body = Body::Failed { reason, remedy };
+        let body = Body::Failed { reason, remedy, cause: crate::flow::event::Cause::Engine };
         if deck.app.tabs.chat.is_running() {
             let started = demo::script(&trajectory, "x").remove(0).1;
             deck.input(Input::Deck(Box::new(started)));

@@ -295,7 +295,11 @@ pub(crate) mod tests {
                 trajectory.turns = [1, 2].map(|turn| Turn { turn, ..Turn::default() }).to_vec();
                 let failed = (*answer == "!").then(|| "engine died".to_string());
                 if failed.is_some() {
-                    trajectory.outcome = Outcome::Failed { reason: "engine died".into(), remedy: "".into() };
+                    trajectory.outcome = Outcome::Failed {
+                        reason: "engine died".into(),
+                        remedy: "".into(),
+                        cause: crate::flow::event::Cause::EngineDied,
+                    };
                 }
                 Rollout { trajectory, index, seed: 0, failed }
             })

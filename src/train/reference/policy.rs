@@ -55,7 +55,7 @@ fn the_policy_computes_what_the_reference_computes() {
         for (precision, logprob_bound, gradient_bound) in
             [(Precision::F32, 1e-4, 1e-4), (Precision::Bf16, 1e-1, 5e-2)]
         {
-            let policy = Policy::open_with(&path, Options { threads: 1, precision }).unwrap();
+            let policy = Policy::open_with(&path, Options { threads: 1, precision, stash: 0 }).unwrap();
             let (found, gradients) = policy.gradients(&tree, &lora, 0.7, &mut |_| narrow.clone()).unwrap();
             let apart = found.iter().zip(&expected).map(|(f, e)| (f64::from(*f) - e).abs());
             let apart = apart.fold(0.0, f64::max);
