@@ -22,7 +22,8 @@ use crate::flow::solve::Flow;
 use crate::store::{Store, StoreSink};
 use crate::tasks::eval::{Asked, How, score, seeded};
 use crate::tasks::figures::{Figures, paired};
-use crate::tasks::{Task, files};
+use crate::tasks::loaders::{self, Benchmark};
+use crate::tasks::question::Question;
 
 use self::progress::Progress;
 use self::report::{Limited, Report};
@@ -40,9 +41,13 @@ compared on the same questions with the same seeds: exact two-sided binomial tes
 of them got right; \"cannot tell\" where p is 0.05 or more."
 )]
 pub struct EvalArgs {
-    /// Task file: JSON lines of {id, family, query, answer, checker}
+    /// Questions: JSON lines of {id, query, answer, checker}, or a benchmark's JSON list
     #[arg(long, value_name = "FILE")]
     pub tasks: PathBuf,
+    /// Which benchmark a JSON list is, where its path does not say: bamboogle, 2wiki, hotpotqa, musique, gaia,
+    /// aime24, amc23, gameof24, gpqa, medqa
+    #[arg(long, value_name = "NAME")]
+    pub benchmark: Option<String>,
     /// Ask the same questions, with the same seeds, under this adapter too: an id, a file, or `none`
     #[arg(long, value_name = "ID")]
     pub compare: Option<String>,
@@ -221,8 +226,7 @@ fn setting(flow: &Flow, asked: &[Asked], seed: u64, model: String, compare: Opti
     let mut questions = blake3::Hasher::new();
     for asked in asked {
         // The checker decides what a row says as much as the question does.
-        let checker = serde_json::to_string(&asked.task.answer).unwrap_or_default();
-        questions.update(format!("{}\n{}\n{checker}\n", asked.task.id, asked.task.query).as_bytes());
+        questions.update(serde_json::to_string(&asked.question).unwrap_or_default().as_bytes());
     }
     Setting {
         questions: questions.finalize().to_hex()[..16].to_string(),
@@ -237,25 +241,28 @@ fn setting(flow: &Flow, asked: &[Asked], seed: u64, model: String, compare: Opti
     }
 }
 
-fn chosen(args: &EvalArgs) -> anyhow::Result<Vec<Task>> {
-    let all = files::load(&args.tasks).map_err(Error::Usage)?;
-    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut tasks = Vec::new();
-    for task in all {
-        let family = task.family.name();
-        if args.family.as_deref().is_some_and(|wanted| wanted != family) {
+fn chosen(args: &EvalArgs) -> anyhow::Result<Vec<Question>> {
+    let benchmark = args.benchmark.as_deref().map(|name| {
+        Benchmark::by_name(name)
+            .ok_or_else(|| Error::Usage(format!("no benchmark {name:?}; there are {}", Benchmark::names())))
+    });
+    let all = loaders::load(&args.tasks, benchmark.transpose()?).map_err(|e| Error::Usage(e.to_string()))?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut questions = Vec::new();
+    for question in all {
+        if args.family.as_deref().is_some_and(|wanted| wanted != question.group) {
             continue;
         }
-        let count = counts.entry(family).or_default();
+        let count = counts.entry(question.group.clone()).or_default();
         *count += 1;
         if args.limit == 0 || *count <= args.limit {
-            tasks.push(task);
+            questions.push(question);
         }
     }
-    if tasks.is_empty() {
+    if questions.is_empty() {
         return Err(Error::Usage(format!("{}: no question of that kind", args.tasks.display())).into());
     }
-    Ok(tasks)
+    Ok(questions)
 }
 
 /// Headline and comparison are under the settings' `own` turn limit; the curve has all that were asked.

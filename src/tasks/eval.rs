@@ -11,21 +11,21 @@ use tokio_util::sync::CancellationToken;
 use crate::flow::event::{Event, Sink};
 use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::{Decision, Outcome, Trajectory};
-use crate::tasks::{Answer, Task, check};
+use crate::tasks::question::Question;
 use crate::tools::ToolFault;
 
 /// One question with the seed its pass samples with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
-    pub task: Task,
+    pub question: Question,
     pub seed: u64,
 }
 
 /// The questions of a file with the seeds that belong to their places, so that two adapters asked the same
 /// file meet the same chance.
-pub fn seeded(tasks: impl IntoIterator<Item = Task>, seed: u64) -> Vec<Asked> {
-    let with_seed = |(index, task)| Asked { task, seed: index as u64 ^ (seed << 20) };
-    tasks.into_iter().enumerate().map(with_seed).collect()
+pub fn seeded(questions: impl IntoIterator<Item = impl Into<Question>>, seed: u64) -> Vec<Asked> {
+    let questions = questions.into_iter().map(Into::into).enumerate();
+    questions.map(|(index, question)| Asked { question, seed: index as u64 ^ (seed << 20) }).collect()
 }
 
 /// How questions are asked.
@@ -88,6 +88,9 @@ pub struct Scored {
     pub seed: u64,
     pub trajectory: String,
     pub right: bool,
+    /// Token F1 against the reference, for search questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
     /// Why there is no answer. A failed question is also a wrong one.
     pub failed: Option<String>,
     pub answer: Option<String>,
@@ -156,7 +159,7 @@ async fn pass(flow: &Flow, asked: &Asked, how: &How, cancel: CancellationToken) 
     let ask = Ask {
         id: uuid::Uuid::now_v7().to_string(),
         session: how.session.clone(),
-        query: asked.task.query.clone(),
+        query: asked.question.query.clone(),
         conversation: Vec::new(),
         seed: asked.seed,
         prior: None,
@@ -166,8 +169,10 @@ async fn pass(flow: &Flow, asked: &Asked, how: &How, cancel: CancellationToken) 
 
 impl Scored {
     pub fn of(asked: &Asked, trajectory: &Trajectory) -> Scored {
-        let task = &asked.task;
-        let right = trajectory.answer.as_deref().is_some_and(|answer| check(&task.answer, answer));
+        let question = &asked.question;
+        let right = trajectory.answer.as_deref().is_some_and(|answer| question.key.right(answer));
+        // No answer shares no word with the right one.
+        let f1 = question.key.f1(trajectory.answer.as_deref().unwrap_or_default());
         let failed = match &trajectory.outcome {
             Outcome::Answered => None,
             Outcome::Failed { reason, .. } => Some(reason.clone()),
@@ -176,12 +181,13 @@ impl Scored {
         };
         let tool = |turn: &crate::flow::trajectory::Turn| turn.plan.as_ref().map(|plan| plan.tool.clone());
         let mut row = Scored {
-            id: task.id.clone(),
-            family: task.family.name().to_string(),
-            query: task.query.clone(),
+            id: question.id.clone(),
+            family: question.group.clone(),
+            query: question.query.clone(),
             seed: asked.seed,
             trajectory: trajectory.id.clone(),
             right,
+            f1,
             failed,
             answer: trajectory.answer.clone(),
             turns: trajectory.turns.len(),
@@ -193,13 +199,13 @@ impl Scored {
             verdicts: Share::default(),
             copies: Share::default(),
         };
-        row.roles(task, trajectory);
+        row.roles(question, trajectory);
         row
     }
 
     /// How each role did its part, turn by turn.
-    fn roles(&mut self, task: &Task, trajectory: &Trajectory) {
-        let mut last_supports = false;
+    fn roles(&mut self, question: &Question, trajectory: &Trajectory) {
+        let mut last_supports = None;
         for turn in &trajectory.turns {
             if turn.refused.is_some() {
                 self.tool_errors.add(true);
@@ -208,29 +214,14 @@ impl Scored {
             self.commands.add(result.fault != Some(ToolFault::BadArguments));
             self.tool_errors.add(result.fault.is_some());
             let Some(command) = &turn.command else { continue };
-            last_supports = supports(&task.answer, &result.text);
-            if let Some(verdict) = turn.verdict.as_ref().filter(|_| command.tool != "base") {
-                self.verdicts.add((verdict.decision == Decision::Stop) == last_supports);
+            last_supports = question.key.supported_by(&result.text);
+            let verdict = turn.verdict.as_ref().filter(|_| command.tool != "base");
+            if let (Some(verdict), Some(supports)) = (verdict, last_supports) {
+                self.verdicts.add((verdict.decision == Decision::Stop) == supports);
             }
         }
-        if last_supports {
+        if last_supports == Some(true) {
             self.copies.add(self.right);
         }
-    }
-}
-
-/// Whether a result's text holds the answer: one of its lines or figures passes the checker, or names it.
-fn supports(answer: &Answer, result: &str) -> bool {
-    match answer {
-        Answer::CannotAnswer => false,
-        Answer::Text { accepted } => {
-            let text = result.to_lowercase();
-            accepted.iter().any(|name| text.contains(&name.to_lowercase()))
-        }
-        Answer::Number { .. } => result.split(|c: char| c.is_whitespace() || c == ',').any(|word| {
-            let word = word.trim_end_matches(['.', '/', ';']);
-            word.chars().any(|c| c.is_ascii_digit()) && check(answer, word)
-        }),
-        Answer::Game24 { .. } => result.lines().any(|line| check(answer, line)),
     }
 }

@@ -22,6 +22,8 @@ pub struct Figures {
     pub failed: usize,
     /// Turns that planned each tool.
     pub tools: BTreeMap<String, usize>,
+    /// Token F1 over the questions that have one.
+    pub f1: Mean,
     pub turns: Mean,
     pub tokens: Mean,
     pub seconds: Mean,
@@ -73,6 +75,9 @@ impl Figures {
                 let name = if tool.is_empty() { "no plan" } else { tool };
                 *figures.tools.entry(name.to_string()).or_default() += 1;
             }
+            if let Some(f1) = row.f1 {
+                figures.f1.add(f1);
+            }
             figures.turns.add(row.turns as f64);
             figures.tokens.add(row.tokens as f64);
             figures.seconds.add(row.seconds);
@@ -122,6 +127,7 @@ mod tests {
             seed: 1,
             trajectory: String::new(),
             right,
+            f1: None,
             failed: (turns == 0).then(|| "engine".to_string()),
             answer: None,
             turns,

@@ -127,6 +127,9 @@ impl Report {
         add("verifier: right where a checker can tell", |f| share(f.verdicts));
         add("generator: gives the answer memory holds", |f| share(f.copies));
         add("failed (counted as wrong)", |f| share(Share { k: f.failed, n: f.overall.n }));
+        if sides.iter().any(|side| side.f1.n > 0) {
+            add("token F1 (mean ± 95 %)", |f| format!("{} (n {})", mean(f.f1, 3), f.f1.n));
+        }
         add("turns (mean ± 95 %)", |f| mean(f.turns, 2));
         add("sampled tokens (mean ± 95 %)", |f| mean(f.tokens, 0));
         add("seconds (mean ± 95 %, questions run together)", |f| mean(f.seconds, 2));
@@ -221,6 +224,9 @@ impl Report {
             "answers_copied": share_json(f.copies), "tokens_mean": f.tokens.value(),
             "seconds_mean": f.seconds.value(), "seconds": self.seconds,
         });
+        if f.f1.n > 0 {
+            line["f1"] = json!({"mean": f.f1.value(), "n": f.f1.n, "half_width": f.f1.half_width()});
+        }
         if let Some((figures, pairs)) = compare {
             let (difference, low, high) = pairs.difference();
             line["comparison"] = json!({

@@ -148,7 +148,7 @@ impl Rows {
     }
 
     pub fn get(&self, side: Side, turn_limit: usize, asked: &Asked) -> Option<&Scored> {
-        let key = (side, turn_limit, asked.task.id.clone(), asked.seed);
+        let key = (side, turn_limit, asked.question.id.clone(), asked.seed);
         self.at.get(&key).map(|index| &self.rows[*index].scored)
     }
 

@@ -1,0 +1,118 @@
+//! A question as an evaluation asks it: the text, and the key that says whether an answer is right.
+//!
+//! This program's own tasks and rows of the user's files both become questions; plans and worlds stay behind.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tasks::scorers::{choice, gaia, game24, names, number};
+use crate::tasks::{Answer, Task, check};
+
+/// One question of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    pub id: String,
+    /// Family or benchmark: the rows of a table.
+    pub group: String,
+    pub query: String,
+    /// The reference, for readers.
+    pub answer: String,
+    pub key: Key,
+}
+
+/// The rule that decides whether a text answers a question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case")]
+pub enum Key {
+    /// A checker of this program's own tasks.
+    Task {
+        checker: Answer,
+    },
+    /// Any of these names, exactly after normalisation; token F1 is reported beside it.
+    Names {
+        accepted: Vec<String>,
+    },
+    /// This number, exactly.
+    Number {
+        value: String,
+    },
+    Game24 {
+        numbers: Vec<i64>,
+    },
+    /// This option, A to Z.
+    Choice {
+        letter: char,
+        options: Vec<String>,
+    },
+    Gaia {
+        reference: String,
+    },
+}
+
+impl Key {
+    pub fn right(&self, text: &str) -> bool {
+        match self {
+            Key::Task { checker } => check(checker, text),
+            Key::Names { accepted } => names::exact(text, accepted),
+            Key::Number { value } => number::equal(text, value),
+            Key::Game24 { numbers } => game24::solves(text, numbers),
+            Key::Choice { letter, options } => choice::chosen(text, options) == Some(*letter),
+            Key::Gaia { reference } => gaia::matches(text, reference),
+        }
+    }
+
+    /// Token F1, where the usual score of the benchmark has one.
+    pub fn f1(&self, text: &str) -> Option<f64> {
+        match self {
+            Key::Names { accepted } => Some(names::f1(text, accepted)),
+            _ => None,
+        }
+    }
+
+    /// Whether a tool's result holds the answer: one of its lines or figures is right, or it names it.
+    /// `None` where that cannot be told from the text (choices, GAIA).
+    pub fn supported_by(&self, result: &str) -> Option<bool> {
+        let figure = |right: &dyn Fn(&str) -> bool| {
+            result.split(|c: char| c.is_whitespace() || c == ',').any(|word| {
+                let word = word.trim_end_matches(['.', '/', ';']);
+                word.chars().any(|c| c.is_ascii_digit()) && right(word)
+            })
+        };
+        let named = |accepted: &[String]| {
+            let text = result.to_lowercase();
+            accepted.iter().any(|name| text.contains(&name.to_lowercase()))
+        };
+        match self {
+            Key::Task { checker: Answer::CannotAnswer } => Some(false),
+            Key::Task { checker: Answer::Text { accepted } } | Key::Names { accepted } => {
+                Some(named(accepted))
+            }
+            Key::Task { checker: checker @ Answer::Number { .. } } => {
+                Some(figure(&|word| check(checker, word)))
+            }
+            Key::Number { value } => Some(figure(&|word| number::equal(word, value))),
+            Key::Task { checker: checker @ Answer::Game24 { .. } } => {
+                Some(result.lines().any(|line| check(checker, line)))
+            }
+            Key::Game24 { numbers } => Some(result.lines().any(|line| game24::solves(line, numbers))),
+            Key::Choice { .. } | Key::Gaia { .. } => None,
+        }
+    }
+}
+
+impl From<Task> for Question {
+    fn from(task: Task) -> Question {
+        let answer = match &task.answer {
+            Answer::Number { value, .. } => value.to_string(),
+            Answer::Text { accepted } => accepted.first().cloned().unwrap_or_default(),
+            Answer::Game24 { numbers } => format!("24 from {numbers:?}"),
+            Answer::CannotAnswer => "cannot answer".to_string(),
+        };
+        Question {
+            id: task.id,
+            group: task.family.name().to_string(),
+            query: task.query,
+            answer,
+            key: Key::Task { checker: task.answer },
+        }
+    }
+}
