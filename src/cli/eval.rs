@@ -116,7 +116,12 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
         asking.side(&flow, Side::Compare, &[own], &mut rows).await?;
     }
     asking.progress.end();
-    let report = report(&rows, &asked, &limits, own, compared, started.elapsed().as_secs_f64());
+    let seconds = started.elapsed().as_secs_f64();
+    let report = Report {
+        answered: asking.progress.answered_now(),
+        seconds,
+        ..report(&rows, &asked, &limits, own, compared)
+    };
     print(&report, args)?;
     Ok(0)
 }
@@ -266,14 +271,7 @@ fn chosen(args: &EvalArgs) -> anyhow::Result<Vec<Question>> {
 }
 
 /// Headline and comparison are under the settings' `own` turn limit; the curve has all that were asked.
-fn report(
-    rows: &Rows,
-    asked: &[Asked],
-    limits: &[usize],
-    own: usize,
-    compared: bool,
-    seconds: f64,
-) -> Report {
+fn report(rows: &Rows, asked: &[Asked], limits: &[usize], own: usize, compared: bool) -> Report {
     let side = |side, limit| rows.of(side, limit, asked);
     let compare = compared.then(|| {
         let (first, second) = (side(Side::Adapter, own), side(Side::Compare, own));
@@ -287,7 +285,8 @@ fn report(
         adapter: Figures::of(side(Side::Adapter, own)),
         compare,
         curve: if limits.len() > 1 { curve.collect() } else { Vec::new() },
-        seconds,
+        answered: 0,
+        seconds: 0.0,
     }
 }
 

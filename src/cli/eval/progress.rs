@@ -39,6 +39,11 @@ impl Progress {
         self.tenths = tenths;
     }
 
+    /// Questions this run asked itself.
+    pub fn answered_now(&self) -> usize {
+        self.answered
+    }
+
     fn line(&self, seconds: f64) -> String {
         let done = self.known + self.answered;
         let each = seconds / self.answered.max(1) as f64;

@@ -21,6 +21,8 @@ pub struct Report {
     pub compare: Option<(Figures, Pairs)>,
     /// The first side by turn limit, where asked for.
     pub curve: Vec<Limited>,
+    /// Questions this run answered itself, and the time it took.
+    pub answered: usize,
     pub seconds: f64,
 }
 
@@ -187,6 +189,12 @@ impl Report {
         if self.curve.len() > 1 {
             let _ = write!(text, "\n{}", render(self.curve()));
         }
+        let speed = self.answered as f64 / self.seconds.max(1e-9);
+        let _ = writeln!(
+            text,
+            "\n{} questions answered by this run in {:.0} s ({speed:.1} questions/s)",
+            self.answered, self.seconds
+        );
         text
     }
 
@@ -222,7 +230,7 @@ impl Report {
             "tool_error_rate": f.tool_errors.value(), "tool_calls": f.tool_errors.n, "tools": f.tools,
             "commands_well_formed": share_json(f.commands), "verdicts_right": share_json(f.verdicts),
             "answers_copied": share_json(f.copies), "tokens_mean": f.tokens.value(),
-            "seconds_mean": f.seconds.value(), "seconds": self.seconds,
+            "seconds_mean": f.seconds.value(), "seconds": self.seconds, "answered": self.answered,
         });
         if f.f1.n > 0 {
             line["f1"] = json!({"mean": f.f1.value(), "n": f.f1.n, "half_width": f.f1.half_width()});
@@ -272,6 +280,7 @@ mod tests {
             adapter: figures(42, 80),
             compare: Some((figures(32, 80), pairs)),
             curve: [1, 10].map(|turn_limit| Limited { turn_limit, figures: figures(turn_limit, 80) }).into(),
+            answered: 160,
             seconds: 3.0,
         }
     }
