@@ -54,7 +54,7 @@ pub async fn judge(
         let first = gate.next_draw();
         let block: Vec<Asked> = (first..(first + patience.block).min(patience.pairs))
             .map(|number| draw(seed, number, tasks.len()))
-            .map(|draw| Asked { task: tasks[draw.question].clone(), seed: draw.seed })
+            .map(|draw| Asked { question: tasks[draw.question].clone().into(), seed: draw.seed })
             .collect();
         let ours = answers(flow, &block, candidate.clone(), patience.parallel, cancel).await?;
         let theirs = answers(flow, &block, opponent.clone(), patience.parallel, cancel).await?;
@@ -86,7 +86,7 @@ async fn answers(
     Ok(block
         .iter()
         .map(|asked| {
-            let same = |row: &Scored| row.id == asked.task.id && row.seed == asked.seed;
+            let same = |row: &Scored| row.id == asked.question.id && row.seed == asked.seed;
             rows.iter().position(same).map(|at| rows.swap_remove(at))
         })
         .collect())
