@@ -3,6 +3,7 @@
 //! The program is started as a person starts it, on a data directory of its own. "First frame" is the time
 //! from its start until its status line has been written to the terminal.
 
+use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -85,10 +86,12 @@ fn idle(home: &Path, runs: usize) -> anyhow::Result<Vec<Figure>> {
         let mut deck = Deck::start(home, None)?;
         deck.first_frame()?;
         deck.settle();
-        let (cpu_before, bytes_before) = (deck.cpu_ms(), deck.bytes());
+        let (before, bytes_before) = (deck.threads_ns(), deck.bytes());
         std::thread::sleep(IDLE);
-        if let (Some(after), Some(before)) = (deck.cpu_ms(), cpu_before) {
-            cpu.push(after - before);
+        if let (Some(after), Some(before)) = (deck.threads_ns(), before) {
+            // Threads that ended meanwhile had nothing to do, or they would not have.
+            let ran = after.iter().map(|(id, ns)| ns - before.get(id).unwrap_or(&0).min(ns));
+            cpu.push(ran.sum::<u64>() as f64 / 1e6);
         }
         bytes.push((deck.bytes() - bytes_before) as f64);
     }
@@ -200,20 +203,23 @@ impl Deck {
         self.bytes.load(Ordering::SeqCst)
     }
 
-    /// Processor time of the program and its children so far; only Linux tells.
-    fn cpu_ms(&self) -> Option<f64> {
+    /// Processor time in nanoseconds of every thread of the program and its children; only Linux tells.
+    fn threads_ns(&self) -> Option<HashMap<u32, u64>> {
         let mut processes = vec![self.child.process_id()?];
-        let mut nanoseconds = 0_u64;
+        let mut threads = HashMap::new();
         while let Some(id) = processes.pop() {
             let tasks = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
             for task in tasks.flatten() {
                 let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
                 let ran = read("schedstat").split(' ').next().and_then(|word| word.parse::<u64>().ok());
-                nanoseconds += ran.unwrap_or(0);
+                let thread = task.file_name().to_string_lossy().parse::<u32>();
+                if let (Ok(thread), Some(ran)) = (thread, ran) {
+                    threads.insert(thread, ran);
+                }
                 processes.extend(read("children").split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
             }
         }
-        Some(nanoseconds as f64 / 1e6)
+        Some(threads)
     }
 
     /// The deck's own resident memory; the engine worker holds the model.
