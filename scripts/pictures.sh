@@ -9,6 +9,6 @@ p=assets/pictures
     "until:Tools:" "What is the population of Peru divided by that of Chile?" Enter "until:tokens" wait:0.5 \
     "[" "shot:$p/chat.png" \
     M-t wait:1 Right Right "shot:$p/tokens.png" s Escape \
-    F2 "until:sessions " wait:1 Down Enter wait:1.2 Space "shot:$p/replay.png" \
+    F2 "until:sessions " wait:1 Down Enter wait:0.3 Home "]" "]" Right Right Right Right Right Right wait:0.3 "shot:$p/replay.png" \
     Home "]" "]" f wait:8 \
     F2 wait:0.5 Escape wait:1 Down Down m Up Up = wait:1

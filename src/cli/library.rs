@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_resumed_session_is_an_outline_until_it_is_looked_at() {
-        let (_folder, library) = library(&["one", "two"]);
+        let (_folder, mut library) = library(&["one", "two"]);
         let past = past(&library.store, "s").unwrap();
         let turns = &past[1].trajectory.turns;
         assert!(past[1].outline && turns.len() == 3 && turns[0].plan.is_none());
