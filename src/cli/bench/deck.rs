@@ -26,6 +26,8 @@ const SIZE: (u16, u16) = (200, 50);
 const FIRST: &[u8] = b"tillerman";
 /// Finished queries that make about 100,000 lines of conversation.
 const QUERIES: usize = 10_000;
+/// Queries of the long history; each of their three turns holds 48 KB.
+const QUERIES_LONG: i64 = 700;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an idle deck is watched.
@@ -35,35 +37,34 @@ fn figure(name: &str, unit: &'static str, values: Vec<f64>) -> Figure {
     Figure { name: format!("deck.{name}"), unit, values }
 }
 
-/// Every figure that `wanted` wants.
+/// Every figure that `wanted` wants, handed to `print` as soon as it is known.
 ///
 /// # Errors
 /// The program cannot be started in a pseudo-terminal, or its data cannot be written.
-pub fn figures(runs: usize, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Figure>> {
-    let mut figures = Vec::new();
+pub fn figures(
+    runs: usize,
+    wanted: &dyn Fn(&str) -> bool,
+    print: &mut dyn FnMut(Figure),
+) -> anyhow::Result<()> {
     if wanted("deck.key_to_frame_ms") {
-        figures.extend(key_to_frame(runs)?);
+        key_to_frame(runs)?.into_iter().for_each(&mut *print);
     }
     if wanted("deck.bytes_per_token") {
         let bytes = (0..runs).map(|_| screen::bytes_per_token(QUERIES / 10, 500, SIZE));
-        let bytes = bytes.collect::<Result<Vec<_>, Error>>()?;
-        figures.push(figure("bytes_per_token", "bytes", bytes));
+        print(figure("bytes_per_token", "bytes", bytes.collect::<Result<Vec<_>, Error>>()?));
     }
-    if wanted("deck.first_frame_ms") || wanted("deck.idle") {
-        let folder = tempfile::tempdir()?;
-        let mut first = Vec::new();
-        for _ in 0..runs {
-            first.push(Deck::start(folder.path(), None)?.first_frame()?);
-        }
-        figures.push(figure("first_frame_ms", "ms", first));
-        if wanted("deck.idle") {
-            figures.extend(idle(folder.path(), runs.min(3))?);
-        }
+    let folder = tempfile::tempdir()?;
+    if wanted("deck.first_frame_ms") {
+        let first = (0..runs).map(|_| Deck::start(folder.path(), None)?.first_frame());
+        print(figure("first_frame_ms", "ms", first.collect::<anyhow::Result<Vec<_>>>()?));
     }
-    if wanted("deck.resume_100mb_ms") || wanted("deck.resume_100mb_mb") {
-        figures.extend(resume(runs)?);
+    if wanted("deck.idle") {
+        idle(folder.path(), runs.min(3))?.into_iter().for_each(&mut *print);
     }
-    Ok(figures)
+    if wanted("deck.resume_100mb") {
+        resume(runs)?.into_iter().for_each(&mut *print);
+    }
+    Ok(())
 }
 
 /// Percentiles of key-to-frame times with a long transcript while text streams, one value per run.
@@ -113,13 +114,13 @@ fn resume(runs: usize) -> anyhow::Result<Vec<Figure>> {
     Ok(vec![figure("resume_100mb_ms", "ms", first), figure("resume_100mb_resident_mb", "MB", memory)])
 }
 
-/// One session whose events take 100 MB: two thousand queries with long tool results.
+/// One session whose events take 100 MB: hundreds of queries, each turn with a long tool result.
 fn history(home: &Path) -> anyhow::Result<(String, f64)> {
     let store = Store::open(&Home::open(Some(home))?)?;
     let session = new_id();
     let long = "a line of a long tool result, as a search or a program gives it\n".repeat(760);
     let mut bytes = 0;
-    for n in 0..2_000 {
+    for n in 0..QUERIES_LONG {
         let id = new_id();
         let mut events = demo::events(&id, &format!("question {n}"));
         for Event { body, .. } in &mut events {
@@ -128,7 +129,7 @@ fn history(home: &Path) -> anyhow::Result<(String, f64)> {
                     own.clone_from(&session);
                     *started_ms = 1_790_000_000_000 + n;
                 }
-                Body::ToolResult { turn: 1, result } => result.text.clone_from(&long),
+                Body::ToolResult { result, .. } => result.text.clone_from(&long),
                 _ => {}
             }
         }
