@@ -4,8 +4,8 @@
     pip install pillow pyte        (and a monospace font: apt install fonts-dejavu-core)
     scripts/screenshot.py OUT.png --size 120x40 -- KEYS...
 
-KEYS are sent one after another as tmux knows them ("Enter", "C-c", or text); "wait:2.5" waits. The
-program is target/release/tillerman with a fresh data directory, unless --command says otherwise.
+KEYS are sent one after another as tmux knows them ("Enter", "C-c", or text); "wait:2.5" waits, "until:TEXT"
+waits for a text on the screen, "shot:FILE.png" draws the screen as it is then. The program is target/release/tillerman with a fresh data directory, unless --command says otherwise.
 """
 
 import argparse
@@ -72,18 +72,34 @@ def main():
             for key in a.keys:
                 if key.startswith("wait:"):
                     time.sleep(float(key[5:]))
+                elif key.startswith("until:"):
+                    wait_for(tmux, key[6:])
+                elif key.startswith("shot:"):
+                    draw(captured(tmux, columns, lines), key[5:])
                 else:
                     tmux("send-keys", key)
                     time.sleep(0.15)
             time.sleep(0.4)
-            text = tmux("capture-pane", "-e", "-p")
-            cursor = tmux("display-message", "-p", "#{cursor_x} #{cursor_y} #{cursor_flag}").split()
+            draw(captured(tmux, columns, lines), a.out)
         finally:
             subprocess.run(["tmux", "-L", name, "kill-server"], capture_output=True)
+
+
+def wait_for(tmux, text):
+    for _ in range(1200):
+        if text in tmux("capture-pane", "-p"):
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"{text!r} never came:\n" + tmux("capture-pane", "-p"))
+
+
+def captured(tmux, columns, lines):
+    text = tmux("capture-pane", "-e", "-p")
+    x, y, shown = tmux("display-message", "-p", "#{cursor_x} #{cursor_y} #{cursor_flag}").split()
     screen = pyte.Screen(columns, lines)
     pyte.Stream(screen).feed(text.rstrip("\n").replace("\n", "\r\n"))
-    screen.cursor.x, screen.cursor.y, screen.cursor.hidden = int(cursor[0]), int(cursor[1]), cursor[2] == "0"
-    draw(screen, a.out)
+    screen.cursor.x, screen.cursor.y, screen.cursor.hidden = int(x), int(y), shown == "0"
+    return screen
 
 
 if __name__ == "__main__":

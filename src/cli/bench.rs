@@ -97,9 +97,7 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
     if wanted("flow.overhead_ms_per_turn") {
         overhead(args.runs).await?.print(args.json);
     }
-    for figure in deck::figures(args.runs, &wanted)? {
-        figure.print(args.json);
-    }
+    deck::figures(args.runs, &wanted, &mut |figure| figure.print(args.json))?;
     Ok(0)
 }
 

@@ -10,7 +10,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
-use crate::deck::study::{StudyCommand, StudyEvent};
 use crate::deck::{
     self, DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue as Press, Level,
     StatusLine,
@@ -21,10 +20,11 @@ use crate::flow::solve::{Ask, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Label, LabelValue, Scope, Store, StoreSink, new_id, short};
 
+use super::Global;
 use super::deck_files;
 use super::library::{self, Fork, Library};
 use super::setup::{self, Setup};
-use super::{Global, found};
+use super::study::Study;
 
 /// What the deck opens on.
 pub enum Start {
@@ -52,8 +52,10 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let (events, shown) = std::sync::mpsc::channel();
     let past = library::past(&store, &session)?;
     let (history, fresh) = history(&store)?;
+    let parts = Parts::begin(global, &runtime, &events, fresh);
     let wire = Wire {
-        parts: Parts::begin(global, &runtime, &events, fresh),
+        study: Study::new(global, store.clone(), parts.clone(), events.clone()),
+        parts,
         library: Library::new(store.clone()),
         store: store.clone(),
         events,
@@ -152,7 +154,7 @@ fn stored_scope(scope: deck::Scope) -> Scope {
 
 /// Engine, tools and prompts, put together behind the first frame.
 #[derive(Clone)]
-struct Parts(tokio::sync::watch::Receiver<Option<Result<Arc<Setup>, String>>>);
+pub struct Parts(tokio::sync::watch::Receiver<Option<Result<Arc<Setup>, String>>>);
 
 impl Parts {
     fn begin(
@@ -182,7 +184,7 @@ impl Parts {
     ///
     /// # Errors
     /// Why they could not be put together.
-    async fn ready(&self) -> Result<Arc<Setup>, String> {
+    pub async fn ready(&self) -> Result<Arc<Setup>, String> {
         let mut receiver = self.0.clone();
         match receiver.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(made)) => made.clone(),
@@ -196,6 +198,7 @@ struct Wire {
     parts: Parts,
     store: Arc<Store>,
     library: Library,
+    study: Study,
     events: Sender<DeckEvent>,
     seed: Option<u64>,
     /// The settings file, where there is to be one.
@@ -223,7 +226,7 @@ impl Wire {
                 DeckCommand::Remember { key, value } => self.remember(key, &value),
                 DeckCommand::NewConversation => self.send(DeckEvent::Conversation { session: new_id() }),
                 DeckCommand::Library(command) => self.library(command).await,
-                DeckCommand::Study(command) => self.study(command),
+                DeckCommand::Study(command) => self.study.serve(command),
                 DeckCommand::Quit => break,
             }
         }
@@ -250,7 +253,8 @@ impl Wire {
             let Ok(setup) = parts.ready().await else { return };
             match setup.engine.model().await {
                 Ok(info) => {
-                    let _ = events.send(DeckEvent::Status(status(&info, &setup, 0, 0.0)));
+                    let _ =
+                        events.send(DeckEvent::Status(status(&info, setup.flow.adapter.as_deref(), 0, 0.0)));
                     if let Ok(mut kept) = model.lock() {
                         *kept = info;
                     }
@@ -294,25 +298,6 @@ impl Wire {
         }
     }
 
-    fn study(&self, command: StudyCommand) {
-        let (parts, events) = (self.parts.clone(), self.events.clone());
-        match command {
-            StudyCommand::FindModels => drop(tokio::spawn(async move {
-                let Ok(setup) = parts.ready().await else { return };
-                let look = move || found::models(&setup.home, &setup.model);
-                if let Ok(models) = tokio::task::spawn_blocking(look).await {
-                    let _ = events.send(DeckEvent::Study(StudyEvent::Models(models)));
-                }
-            })),
-            StudyCommand::ListGroups | StudyCommand::ShowTraining => {}
-            _ => {
-                let (what, why) =
-                    ("learning".to_string(), "this version cannot do that here yet".to_string());
-                self.send(DeckEvent::Study(StudyEvent::Failed { what, why }));
-            }
-        }
-    }
-
     async fn fork(&mut self, fork: Fork) {
         if self.running.as_ref().is_some_and(|(_, query)| !query.is_finished()) {
             let text = "a query runs; cancel it first, then fork".to_string();
@@ -344,7 +329,7 @@ impl Wire {
         let ask = Ask { id: new_id(), seed: self.seed.unwrap_or_else(setup::fresh_seed), ..ask };
         let cancel = CancellationToken::new();
         let (parts, token, events) = (self.parts.clone(), cancel.clone(), self.events.clone());
-        let (store, model) = (self.store.clone(), self.model.clone());
+        let (store, model, study) = (self.store.clone(), self.model.clone(), self.study.clone());
         let query = tokio::spawn(async move {
             let ready = tokio::select! {
                 () = token.cancelled() => Err("cancelled before anything ran".to_string()),
@@ -356,9 +341,13 @@ impl Wire {
                     return drop(events.send(DeckEvent::Refused { reason, remedy: String::new() }));
                 }
             };
-            let screen = Arc::new(Screen { events: events.clone(), setup: setup.clone(), model });
+            // No adapter is swapped while a query plans.
+            let _planning = study.engine.read().await;
+            let flow = study.flow(&setup);
+            let adapter = flow.adapter.clone();
+            let screen = Arc::new(Screen { events: events.clone(), adapter, model });
             let sink = Arc::new(StoreSink::new(store).then(screen));
-            let trajectory = solve(&setup.flow, &ask, sink, token).await;
+            let trajectory = solve(&flow, &ask, sink, token).await;
             unshown(&trajectory, &events);
         });
         self.running = Some((cancel, query));
@@ -426,7 +415,7 @@ fn unshown(trajectory: &Trajectory, events: &Sender<DeckEvent>) {
 /// The sink behind the store: what was recorded goes to the screen.
 struct Screen {
     events: Sender<DeckEvent>,
-    setup: Arc<Setup>,
+    adapter: Option<String>,
     model: Arc<std::sync::Mutex<ModelInfo>>,
 }
 
@@ -439,7 +428,7 @@ impl Sink for Screen {
             let used = completion.prompt_ids.len() + completion.completion_ids.len();
             let seconds = completion.timings.decode_ms / 1e3;
             let rate = if seconds > 0.0 { completion.completion_ids.len() as f64 / seconds } else { 0.0 };
-            let _ = self.events.send(DeckEvent::Status(status(&model, &self.setup, used, rate)));
+            let _ = self.events.send(DeckEvent::Status(status(&model, self.adapter.as_deref(), used, rate)));
         }
         if let Body::Failed { reason, remedy, cause: Cause::EngineDied } = &event.body {
             let (reason, remedy) = (reason.clone(), remedy.clone());
@@ -454,10 +443,10 @@ impl Sink for Screen {
     }
 }
 
-fn status(info: &ModelInfo, setup: &Setup, context_used: usize, tokens_per_s: f64) -> StatusLine {
+pub fn status(info: &ModelInfo, adapter: Option<&str>, context_used: usize, tokens_per_s: f64) -> StatusLine {
     StatusLine {
         model: format!("{} {}", info.name, info.file_type.to_lowercase()),
-        adapter: setup.flow.adapter.as_ref().map(|hash| hash.chars().take(8).collect()),
+        adapter: adapter.map(|hash| hash.chars().take(8).collect()),
         devices: info.devices.clone(),
         layers_offloaded: info.layers_offloaded,
         layers: info.layers,

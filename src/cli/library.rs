@@ -254,3 +254,76 @@ pub fn from_file(path: &Path, piece: Option<&str>) -> anyhow::Result<Recording> 
     })?;
     Ok(Recording::of(events))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Home;
+    use crate::deck::demo;
+    use crate::flow::event::Body;
+
+    /// A store with one session of these queries, each seeing the ones before it.
+    fn library(queries: &[&str]) -> (tempfile::TempDir, Library) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Home::open(Some(folder.path())).unwrap()).unwrap();
+        for (n, query) in queries.iter().enumerate() {
+            let mut events = demo::events(&format!("t-{n}"), query);
+            let before = store.conversation("s").unwrap();
+            if let Body::Started { session, conversation, started_ms, .. } = &mut events[0].body {
+                (*session, *conversation) = ("s".to_string(), before);
+                *started_ms = i64::try_from(n).unwrap();
+            }
+            events.iter().for_each(|event| store.record(event).unwrap());
+        }
+        (folder, Library::new(Arc::new(store)))
+    }
+
+    fn sessions(event: LibraryEvent) -> Vec<SessionLine> {
+        match event {
+            LibraryEvent::Listed(sessions) => sessions,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_deleted_session_comes_back_as_it_was() {
+        let (_folder, mut library) = library(&["one", "two"]);
+        library.rename("s", "my numbers").unwrap();
+        let before = library.open("t-1").unwrap();
+        library.delete("s").unwrap();
+        assert!(sessions(library.list().unwrap()).is_empty() && library.open("t-1").is_err());
+        let listed = sessions(library.undelete().unwrap().unwrap());
+        assert_eq!((listed[0].title.as_str(), listed[0].trajectories.len()), ("my numbers", 2));
+        assert_eq!(library.open("t-1").unwrap(), before);
+        assert!(library.undelete().unwrap().is_none(), "only once");
+    }
+
+    #[test]
+    fn a_rewound_session_has_asked_what_came_before_and_no_more() {
+        let (_folder, mut library) = library(&["one", "two", "three"]);
+        let LibraryEvent::Rewound { session, past, query } = library.rewind("t-1").unwrap() else {
+            panic!("no rewind")
+        };
+        assert_eq!((past.len(), query.as_str()), (1, "two"));
+        let conversation = library.conversation(&session).unwrap();
+        assert_eq!(conversation.iter().map(|(query, _)| query.as_str()).collect::<Vec<_>>(), ["one"]);
+        assert_eq!(library.conversation("s").unwrap().len(), 3, "the original stays");
+    }
+
+    #[test]
+    fn a_fork_begins_with_the_finished_turns_it_keeps() {
+        let (_folder, library) = library(&["one", "two"]);
+        let fork = library.fork("t-1", 2).unwrap();
+        assert_eq!((fork.prior.turns.len(), fork.prior.parent.as_str()), (2, "t-1"));
+        assert_eq!((fork.query.as_str(), fork.conversation.len()), ("two", 1));
+    }
+
+    #[test]
+    fn a_resumed_session_is_an_outline_until_it_is_looked_at() {
+        let (_folder, mut library) = library(&["one", "two"]);
+        let past = past(&library.store, "s").unwrap();
+        let turns = &past[1].trajectory.turns;
+        assert!(past[1].outline && turns.len() == 3 && turns[0].plan.is_none());
+        assert_eq!(past[1].trajectory.answer, library.open("t-1").unwrap().trajectory().answer);
+    }
+}

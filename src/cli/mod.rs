@@ -22,6 +22,8 @@ pub mod rollout;
 pub mod sessions;
 pub mod setup;
 pub mod show;
+mod study;
+mod study_views;
 pub mod tool;
 pub mod toy_gguf;
 pub mod train;

@@ -94,6 +94,10 @@ impl Tab for Chat {
     }
 
     fn typed(&mut self, c: char, cx: &mut Context) {
+        // What nobody sees is not typed.
+        if self.inside.is_some() {
+            return;
+        }
         self.panes.focus = None;
         self.composer.insert(c.encode_utf8(&mut [0; 4]));
         self.offer(cx);

@@ -139,15 +139,16 @@ pub struct StepLine {
     pub adapter: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GateOutcome {
     Champion,
     Candidate,
+    #[default]
     CannotTell,
 }
 
 /// The gate on the newest adapter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GateView {
     pub adapter: String,
     pub outcome: GateOutcome,

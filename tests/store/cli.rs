@@ -123,6 +123,11 @@ fn an_export_imports_as_the_same() {
     assert_eq!(here.trajectory_events(ID).unwrap(), there.trajectory_events(ID).unwrap());
     assert_eq!(here.row(ID).unwrap(), there.row(ID).unwrap());
 
+    // A file from another machine replays without being imported.
+    let nowhere = tempfile::tempdir().unwrap();
+    let (code, out, err) = tillerman(nowhere.path(), &["replay", path, "--plain", "--speed", "0"]);
+    assert_eq!((code, out.lines().last()), (0, Some("1522")), "{err}");
+
     std::fs::write(&file, "{\"kind\":\"x\"}\n").unwrap();
     let (code, _, err) = tillerman(other.path(), &["import", path]);
     assert!(code == 2 && err.contains("out.jsonl, line 1"), "{err}");

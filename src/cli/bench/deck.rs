@@ -3,6 +3,7 @@
 //! The program is started as a person starts it, on a data directory of its own. "First frame" is the time
 //! from its start until its status line has been written to the terminal.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ const SIZE: (u16, u16) = (200, 50);
 const FIRST: &[u8] = b"tillerman";
 /// Finished queries that make about 100,000 lines of conversation.
 const QUERIES: usize = 10_000;
+/// Queries of the long history; each of their three turns holds 48 KB.
+const QUERIES_LONG: i64 = 700;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an idle deck is watched.
@@ -34,38 +37,37 @@ fn figure(name: &str, unit: &'static str, values: Vec<f64>) -> Figure {
     Figure { name: format!("deck.{name}"), unit, values }
 }
 
-/// Every figure that `wanted` wants.
+/// Every figure that `wanted` wants, handed to `print` as soon as it is known.
 ///
 /// # Errors
 /// The program cannot be started in a pseudo-terminal, or its data cannot be written.
-pub fn figures(runs: usize, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Figure>> {
-    let mut figures = Vec::new();
+pub fn figures(
+    runs: usize,
+    wanted: &dyn Fn(&str) -> bool,
+    print: &mut dyn FnMut(Figure),
+) -> anyhow::Result<()> {
     if wanted("deck.key_to_frame_ms") {
-        figures.extend(key_to_frame(runs)?);
+        key_to_frame(runs)?.into_iter().for_each(&mut *print);
     }
     if wanted("deck.bytes_per_token") {
         let bytes = (0..runs).map(|_| screen::bytes_per_token(QUERIES / 10, 500, SIZE));
-        let bytes = bytes.collect::<Result<Vec<_>, Error>>()?;
-        figures.push(figure("bytes_per_token", "bytes", bytes));
+        print(figure("bytes_per_token", "bytes", bytes.collect::<Result<Vec<_>, Error>>()?));
     }
-    if wanted("deck.first_frame_ms") || wanted("deck.idle") {
-        let folder = tempfile::tempdir()?;
-        let mut first = Vec::new();
-        for _ in 0..runs {
-            first.push(Deck::start(folder.path(), None)?.first_frame()?);
-        }
-        figures.push(figure("first_frame_ms", "ms", first));
-        if wanted("deck.idle") {
-            figures.extend(idle(folder.path(), runs.min(3))?);
-        }
+    let folder = tempfile::tempdir()?;
+    if wanted("deck.first_frame_ms") {
+        let first = (0..runs).map(|_| Deck::start(folder.path(), None)?.first_frame());
+        print(figure("first_frame_ms", "ms", first.collect::<anyhow::Result<Vec<_>>>()?));
     }
     if wanted("deck.resident_mb") {
-        figures.push(resident(runs.min(3))?);
+        print(resident(runs.min(3))?);
     }
-    if wanted("deck.resume_100mb_ms") || wanted("deck.resume_100mb_mb") {
-        figures.extend(resume(runs)?);
+    if wanted("deck.idle") {
+        idle(folder.path(), runs.min(3))?.into_iter().for_each(&mut *print);
     }
-    Ok(figures)
+    if wanted("deck.resume_100mb") {
+        resume(runs)?.into_iter().for_each(&mut *print);
+    }
+    Ok(())
 }
 
 /// Percentiles of key-to-frame times with a long transcript while text streams, one value per run.
@@ -88,10 +90,12 @@ fn idle(home: &Path, runs: usize) -> anyhow::Result<Vec<Figure>> {
         let mut deck = Deck::start(home, None)?;
         deck.first_frame()?;
         deck.settle();
-        let (cpu_before, bytes_before) = (deck.cpu_ms(), deck.bytes());
+        let (before, bytes_before) = (deck.threads_ns(), deck.bytes());
         std::thread::sleep(IDLE);
-        if let (Some(after), Some(before)) = (deck.cpu_ms(), cpu_before) {
-            cpu.push(after - before);
+        if let (Some(after), Some(before)) = (deck.threads_ns(), before) {
+            // Threads that ended meanwhile had nothing to do, or they would not have.
+            let ran = after.iter().map(|(id, ns)| ns - before.get(id).unwrap_or(&0).min(ns));
+            cpu.push(ran.sum::<u64>() as f64 / 1e6);
         }
         bytes.push((deck.bytes() - bytes_before) as f64);
     }
@@ -128,13 +132,13 @@ fn resume(runs: usize) -> anyhow::Result<Vec<Figure>> {
     Ok(vec![figure("resume_100mb_ms", "ms", first), figure("resume_100mb_resident_mb", "MB", memory)])
 }
 
-/// One session whose events take 100 MB: two thousand queries with long tool results.
+/// One session whose events take 100 MB: hundreds of queries, each turn with a long tool result.
 fn history(home: &Path) -> anyhow::Result<(String, f64)> {
     let store = Store::open(&Home::open(Some(home))?)?;
     let session = new_id();
     let long = "a line of a long tool result, as a search or a program gives it\n".repeat(760);
     let mut bytes = 0;
-    for n in 0..2_000 {
+    for n in 0..QUERIES_LONG {
         let id = new_id();
         let mut events = demo::events(&id, &format!("question {n}"));
         for Event { body, .. } in &mut events {
@@ -143,7 +147,7 @@ fn history(home: &Path) -> anyhow::Result<(String, f64)> {
                     own.clone_from(&session);
                     *started_ms = 1_790_000_000_000 + n;
                 }
-                Body::ToolResult { turn: 1, result } => result.text.clone_from(&long),
+                Body::ToolResult { result, .. } => result.text.clone_from(&long),
                 _ => {}
             }
         }
@@ -215,7 +219,8 @@ impl Deck {
     /// and the news is shown.
     fn settle(&self) {
         let begun = Instant::now();
-        let state = || (self.bytes(), self.cpu_ms().unwrap_or(0.0));
+        let ran = || self.threads_ns().map_or(0.0, |threads| threads.values().sum::<u64>() as f64 / 1e6);
+        let state = || (self.bytes(), ran());
         let (mut last, mut since) = (state(), Instant::now());
         while since.elapsed() < Duration::from_secs(2) && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(100));
@@ -230,20 +235,23 @@ impl Deck {
         self.bytes.load(Ordering::SeqCst)
     }
 
-    /// Processor time of the program and its children so far; only Linux tells.
-    fn cpu_ms(&self) -> Option<f64> {
+    /// Processor time in nanoseconds of every thread of the program and its children; only Linux tells.
+    fn threads_ns(&self) -> Option<HashMap<u32, u64>> {
         let mut processes = vec![self.child.process_id()?];
-        let mut nanoseconds = 0_u64;
+        let mut threads = HashMap::new();
         while let Some(id) = processes.pop() {
             let tasks = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
             for task in tasks.flatten() {
                 let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
                 let ran = read("schedstat").split(' ').next().and_then(|word| word.parse::<u64>().ok());
-                nanoseconds += ran.unwrap_or(0);
+                let thread = task.file_name().to_string_lossy().parse::<u32>();
+                if let (Ok(thread), Some(ran)) = (thread, ran) {
+                    threads.insert(thread, ran);
+                }
                 processes.extend(read("children").split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
             }
         }
-        Some(nanoseconds as f64 / 1e6)
+        Some(threads)
     }
 
     /// The deck's own resident memory; the engine worker holds the model.

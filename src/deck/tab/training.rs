@@ -160,13 +160,13 @@ impl Training {
             GateOutcome::Candidate => ("candidate", Ink::Warning),
             GateOutcome::CannotTell => ("cannot tell", Ink::Text),
         };
-        let figures = format!(
-            " {}: only the new right {}, only the old right {}, of {} asked. ",
-            short(&gate.adapter),
-            gate.only_new,
-            gate.only_old,
-            gate.asked
-        );
+        let mut figures = format!(" {}: ", short(&gate.adapter));
+        if gate.asked > 0 {
+            figures.push_str(&format!(
+                "only the new right {}, only the old right {}, of {} asked. ",
+                gate.only_new, gate.only_old, gate.asked
+            ));
+        }
         Prose::of(word, ink).say(figures, Ink::Text).say(gate.words.as_str(), Ink::Dim).wrap(
             width,
             &Row::new(),

@@ -1,0 +1,14 @@
+#!/bin/sh
+# The README's stills, drawn from one real run of the embedded planner: a question asked, looked into, replayed,
+# forked and compared with its fork. Needs tmux and a python3 with pillow and pyte (PYTHON names another).
+set -eu
+cd "$(dirname "$0")/.."
+p=assets/pictures
+"${PYTHON:-python3}" scripts/screenshot.py "$p/compare.png" --size 120x36 \
+    --command "target/release/tillerman --home {home} --seed ${SEED:-1}" -- \
+    "until:Tools:" "What is the population of Peru divided by that of Chile?" Enter "until:tokens" wait:0.5 \
+    "[" "shot:$p/chat.png" \
+    M-t wait:1 Right Right "shot:$p/tokens.png" s Escape \
+    F2 "until:sessions " wait:1 Down Enter wait:0.3 Home "]" "]" Right Right Right Right Right Right wait:0.3 "shot:$p/replay.png" \
+    Home "]" "]" f wait:8 \
+    F2 wait:0.5 Escape wait:1 Down Down m Up Up = wait:1

@@ -1,0 +1,345 @@
+//! The deck's groups and training tabs served: rollouts drawn, answers labelled, steps taken, adapters moved.
+//!
+//! A step runs as `tillerman train` in a process of its own: its words are the progress, the store holds what
+//! it made, and its death takes nothing of the deck with it. The served adapter is swapped without a restart.
+
+use std::process::Stdio;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio_util::sync::CancellationToken;
+
+use crate::deck::study::{Difference, GateOutcome, GateView, Side, StudyCommand, StudyEvent, TrainingView};
+use crate::deck::{DeckEvent, LabelValue as Press};
+use crate::engine::{Engine as _, Role};
+use crate::error::Error;
+use crate::flow::event::{Collect, Event, Sink};
+use crate::flow::solve::{Ask, Flow, solve};
+use crate::store::{Label, LabelValue, Scope, Store, WEIGHTS, new_id};
+use crate::train::reward::{Known, clusters};
+use crate::train::rollout::{Group, Question, RollOptions, roll};
+
+use super::deck::{Parts, status};
+use super::setup::{self, Setup};
+use super::{Global, study_views as views};
+
+#[derive(Clone)]
+pub struct Study {
+    pub global: Global,
+    pub store: Arc<Store>,
+    pub parts: Parts,
+    pub events: Sender<DeckEvent>,
+    /// Content hash of the adapter that plans now; the outer None: as the deck was started.
+    pub adapter: Arc<Mutex<Option<Option<String>>>>,
+    /// Held while the engine's adapter is changed for a comparison: no query may plan meanwhile.
+    pub engine: Arc<tokio::sync::RwLock<()>>,
+    gate: Arc<Mutex<Option<GateView>>>,
+}
+
+impl Study {
+    pub fn new(global: &Global, store: Arc<Store>, parts: Parts, events: Sender<DeckEvent>) -> Study {
+        let (global, adapter, engine, gate) =
+            (global.clone(), Arc::default(), Arc::default(), Arc::default());
+        Study { global, store, parts, events, adapter, engine, gate }
+    }
+
+    /// The flow with the adapter that plans now.
+    pub fn flow(&self, setup: &Setup) -> Flow {
+        let mut flow = setup.flow.clone();
+        if let Ok(Some(adapter)) = self.adapter.lock().map(|kept| (*kept).clone()) {
+            flow.adapter = adapter;
+        }
+        flow
+    }
+
+    /// Do what was asked, and say what came of it.
+    pub fn serve(&self, command: StudyCommand) {
+        let study = self.clone();
+        tokio::spawn(async move {
+            let what = name(&command);
+            if let Err(error) = study.run(command).await {
+                study.send(StudyEvent::Failed { what: what.to_string(), why: format!("{error:#}") });
+            }
+        });
+    }
+
+    fn send(&self, event: StudyEvent) {
+        // A deck that has gone hears nothing more.
+        let _ = self.events.send(DeckEvent::Study(event));
+    }
+
+    async fn run(&self, command: StudyCommand) -> anyhow::Result<()> {
+        match command {
+            StudyCommand::ListGroups => self.send(StudyEvent::Groups(views::groups(&self.store)?)),
+            StudyCommand::ShowTraining => self.show_training(None).await?,
+            StudyCommand::RollGroup { query, size } => self.roll(&query, size).await?,
+            StudyCommand::LabelCluster { group, cluster, value, correction } => {
+                self.label_cluster(&group, cluster, value, correction)?;
+            }
+            StudyCommand::LabelPlan { group, trajectory, value } => {
+                self.label_plan(&group, &trajectory, value)?;
+            }
+            StudyCommand::Train { groups } => self.train(&groups).await?,
+            StudyCommand::Rollback => {
+                let setup = self.ready().await?;
+                self.store.roll_back(&setup.engine.model().await?.hash)?;
+                self.swap(&setup).await?;
+            }
+            StudyCommand::UseAdapter { id } => {
+                let setup = self.ready().await?;
+                let model = setup.engine.model().await?.hash;
+                self.store.use_adapter(&model, id.as_deref(), "deck")?;
+                self.swap(&setup).await?;
+            }
+            StudyCommand::WhatChanged { query, before, after } => {
+                self.what_changed(&query, before, after).await?;
+            }
+            StudyCommand::FindModels => {
+                let setup = self.ready().await?;
+                let look = move || super::found::models(&setup.home, &setup.model);
+                self.send(StudyEvent::Models(tokio::task::spawn_blocking(look).await?));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ready(&self) -> anyhow::Result<Arc<Setup>> {
+        self.parts.ready().await.map_err(anyhow::Error::msg)
+    }
+
+    async fn roll(&self, query: &str, size: usize) -> anyhow::Result<()> {
+        let setup = self.ready().await?;
+        let _planning = self.engine.read().await;
+        let options = RollOptions {
+            size,
+            seed: self.global.seed.unwrap_or_else(setup::fresh_seed),
+            ..RollOptions::default()
+        };
+        let watch = Arc::new(Rolling { study: self.clone() });
+        let questions = [Question::new(query, Vec::new())];
+        let flow = self.flow(&setup);
+        let cancel = CancellationToken::new();
+        roll(&flow, &questions, &options, Some(&self.store), Some(watch), cancel).await?;
+        Ok(())
+    }
+
+    fn label_cluster(
+        &self,
+        id: &str,
+        place: usize,
+        value: Press,
+        correction: Option<String>,
+    ) -> anyhow::Result<()> {
+        let group = Group::load(&self.store, id)?;
+        let known = Known::of(&self.store, &group.question.id)?;
+        let clusters = clusters(&group, &known);
+        let Some(cluster) = clusters.get(place) else { return Ok(()) };
+        // What was said before about this answer is taken back, wherever it was said.
+        for label in &known.labels {
+            let same = label.scope == Scope::Answer
+                && label.cleared_ms.is_none()
+                && label.canonical_answer.as_deref() == Some(&cluster.canonical);
+            if let Some(trajectory) = label.trajectory.as_ref().filter(|_| same) {
+                self.store.clear_labels(trajectory, Some(Scope::Answer), None)?;
+            }
+        }
+        let value = match value {
+            Press::Good => Some(LabelValue::Good),
+            Press::Bad => Some(LabelValue::Bad),
+            Press::Clear => None,
+        };
+        if let (Some(value), Some(first)) = (value, cluster.rollouts.first()) {
+            let row = self.store.row(&group.rollouts[*first].trajectory.id)?;
+            self.store.add_label(&Label {
+                correction,
+                shown_set: clusters.iter().map(|cluster| cluster.canonical.clone()).collect(),
+                order: place,
+                ..Label::on(&row, Scope::Answer, value)
+            })?;
+        }
+        self.send(StudyEvent::Group(views::group(&self.store, id)?));
+        Ok(())
+    }
+
+    fn label_plan(&self, id: &str, trajectory: &str, value: Press) -> anyhow::Result<()> {
+        self.store.clear_labels(trajectory, Some(Scope::Plan), None)?;
+        if value == Press::Bad {
+            let row = self.store.row(trajectory)?;
+            self.store.add_label(&Label::on(&row, Scope::Plan, LabelValue::Bad))?;
+        }
+        self.send(StudyEvent::Group(views::group(&self.store, id)?));
+        Ok(())
+    }
+
+    async fn view(&self, running: Option<String>) -> anyhow::Result<TrainingView> {
+        let setup = self.ready().await?;
+        let current = self.store.current_adapter(&setup.engine.model().await?.hash)?;
+        let view = views::training(&self.store, current.as_deref())?;
+        let gate = self.gate.lock().ok().and_then(|gate| gate.clone());
+        Ok(TrainingView { running, gate, ..view })
+    }
+
+    async fn show_training(&self, running: Option<String>) -> anyhow::Result<()> {
+        self.send(StudyEvent::Training(self.view(running).await?));
+        Ok(())
+    }
+
+    /// Let the store's current adapter plan from now on, and show it.
+    async fn swap(&self, setup: &Setup) -> anyhow::Result<()> {
+        let _planning = self.engine.write().await;
+        let current = self.store.current_adapter(&setup.engine.model().await?.hash)?;
+        let hash = self.put(setup, current.as_deref()).await?;
+        let info = setup.engine.model().await?;
+        let _ = self.events.send(DeckEvent::Status(status(&info, hash.as_deref(), 0, 0.0)));
+        if let Ok(mut kept) = self.adapter.lock() {
+            *kept = Some(hash);
+        }
+        self.show_training(None).await
+    }
+
+    /// Put an adapter (None: none) under the engine's planner; answers its hash.
+    async fn put(&self, setup: &Setup, id: Option<&str>) -> anyhow::Result<Option<String>> {
+        let path = match id {
+            Some(id) => Some(self.store.adapter_dir(&self.store.adapter(id)?)?.join(WEIGHTS)),
+            None => None,
+        };
+        Ok(setup.engine.set_adapter(path).await?)
+    }
+
+    /// One step in a process of its own.
+    async fn train(&self, groups: &[String]) -> anyhow::Result<()> {
+        let setup = self.ready().await?;
+        let mut command = tokio::process::Command::new(setup::exe());
+        command.arg("--home").arg(setup.home.root()).arg("--model").arg(&setup.model).arg("train");
+        match groups {
+            [] => command.arg("--labelled"),
+            groups => command.arg("--groups").arg(groups.join(",")),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let view = self.view(Some("getting ready".to_string())).await?;
+        self.send(StudyEvent::Training(view.clone()));
+        let mut child = command.spawn()?;
+        let mut words = Vec::new();
+        if let Some(stderr) = child.stderr.take() {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Some(line) = lines.next_line().await? {
+                let running = Some(line.clone());
+                self.send(StudyEvent::Training(TrainingView { running, ..view.clone() }));
+                words.push(line);
+            }
+        }
+        let status = child.wait().await?;
+        let last = words.last().cloned().unwrap_or_default();
+        self.judged(&words);
+        self.swap(&setup).await?;
+        if !status.success() {
+            return Err(Error::Train(last.trim_start_matches("tillerman: ").to_string()).into());
+        }
+        Ok(())
+    }
+
+    /// What the trainer said of its adapter, for the gate's line.
+    fn judged(&self, words: &[String]) {
+        let said = words.iter().rev().find_map(|line| line.strip_prefix("adapter "));
+        let Some((adapter, outcome)) = said.and_then(|line| line.split_once(": ")) else { return };
+        let serves = outcome.contains("it serves from now on");
+        let gate: Vec<&str> = words.iter().filter(|line| line.contains("gate")).map(String::as_str).collect();
+        let view = GateView {
+            adapter: adapter.to_string(),
+            outcome: if serves { GateOutcome::Champion } else { GateOutcome::CannotTell },
+            words: [gate.last().copied().unwrap_or_default(), outcome].join("; "),
+            ..GateView::default()
+        };
+        if let Ok(mut kept) = self.gate.lock() {
+            *kept = Some(view);
+        }
+    }
+
+    /// The same question, greedily, under two adapters; afterwards plans what planned before.
+    async fn what_changed(
+        &self,
+        query: &str,
+        before: Option<String>,
+        after: Option<String>,
+    ) -> anyhow::Result<()> {
+        let setup = self.ready().await?;
+        let _planning = self.engine.write().await;
+        let sides = [before, after];
+        let mut shown = Vec::new();
+        let mut failed = None;
+        for side in &sides {
+            match self.side(&setup, query, side.as_deref()).await {
+                Ok(side) => shown.push(side),
+                Err(error) => failed = Some(error),
+            }
+        }
+        let current = self.store.current_adapter(&setup.engine.model().await?.hash)?;
+        self.put(&setup, current.as_deref()).await?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if let Ok([before, after]) = <[Side; 2]>::try_from(shown) {
+            let query = query.to_string();
+            self.send(StudyEvent::Difference(Box::new(Difference { query, before, after })));
+        }
+        Ok(())
+    }
+
+    async fn side(&self, setup: &Setup, query: &str, id: Option<&str>) -> anyhow::Result<Side> {
+        let adapter = self.put(setup, id).await?;
+        // Greedy: what differs is the adapter's doing, not the dice's.
+        let flow = Flow { adapter, planner_temperature: Some(0.0), ..setup.flow.clone() };
+        let ask = Ask { id: new_id(), query: query.to_string(), ..Ask::default() };
+        let trajectory = solve(&flow, &ask, Arc::new(Collect::default()), CancellationToken::new()).await;
+        let model = setup.engine.model().await?;
+        let planned = trajectory.calls.iter().find(|call| call.role == Role::Planner);
+        let tokens = planned.map(|call| {
+            let ids = &call.completion.completion_ids;
+            let texts = match crate::gguf::pieces::Pieces::of_file(&model.path) {
+                Ok(pieces) => pieces.texts(ids),
+                Err(_) => ids.iter().map(|id| format!("{id} ")).collect(),
+            };
+            texts.into_iter().zip(call.completion.logprobs.iter().copied()).collect()
+        });
+        Ok(Side {
+            adapter: id.unwrap_or("none").to_string(),
+            tokens: tokens.unwrap_or_default(),
+            answer: trajectory.answer.unwrap_or_else(|| "(no answer)".to_string()),
+        })
+    }
+}
+
+fn name(command: &StudyCommand) -> &'static str {
+    match command {
+        StudyCommand::RollGroup { .. } => "rollouts",
+        StudyCommand::ListGroups => "groups",
+        StudyCommand::LabelCluster { .. } | StudyCommand::LabelPlan { .. } => "label not kept",
+        StudyCommand::Train { .. } => "the step",
+        StudyCommand::Rollback => "roll back",
+        StudyCommand::UseAdapter { .. } => "adapter",
+        StudyCommand::WhatChanged { .. } => "comparison",
+        StudyCommand::ShowTraining => "training",
+        StudyCommand::FindModels => "models",
+    }
+}
+
+/// Shows a group whenever one of its rollouts begins or ends.
+struct Rolling {
+    study: Study,
+}
+
+impl Sink for Rolling {
+    fn record(&self, event: Event) -> Result<(), String> {
+        let begins = event.seq == 0;
+        if begins || event.body.is_last() {
+            let store = &self.study.store;
+            if let Ok(Some(id)) = store.group_of(&event.trajectory)
+                && let Ok(group) = views::group(store, &id)
+            {
+                self.study.send(StudyEvent::Group(group));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Groups, training and adapters as the deck shows them, read from the store.
+
+use serde_json::Value;
+
+use crate::deck::study::{AdapterLine, Cluster, GroupView, RolloutLine, StepLine, TrainingView};
+use crate::error::Error;
+use crate::flow::trajectory::{Outcome, Trajectory};
+use crate::store::{Adapter, LabelValue, Scope, Source, Store, TrainingStep};
+use crate::tasks::stats::wilson;
+use crate::train::reward::{self, Contrast, Known, Rewards, contrast, rewards};
+use crate::train::rollout::Group;
+
+use super::library::press;
+use super::sessions::when;
+
+/// Groups and steps that are read at most; older ones stay in the store.
+const GROUPS: usize = 50;
+const STEPS: usize = 200;
+
+/// The newest groups that still hold a rollout.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn groups(store: &Store) -> Result<Vec<GroupView>, Error> {
+    let rows = store.groups(GROUPS)?;
+    // A group whose rollouts were deleted has nothing to show.
+    Ok(rows.iter().filter_map(|row| group(store, &row.id).ok()).collect())
+}
+
+/// One group, its answers folded, with what is known of them.
+///
+/// # Errors
+/// The store cannot be read, or nothing of the group is left.
+pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
+    let row = store.group(id)?;
+    let group = Group::load(store, id)?;
+    let known = Known::of(store, &group.question.id)?;
+    let running = |trajectory: &Trajectory| trajectory.outcome == Outcome::Running;
+    let ended = group.rollouts.iter().filter(|rollout| !running(&rollout.trajectory)).count();
+    let failed = group.rollouts.iter().filter(|r| r.failed.is_some() && !running(&r.trajectory)).count();
+    let clusters = reward::clusters(&group, &known).into_iter().map(|cluster| Cluster {
+        answer: cluster.answers.first().cloned().unwrap_or_default(),
+        label: cluster.label.map(|word| press(word.value)),
+        said_by: cluster.label.map(said_by).unwrap_or_default(),
+        rollouts: cluster.rollouts.iter().map(|place| rollout(&group, *place, &known)).collect(),
+    });
+    let verdict = match contrast(&rewards(&group, &known)) {
+        Contrast::Some { right, wrong } => {
+            format!("a step learns from {right} right and {wrong} wrong rollouts of this question")
+        }
+        Contrast::None(why) => why,
+    };
+    Ok(GroupView {
+        query: group.question.query.clone(),
+        adapter: row.adapter.map(|hash| hash.chars().take(8).collect()),
+        size: row.members.len(),
+        ended,
+        failed,
+        clusters: clusters.collect(),
+        verdict,
+        trained: false,
+        id: group.id,
+    })
+}
+
+/// Who says so, where it was not a person about this very answer.
+fn said_by(word: reward::Word) -> String {
+    let text = match word.source {
+        Source::Checker => "by a checker",
+        Source::Judge => "by a judge",
+        Source::Person if word.implied => "another is right",
+        Source::Person => "",
+    };
+    text.to_string()
+}
+
+fn rollout(group: &Group, place: usize, known: &Known) -> RolloutLine {
+    let trajectory = &group.rollouts[place].trajectory;
+    let plan_bad = known.labels.iter().rev().any(|label| {
+        label.trajectory.as_deref() == Some(&trajectory.id)
+            && label.scope == Scope::Plan
+            && label.value == LabelValue::Bad
+            && label.cleared_ms.is_none()
+    });
+    let plans = trajectory.turns.iter().filter_map(|turn| turn.plan.as_ref());
+    RolloutLine {
+        trajectory: trajectory.id.clone(),
+        plans: plans.map(|plan| format!("{}: {}", plan.tool, plan.sub_goal)).collect(),
+        seconds: trajectory.seconds,
+        plan_bad,
+    }
+}
+
+/// The steps of every run, oldest first, and the adapters; `current` serves.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Error> {
+    let mut runs = store.runs()?;
+    runs.sort_by_key(|run| run.created_ms);
+    let mut steps = Vec::new();
+    for run in &runs {
+        steps.extend(store.steps(&run.id)?);
+    }
+    let skip = steps.len().saturating_sub(STEPS);
+    let steps: Vec<StepLine> = steps.iter().skip(skip).map(|step| line(store, step)).collect();
+    let steps = steps.into_iter().enumerate().map(|(n, step)| StepLine { step: n + 1 + skip, ..step });
+    let mut adapters = store.adapters(None)?;
+    adapters.reverse();
+    Ok(TrainingView {
+        running: None,
+        steps: steps.collect(),
+        gate: None,
+        adapters: adapters.iter().map(|adapter| adapter_line(adapter, current)).collect(),
+    })
+}
+
+fn adapter_line(adapter: &Adapter, current: Option<&str>) -> AdapterLine {
+    let made = &adapter.manifest["made_from"];
+    let words = match (made["step"].as_u64(), made["groups"].as_array()) {
+        (Some(step), _) => format!("step {step} of a run"),
+        (None, Some(groups)) => format!("{} labelled groups", groups.len()),
+        _ => format!("rank {}", adapter.rank),
+    };
+    let serves = current == Some(adapter.id.as_str());
+    AdapterLine {
+        id: adapter.id.clone(),
+        parent: adapter.parent.clone(),
+        words,
+        when: when(adapter.created_ms),
+        current: serves,
+        status: if serves { "serves".to_string() } else { adapter.origin.name().to_string() },
+    }
+}
+
+/// A step as recorded. What its rollouts were worth stands in its own figures, or follows from the labels of
+/// the groups it learned from.
+fn line(store: &Store, step: &TrainingStep) -> StepLine {
+    let (rolled, stepped) = (&step.stats["rolled"], &step.stats["stepped"]);
+    let stats = if stepped["stats"].is_object() { &stepped["stats"] } else { &step.stats };
+    let count = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let figure = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let mut right = count(&rolled["right"]);
+    let mut known = count(&rolled["rollouts"]).saturating_sub(count(&rolled["failed"]));
+    let mut tools: Vec<(String, usize)> = rolled["tools"].as_object().map_or_else(Vec::new, |tools| {
+        tools.iter().map(|(tool, plans)| (tool.clone(), count(plans))).collect()
+    });
+    let (mut turns, mut tokens) = (count(&rolled["turns"]), count(&rolled["planner_tokens"]));
+    if !rolled.is_object() {
+        for group in step.groups.iter().filter_map(|id| Group::load(store, id).ok()) {
+            let words = Known::of(store, &group.question.id).map(|known| rewards(&group, &known));
+            let Rewards { rewards, .. } = words.unwrap_or_default();
+            right += rewards.iter().flatten().filter(|reward| **reward > 0.5).count();
+            known += rewards.iter().flatten().count();
+            for rollout in &group.rollouts {
+                turns += rollout.trajectory.turns.len();
+                let planned = rollout.trajectory.calls.iter().filter(|call| call.role.uses_adapter());
+                tokens += planned.map(|call| call.completion.completion_ids.len()).sum::<usize>();
+                for plan in rollout.trajectory.turns.iter().filter_map(|turn| turn.plan.as_ref()) {
+                    match tools.iter_mut().find(|(tool, _)| *tool == plan.tool) {
+                        Some((_, plans)) => *plans += 1,
+                        None => tools.push((plan.tool.clone(), 1)),
+                    }
+                }
+            }
+        }
+    }
+    let (low, high) = wilson(right, known);
+    let plans = tools.iter().map(|(_, plans)| plans).sum::<usize>().max(1) as f64;
+    tools.sort_by_key(|(_, plans)| std::cmp::Reverse(*plans));
+    StepLine {
+        step: step.step,
+        reward: if known > 0 { right as f64 / known as f64 } else { f64::NAN },
+        reward_low: low,
+        reward_high: high,
+        rollouts: known,
+        kl: figure(&stats["kl_mean"]),
+        clip_share: figure(&stats["clip_share"]),
+        tokens_per_plan: tokens as f64 / turns.max(1) as f64,
+        tools: tools.into_iter().map(|(tool, count)| (tool, count as f64 / plans)).collect(),
+        seconds: figure(&stepped["seconds"]),
+        groups: step.groups.clone(),
+        adapter: step.candidate.clone(),
+    }
+}
