@@ -27,7 +27,10 @@
 //! 4. What was sampled is kept as sampled: token ids, log-probabilities, forced marks; never re-tokenised.
 //! 5. Models live in a worker process: an abort in C++ ends a query with a reason, never the terminal.
 //! 6. Model-written code runs in the sandbox or not at all.
-//! 7. All state lives under one data directory (0700), outside every folder a tool can write.
+//! 7. What trained is what was sampled: rows come from recorded ids, of the adapter to be trained, or not at all.
+//! 8. A training step owns one process and one folder; until its adapter is kept under its hash, nothing changed.
+//! 9. Adapters are immutable; "current" is a pointer. Worse is never activated, cannot tell only by a person.
+//! 10. All state lives under one data directory (0700), outside every folder a tool can write.
 //!
 //! # Where this differs from the first picture of it, and why
 //! - Streaming text is `event::Progress`, not an event: the `model_call` that follows holds every token, so
@@ -36,6 +39,15 @@
 //!   and marked forced. Log-probabilities therefore are always those of the unconstrained policy.
 //! - The verifier judges (query, memory, newest result) and its verdict enters memory with the entry, in one
 //!   piece, as the paper draws it; the reference code leaves the verdict out.
+//! - The trainer's CPU path is plain Rust (`train/kernels`, packed BF16 or F32 products on threads that wait
+//!   without spinning) instead of ggml graphs: ggml gives types and unpacking, and a device backend can stand
+//!   behind the same trait later. None does yet: training runs on the CPU.
+//! - One process per training step, not one that stays: its memory goes back whole, a kill costs one step, and
+//!   the state between steps is exactly what lies in the adapter's folder.
+//! - The learning rate follows the step bound: each step begins with the rate at which the last one's length was
+//!   right (nats per token to its parent), so nobody tunes it.
+//! - Frozen roles are fitted by imitation; only the planner learns from rewards, and no adapter ships as a
+//!   default yet, so that what training does can be seen from the start.
 //! - `llama.cpp` is built without OpenMP: its own thread pool, threads = cores - 1 unless told otherwise.
 //!
 //! # Words

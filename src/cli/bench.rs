@@ -24,6 +24,7 @@ use super::{Global, setup};
 
 mod deck;
 mod engine;
+mod live;
 pub mod train;
 
 #[derive(Debug, Args)]
@@ -93,6 +94,9 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
         for figure in train::figures(path, suffix, args.runs, &wanted)? {
             figure.print(args.json);
         }
+    }
+    if wanted("train.label_to_live_s") {
+        live::label_to_live(args.runs).await?.print(args.json);
     }
     if wanted("flow.overhead_ms_per_turn") {
         overhead(args.runs).await?.print(args.json);

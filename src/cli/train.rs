@@ -105,21 +105,7 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         Some(hash) => Some(store.find_adapter(hash)?),
         None => None,
     };
-    let mut trainer = Trainer {
-        flow: setup.flow.clone(),
-        store: store.clone(),
-        exe: setup::exe(),
-        model: setup.model.clone(),
-        threads: setup::training_threads(&setup.config),
-        watch: watch(args.json),
-        reset: {
-            let engine = setup.engine.clone();
-            Arc::new(move || {
-                let engine = engine.clone();
-                Box::pin(async move { engine.shutdown().await })
-            })
-        },
-    };
+    let mut trainer = trainer(&setup, store.clone(), watch(args.json));
     let gate = gate_questions(args, setup.embedded)?;
     let candidate = if let Some(file) = &args.tasks {
         on_tasks(&mut trainer, args, file, global, settings, champion.clone(), &cancel).await?
@@ -159,6 +145,23 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         &format!("adapter {}: {word}", candidate.id),
     );
     Ok(0)
+}
+
+/// The parts of a training run from the parts of a query.
+pub fn trainer(setup: &setup::Setup, store: Arc<Store>, watch: Watch) -> Trainer {
+    let engine = setup.engine.clone();
+    Trainer {
+        flow: setup.flow.clone(),
+        store,
+        exe: setup::exe(),
+        model: setup.model.clone(),
+        threads: setup::training_threads(&setup.config),
+        watch,
+        reset: Arc::new(move || {
+            let engine = engine.clone();
+            Box::pin(async move { engine.shutdown().await })
+        }),
+    }
 }
 
 fn settings(config: &crate::config::Config, args: &TrainArgs, parameters: u64) -> Settings {

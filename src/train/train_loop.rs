@@ -327,7 +327,7 @@ fn draw(tasks: &[Task], count: usize, seed: u64, step: usize) -> Vec<&Task> {
 }
 
 /// The checker's word on every rollout that ended.
-fn checked(group: &Group) -> Rewards {
+pub fn checked(group: &Group) -> Rewards {
     let reward = |answer: &str| {
         let right = group.question.answer.as_ref().is_some_and(|wanted| check(wanted, answer));
         f64::from(u8::from(right))
