@@ -1,7 +1,9 @@
 //! Attention of a piece of queries over its ancestors, forward and backward, head by head.
 //!
-//!     S = scale Q K^T    P = softmax(S)    O = P V
-//!     dV = P^T dO    dP = dO V^T    dS = P (dP - sum(dO O)) scale    dQ = dS K    dK = dS^T Q
+//! ```text
+//! S = scale Q K^T    P = softmax(S)    O = P V
+//! dV = P^T dO    dP = dO V^T    dS = P (dP - sum(dO O)) scale    dQ = dS K    dK = dS^T Q
+//! ```
 //!
 //! P is computed again going back, from the kept log of each row's sum. Keys and values are packed once per
 //! layer in slot order, so a piece reads whole runs of them and gathers nothing.

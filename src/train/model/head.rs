@@ -1,7 +1,9 @@
 //! The head: log-probabilities of the targets alone, a part of the vocabulary at a time.
 //!
-//!     logp = l_target / T - log sum_v e^(l_v / T)
-//!     dh   = sum_targets c (W_target - sum_v p_v W_v) / T
+//! ```text
+//! logp = l_target / T - log sum_v e^(l_v / T)
+//! dh   = sum_targets c (W_target - sum_v p_v W_v) / T
+//! ```
 //!
 //! One pass over the vocabulary serves both: the sum of e^l and, where a gradient follows, the sum of e^l W
 //! run along and are rescaled when a larger logit comes by. Nothing as long as the vocabulary is kept.

@@ -1,8 +1,10 @@
 //! One linear with its LoRA pair, forward and backward, for the rows of a block.
 //!
-//!     y  = W x + b + s B h          h  = A x
-//!     dx = W^T dy + A^T dh          dh = s B^T dy
-//!     dA = dh x^T                   dB = s dy h^T
+//! ```text
+//! y  = W x + b + s B h          h  = A x
+//! dx = W^T dy + A^T dh          dh = s B^T dy
+//! dA = dh x^T                   dB = s dy h^T
+//! ```
 //!
 //! W in the main kernels' words, the pair in f32 always: its steps are smaller than a bf16 can hold.
 
