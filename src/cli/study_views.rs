@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::deck::study::{AdapterLine, Cluster, GroupView, RolloutLine, StepLine, TrainingView};
+use crate::deck::study::{
+    AdapterLine, Cluster, GateOutcome, GateView, GroupView, RolloutLine, StepLine, TrainingView,
+};
 use crate::error::Error;
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Adapter, LabelValue, Scope, Source, Store, TrainingStep};
@@ -102,6 +104,7 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
     for run in &runs {
         steps.extend(store.steps(&run.id)?);
     }
+    let gate = steps.iter().rev().find_map(gate);
     let skip = steps.len().saturating_sub(STEPS);
     let steps: Vec<StepLine> = steps.iter().skip(skip).map(|step| line(store, step)).collect();
     let steps = steps.into_iter().enumerate().map(|(n, step)| StepLine { step: n + 1 + skip, ..step });
@@ -110,9 +113,20 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
     Ok(TrainingView {
         running: None,
         steps: steps.collect(),
-        gate: None,
+        gate,
         adapters: adapters.iter().map(|adapter| adapter_line(adapter, current)).collect(),
     })
+}
+
+/// The gate's word on a step's adapter.
+fn gate(step: &TrainingStep) -> Option<GateView> {
+    let (adapter, verdict) = (step.candidate.clone()?, step.verdict.as_deref()?);
+    let (outcome, words) = match verdict {
+        "better" => (GateOutcome::Champion, "better than what served before"),
+        "worse" => (GateOutcome::Candidate, "worse than what served: it is not activated"),
+        _ => (GateOutcome::CannotTell, "one cannot tell; it serves only if you say so"),
+    };
+    Some(GateView { adapter, outcome, words: words.to_string(), ..GateView::default() })
 }
 
 fn adapter_line(adapter: &Adapter, current: Option<&str>) -> AdapterLine {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Mode;
 use crate::error::Error;
-use crate::store::{Adapter, Store, WEIGHTS, new_id};
+use crate::store::{Adapter, RunStatus, Store, TrainingRun, TrainingStep, WEIGHTS, new_id, now_ms};
 use crate::tasks::{Split, Task, files};
 use crate::train::gate::{Decision, Gate, Report, Trial, disjoint};
 use crate::train::judge::{self, Patience};
@@ -117,7 +117,7 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         };
         on_groups(&trainer, args, settings, policy, champion.as_ref(), &cancel).await?
     };
-    let Some(candidate) = candidate else {
+    let Some((candidate, run)) = candidate else {
         say(
             args.json,
             &json!({"kind": "trained", "adapter": null}),
@@ -126,6 +126,16 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         return Ok(1);
     };
     let decision = judged(&mut trainer, args, global, &candidate, champion.as_ref(), &gate, &cancel).await?;
+    let verdict = match decision {
+        Decision::Activate => "better",
+        Decision::Refuse => "worse",
+        Decision::Hold => "cannot_tell",
+    };
+    let made =
+        store.steps(&run)?.into_iter().rev().find(|step| step.candidate.as_ref() == Some(&candidate.id));
+    if let Some(step) = made {
+        store.set_verdict(&run, step.step, verdict)?;
+    }
     let serves = match decision {
         Decision::Activate => true,
         Decision::Hold => args.ship,
@@ -185,7 +195,7 @@ async fn on_tasks(
     settings: Settings,
     champion: Option<Adapter>,
     cancel: &CancellationToken,
-) -> anyhow::Result<Option<Adapter>> {
+) -> anyhow::Result<Option<(Adapter, String)>> {
     let tasks = files::load(file).map_err(Error::Usage)?;
     let seed = global.seed.unwrap_or_else(setup::fresh_seed);
     let plan = Plan {
@@ -209,7 +219,7 @@ async fn on_tasks(
             plan.run, plan.steps, plan.questions, plan.settings.group
         ),
     );
-    Ok(trainer.train(&plan, &tasks, cancel).await?)
+    Ok(trainer.train(&plan, &tasks, cancel).await?.map(|adapter| (adapter, plan.run)))
 }
 
 /// One step on recorded groups.
@@ -220,7 +230,7 @@ async fn on_groups(
     mut policy: Policy,
     champion: Option<&Adapter>,
     cancel: &CancellationToken,
-) -> anyhow::Result<Option<Adapter>> {
+) -> anyhow::Result<Option<(Adapter, String)>> {
     let store = &trainer.store;
     let mut groups = Vec::new();
     if args.labelled {
@@ -267,8 +277,30 @@ async fn on_groups(
     let lessons = Lessons { groups: lesson.groups.clone(), probes, frozen };
     let model = trainer.flow.engine.model().await?;
     let (done, adapter) = trainer.take(&settings, 0, &model, champion, lessons, made_from, cancel).await?;
-    (trainer.watch)(&Progress::Stepped(Stepped::of(1, &done, adapter.as_ref())));
-    Ok(adapter)
+    let stepped = Stepped::of(1, &done, adapter.as_ref());
+    let run = new_id();
+    store.begin_run(&TrainingRun {
+        id: run.clone(),
+        created_ms: now_ms(),
+        model_hash: model.hash.clone(),
+        parent: champion.map(|adapter| adapter.id.clone()),
+        seed: 0,
+        settings: json!({ "settings": settings }),
+        status: RunStatus::Running,
+        note: None,
+    })?;
+    store.add_step(&TrainingStep {
+        run: run.clone(),
+        step: 1,
+        groups: drawn.into_iter().map(|group| group.id).collect(),
+        stats: json!({ "stepped": stepped }),
+        candidate: stepped.adapter.clone(),
+        verdict: None,
+        created_ms: now_ms(),
+    })?;
+    store.end_run(&run, RunStatus::Done, None)?;
+    (trainer.watch)(&Progress::Stepped(stepped));
+    Ok(adapter.map(|adapter| (adapter, run)))
 }
 
 fn gate_questions(args: &TrainArgs, embedded: bool) -> anyhow::Result<Vec<Task>> {
