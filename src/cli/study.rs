@@ -216,6 +216,8 @@ impl Study {
             [] => command.arg("--labelled"),
             groups => command.arg("--groups").arg(groups.join(",")),
         };
+        // A person waits for it: a first look of the gate, which more pairs may follow by hand.
+        command.args(["--pairs", "24"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let view = self.view(Some("getting ready".to_string())).await?;
         self.send(StudyEvent::Training(view.clone()));

@@ -239,6 +239,11 @@ impl Trainer {
                 cancel,
             )
             .await?;
+        // The step that overdraws the budget is kept on the shelf and does not become the run's policy.
+        if let Some(drift) = done.drift.as_ref().filter(|drift| drift.mean >= plan.settings.kl_budget) {
+            let why = format!("the KL budget is used up: {}", drift.text());
+            return Ok(Stepped { skipped: Some(why), ..Stepped::of(number, &done, None) });
+        }
         if let Some(adapter) = adapter {
             self.put(Some(&adapter)).await?;
             state.adapter = Some(adapter);
