@@ -96,9 +96,26 @@ pub struct ToolContext {
     pub seed: u64,
 }
 
+/// What one call touches. Said by the tool itself and never derived from what a model claims: the rule that an
+/// outward act asks first, once outside text and private reading have met, is decided on these three bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effects {
+    /// Reads what belongs to the person alone: the workspace, a file, an MCP resource.
+    pub reads_private: bool,
+    /// Brings text into the context that somebody else wrote: a page, a search result, an MCP server's answer.
+    pub brings_outside_text: bool,
+    /// Can carry something out or change the world: a request whose address or body a model chose, a write.
+    pub acts_outward: bool,
+}
+
 #[async_trait]
 pub trait Tool: Send + Sync {
     fn card(&self) -> &ToolCard;
+
+    /// What this call would touch. The default touches nothing beyond its own answer.
+    fn effects(&self, _arguments: &Value) -> Effects {
+        Effects::default()
+    }
 
     /// Run once. `arguments` already fit the card's schema.
     async fn call(&self, arguments: &Value, context: &ToolContext) -> ToolResult;
