@@ -1,6 +1,5 @@
 //! `tillerman model`: which GGUFs there are, which one serves, whether a file can.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -10,7 +9,7 @@ use crate::config::Home;
 use crate::error::Error;
 use crate::text::safe;
 
-use super::{Global, setup};
+use super::{Global, models, pull, setup};
 
 #[derive(Debug, Args)]
 pub struct ModelArgs {
@@ -20,7 +19,7 @@ pub struct ModelArgs {
 
 #[derive(Debug, Subcommand)]
 enum ModelCommand {
-    /// The model in use, and the GGUF files in the data directory
+    /// Every GGUF on this machine: this program's, and those other programs downloaded
     List {
         #[arg(long)]
         json: bool,
@@ -33,13 +32,16 @@ enum ModelCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Download a GGUF from a Hugging Face hub into the cache other programs share; resumes, checks the sha256
+    Pull(pull::PullArgs),
 }
 
 pub async fn run(global: &Global, args: &ModelArgs) -> anyhow::Result<i32> {
     match &args.command {
-        ModelCommand::List { json } => list(global, *json),
+        ModelCommand::List { json } => models::list(global, *json),
         ModelCommand::Use { path } => select(global, path),
         ModelCommand::Check { path, json } => check(path, *json),
+        ModelCommand::Pull(args) => pull::run(args).await,
     }
 }
 
@@ -113,34 +115,6 @@ fn check(path: &Path, json: bool) -> anyhow::Result<i32> {
         println!("{}: accepted", safe(&path.to_string_lossy()));
         println!("  {}", safe(&describe(&header)));
         println!("  needs about {needed_mb} MB with one sequence of 8k tokens (or its whole context)");
-    }
-    Ok(0)
-}
-
-fn list(global: &Global, json: bool) -> anyhow::Result<i32> {
-    let (home, config) = setup::home_and_config(global)?;
-    let (current, _) = setup::model_path(global, &home, &config)?;
-    let mut paths = vec![current.clone()];
-    let entries = std::fs::read_dir(home.models()).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "gguf")).collect();
-    found.sort();
-    paths.extend(found.into_iter().filter(|p| *p != current));
-    let mut out = std::io::stdout().lock();
-    for path in paths {
-        let in_use = path == current;
-        let text = match crate::gguf::check(&path) {
-            Ok(header) => describe(&header),
-            Err(error) => format!("refused: {error}"),
-        };
-        if json {
-            let line =
-                serde_json::json!({"kind": "model", "path": path, "in_use": in_use, "description": text});
-            writeln!(out, "{line}")?;
-        } else {
-            let mark = if in_use { "*" } else { " " };
-            writeln!(out, "{mark} {}\n    {}", safe(&path.to_string_lossy()), safe(&text))?;
-        }
     }
     Ok(0)
 }

@@ -136,7 +136,7 @@ pub fn memory_needed(header: &Header, context: u64, sequences: u64) -> u64 {
     header.weight_bytes().saturating_add(kv).saturating_add(work)
 }
 
-fn open(path: &Path) -> Result<File, GgufError> {
+pub(super) fn open(path: &Path) -> Result<File, GgufError> {
     let unreadable = |reason: String| GgufError::Unreadable { path: path.to_path_buf(), reason };
     // Looked at before it is opened: opening a pipe would wait for a writer.
     let kind = match std::fs::metadata(path) {
@@ -152,7 +152,7 @@ fn open(path: &Path) -> Result<File, GgufError> {
     File::open(path).map_err(|error| unreadable(error.to_string()))
 }
 
-fn parse(file: &File, path: &Path) -> Result<(Parsed, u64), GgufError> {
+pub(super) fn parse(file: &File, path: &Path) -> Result<(Parsed, u64), GgufError> {
     let unreadable = |reason: String| GgufError::Unreadable { path: path.to_path_buf(), reason };
     let metadata = file.metadata().map_err(|error| unreadable(error.to_string()))?;
     if !metadata.is_file() {
@@ -164,7 +164,7 @@ fn parse(file: &File, path: &Path) -> Result<(Parsed, u64), GgufError> {
 }
 
 /// Judge a parsed model header.
-fn judge(parsed: Parsed, size: u64) -> Result<Header, Refusal> {
+pub(super) fn judge(parsed: Parsed, size: u64) -> Result<Header, Refusal> {
     let keys = Keys::new(&parsed)?;
     if let Some(kind) = keys.text("general.type")?.filter(|kind| *kind != "model") {
         let remedy =
@@ -211,7 +211,7 @@ pub(super) fn header(parsed: Parsed, size: u64, architecture: String, context_tr
 }
 
 /// The type that holds most numbers, for files that do not name theirs.
-fn most_common_type(tensors: &[TensorInfo]) -> &'static str {
+pub(super) fn most_common_type(tensors: &[TensorInfo]) -> &'static str {
     let total = |kind: TensorType| -> u128 {
         tensors.iter().filter(|t| t.kind == kind).map(|t| u128::from(t.elements())).sum()
     };

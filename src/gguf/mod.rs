@@ -1,14 +1,16 @@
 //! What a GGUF file says, in safe Rust: the pre-check every file passes before llama.cpp sees it, the
 //! header it yields, and a writer for adapters and random models.
 //!
-//! `read` takes the bytes apart under caps, `check` judges what they mean, `write` puts files together,
-//! `toy` makes models of random weights. Nothing here loads tensor data or computes with it.
+//! `read` takes the bytes apart under caps, `check` judges what they mean, `survey` tells kinds of files apart,
+//! `write` puts files together, `toy` makes models of random weights. Nothing here loads tensor data or
+//! computes with it.
 
 mod adapter;
 pub mod check;
 pub mod pieces;
 pub mod quant;
 pub mod read;
+pub mod survey;
 pub mod toy;
 pub mod types;
 mod vocabulary;

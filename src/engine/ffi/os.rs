@@ -97,3 +97,13 @@ pub fn memory_available() -> Option<u64> {
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
 }
+
+/// Bytes a user may still write on the file system of `path`; None where the system does not say.
+pub fn disk_free(path: &std::path::Path) -> Option<u64> {
+    let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).ok()?;
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut about: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends with NUL, and both outlive the call.
+    let known = unsafe { libc::statvfs(path.as_ptr(), &mut about) } == 0;
+    known.then(|| (about.f_bavail as u64).saturating_mul(about.f_frsize as u64))
+}
