@@ -38,12 +38,14 @@ enum Act {
     Stall(usize),
 }
 
+/// Method, path and headers (names in lower case) of a request.
+type Asked = (String, String, Vec<(String, String)>);
+
 #[derive(Default)]
 struct Hub {
     bytes: Vec<u8>,
     acts: Mutex<VecDeque<Act>>,
-    /// (method, path, headers in lower case)
-    asked: Mutex<Vec<(String, String, Vec<(String, String)>)>>,
+    asked: Mutex<Vec<Asked>>,
     /// Announced instead of the true ones.
     size: Option<u64>,
     sha256: Option<String>,
