@@ -1,11 +1,11 @@
-//! The python tool in its sandbox, as a program sees it: what it is for works, every known escape fails.
+//! The python tool in its sandbox, as a program sees it: what it is for works, its limits hold, nothing of ours
+//! leaks in, nothing survives. The ways out are tried in `escape`.
 //!
 //! Where this machine grants no sandbox the tests say why; `without_a_sandbox_nothing_runs` holds there too.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -182,104 +182,9 @@ fn the_data_folder_is_read_only_and_all_there_is() {
 }
 
 #[test]
-fn no_file_outside_can_be_read_or_changed() {
+fn a_program_has_no_rights() {
     let Some(python) = python(None) else { return };
-    let dir = tempfile::tempdir().expect("dir");
-    let secret = dir.path().join("secret");
-    fs::write(&secret, "secret").expect("write");
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("mode");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o666)).expect("mode");
-    let (secret, dir_name) = (secret.display(), dir.path().display());
-    let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
-    let project = env!("CARGO_MANIFEST_DIR");
-    check_refused(
-        &python,
-        &format!(
-            "read a secret: open('{secret}').read()
-             read by way of proc: open('/proc/1/root{secret}').read()
-             read by way of a parent: open('/proc/self/cwd/../..{secret}').read()
-             list home: os.listdir('{home}')
-             list root's home: os.listdir('/root')
-             read the project: open('{project}/Cargo.toml').read()
-             passwords: open('/etc/shadow').read()
-             write outside: open('{dir_name}/new', 'w')
-             overwrite: open('{secret}', 'w')
-             protected file that is not there yet: os.makedirs('{home}/.config/tillerman')
-             chmod: os.chmod('{secret}', 0o777)
-             utime: os.utime('{secret}')
-             link then read: (os.symlink('{secret}', 'link'), open('link').read())
-             link then write: (os.symlink('{dir_name}/new', 'link2'), open('link2', 'w'))
-             hard link: os.link('{secret}', 'hard')
-             hard link of a program: os.link('/usr/bin/env', 'env')
-             chmod of a program: os.chmod('/usr/bin/env', 0o777)
-             write to the system: open('/usr/bin/new', 'w')
-             write to the root: open('/new', 'w')
-             write after chdir: (os.chdir('/'), open('new', 'w'))
-             write to etc: open('/etc/passwd', 'w')
-             device: os.mknod('null', 0o20666, os.makedev(1, 3))
-             disk: open('/dev/sda', 'rb')
-             kernel memory: open('/dev/mem', 'rb')
-             terminal: open('/dev/tty', 'w')
-             setuid: os.setuid(0)
-             mount: open('/proc/self/uid_map', 'w').write('0 0 1')
-             old root: os.listdir('/old')"
-        ),
-    );
-    assert_eq!(fs::read_to_string(dir.path().join("secret")).expect("read"), "secret");
-    assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
-}
-
-#[test]
-fn no_socket_reaches_anything() {
-    let Some(python) = python(None) else { return };
-    let dir = tempfile::tempdir().expect("dir");
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("mode");
-    let path = dir.path().join("socket");
-    let _listener = UnixListener::bind(&path).expect("listen");
-    let path = path.display();
-    check_refused(
-        &python,
-        &format!(
-            "unix socket: socket.socket(socket.AF_UNIX).connect('{path}')
-             abstract socket: socket.socket(socket.AF_UNIX).connect('\\0/tmp/.X11-unix/X0')
-             datagram to a path: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', '{path}')
-             tcp: socket.create_connection(('127.0.0.1', 22), 2)
-             tcp6: socket.socket(socket.AF_INET6)
-             udp: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 53))
-             raw: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)
-             netlink: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
-             vsock: socket.socket(40, socket.SOCK_STREAM)
-             packet: socket.socket(17, socket.SOCK_RAW)
-             name: socket.gethostbyname('example.org')
-             bind a pair: socket.socketpair()[0].bind('here')
-             listen on a pair: socket.socketpair()[0].listen()"
-        ),
-    );
     check(&python, "import socket; a, b = socket.socketpair(); a.send(b'x'); print(b.recv(1))", "b'x'");
-}
-
-#[test]
-fn kernel_doors_are_closed() {
-    let Some(python) = python(None) else { return };
-    let code = "
-import ctypes
-libc = ctypes.CDLL(None, use_errno=True)
-new_user = (ctypes.c_uint64 * 11)(0x10000000)
-calls = {'clone3': (435, new_user, 88), 'unshare': (272, 0x10000000), 'clone': (56, 0x10000000 | 17, 0, 0, 0, 0),
-    'clone mount': (56, 0x20000 | 17, 0, 0, 0, 0), 'ptrace': (101, 0), 'process_vm_readv': (310, 1),
-    'process_vm_writev': (311, 1), 'mount': (165, 0), 'umount2': (166, 0), 'pivot_root': (155, 0), 'chroot': (161, b'/tmp'),
-    'fsopen': (430, b'tmpfs', 0), 'fsmount': (432, 0), 'move_mount': (429, 0), 'open_tree': (428, 0),
-    'mount_setattr': (442, 0), 'setns': (308, 0), 'bpf': (321, 0), 'io_uring_setup': (425, 1, 0),
-    'keyctl': (250, 0), 'add_key': (248, 0), 'request_key': (249, 0), 'perf_event_open': (298, 0),
-    'userfaultfd': (323, 0), 'pidfd_getfd': (438, 0), 'open_by_handle_at': (304, 0), 'name_to_handle_at': (303, 0),
-    'kexec_load': (246, 0), 'init_module': (175, 0), 'personality': (135, 0x0040000), 'memfd_secret': (447, 0),
-    'reboot': (169, 0), 'swapon': (167, 0), 'ptrace x32': (0x40000000 | 521, 0), 'socket x32': (0x40000000 | 41, 2, 1, 0),
-    'TIOCSTI': (16, 0, 0x5412, 0)}
-print([name for name, call in calls.items() if libc.syscall(*call) != -1])
-";
-    if cfg!(target_arch = "x86_64") {
-        check(&python, code, "[]");
-    }
     let rights = "
 status = dict(line.split(':\\t') for line in open('/proc/self/status').read().splitlines() if ':\\t' in line)
 print([status[name] for name in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')] == ['0' * 16] * 5, status['NoNewPrivs'], status['Seccomp'])

@@ -25,6 +25,7 @@ use super::{Global, setup};
 mod deck;
 mod engine;
 mod live;
+mod sandbox;
 pub mod train;
 
 #[derive(Debug, Args)]
@@ -100,6 +101,9 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
     }
     if wanted("flow.overhead_ms_per_turn") {
         overhead(args.runs).await?.print(args.json);
+    }
+    if wanted("sandbox.start_ms") {
+        sandbox::starts(args.runs).await?.into_iter().for_each(|figure| figure.print(args.json));
     }
     deck::figures(args.runs, &wanted, &mut |figure| figure.print(args.json))?;
     Ok(0)
