@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossterm::event::{Event, EventStream, KeyEventKind, MouseEventKind};
 use futures_util::StreamExt;
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::{Handle, Signals};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -50,7 +50,7 @@ impl Stop {
 /// A thread or a signal handler cannot be set up.
 pub fn start(inputs: Sender<Input>, events: Receiver<DeckEvent>) -> Result<(Stop, Keyboard), Error> {
     set_panic_hook(inputs.clone());
-    let signals = Signals::new([SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT]).map_err(failed)?;
+    let signals = Signals::new([SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT, SIGWINCH]).map_err(failed)?;
     let stop = Stop { handle: signals.handle(), ended: Arc::new(AtomicBool::new(false)) };
     let (keys, flow) = (inputs.clone(), inputs.clone());
     let ended = stop.ended.clone();
@@ -97,6 +97,10 @@ impl Keyboard {
 
 /// Read keys until the channel closes. An `EventStream` rather than a blocking read: only a stream can be
 /// let go of, and whoever still reads takes keys from the person's editor.
+///
+/// crossterm must be built with `use-dev-tty`, which here means poll(2): its other source waits on epoll for
+/// edges and forgets the second of two that come together, so that keys beside a change of size lie unread
+/// until the next key, or the last size is never heard of.
 fn read_keys(inputs: &Sender<Input>, mut pauses: UnboundedReceiver<Pause>) {
     let failed = |text: String| drop(inputs.send(Input::System(System::InputClosed(text))));
     let runtime = match tokio::runtime::Builder::new_current_thread().build() {
@@ -138,7 +142,6 @@ fn input(event: Event) -> Option<Input> {
     match event {
         Event::Key(key) if key.kind != KeyEventKind::Release => Some(Input::Key(key)),
         Event::Paste(text) => Some(Input::Paste(text)),
-        Event::Resize(columns, rows) => Some(Input::Resize(columns, rows)),
         Event::FocusGained => Some(Input::Focus(true)),
         Event::FocusLost => Some(Input::Focus(false)),
         Event::Mouse(mouse) => match mouse.kind {
@@ -147,7 +150,8 @@ fn input(event: Event) -> Option<Input> {
             MouseEventKind::Down(_) => Some(Input::Click(mouse.column, mouse.row)),
             _ => None,
         },
-        Event::Key(_) => None,
+        // `watch_signals` hears of sizes, also while half a paste or half a key is waited for here.
+        Event::Key(_) | Event::Resize(..) => None,
     }
 }
 
@@ -155,6 +159,13 @@ fn watch_signals(mut signals: Signals, inputs: &Sender<Input>, ended: &AtomicBoo
     for signal in signals.forever() {
         // Keys of the program that has the terminal meanwhile, not ours.
         if LENT.load(Ordering::SeqCst) && matches!(signal, SIGINT | SIGTSTP | SIGCONT) {
+            continue;
+        }
+        if signal == SIGWINCH {
+            // Asked after the last signal, so what it answers last is the size that stays.
+            if let Ok((columns, rows)) = crossterm::terminal::size() {
+                let _ = inputs.send(Input::Resize(columns, rows));
+            }
             continue;
         }
         let system = match signal {

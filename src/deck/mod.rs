@@ -178,6 +178,10 @@ impl<W: Write> Shell<W> {
             Input::System(System::InputClosed(text)) => Some(Error::Terminal(text.clone())),
             _ => None,
         };
+        if matches!(input, Input::Resize(..)) {
+            // Back at the old size the terminal may still have cut or moved what was on it.
+            self.screen.forget();
+        }
         let mut effects = VecDeque::from(self.app.update(input, self.now_ms()));
         while let Some(effect) = effects.pop_front() {
             match effect {
