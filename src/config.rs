@@ -4,9 +4,11 @@
 //! and loads no model.
 
 mod home;
+mod remote;
 mod set;
 mod train;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use home::Home;
+pub use remote::{LOCAL, Remote, Roles};
 pub use set::set;
 pub use train::{Mode, Train};
 
@@ -47,6 +50,10 @@ pub struct Engine {
     pub gpu_layers: i32,
     /// Name or file of a chat template; empty: the GGUF's own.
     pub chat_template: String,
+    /// Engines elsewhere, by name.
+    pub remote: BTreeMap<String, Remote>,
+    /// Which engine serves which role.
+    pub roles: Roles,
 }
 
 impl Default for Engine {
@@ -58,6 +65,8 @@ impl Default for Engine {
             threads: 0,
             gpu_layers: -1,
             chat_template: String::new(),
+            remote: BTreeMap::new(),
+            roles: Roles::default(),
         }
     }
 }
@@ -160,9 +169,9 @@ impl Config {
         })?;
         config.check(text, path)?;
         let base = path.parent().unwrap_or(Path::new("."));
-        for relative in
-            config.tools.folders.iter_mut().chain([&mut config.engine.model, &mut config.tools.data])
-        {
+        let keys = config.engine.remote.values_mut().map(|remote| &mut remote.key_file);
+        let paths = [&mut config.engine.model, &mut config.tools.data];
+        for relative in config.tools.folders.iter_mut().chain(paths).chain(keys) {
             *relative = resolve(base, relative);
         }
         Ok(config)
@@ -184,7 +193,8 @@ impl Config {
                 &format!("{} is not -1 (all that fit), 0 or more", self.engine.gpu_layers),
             ));
         }
-        Ok(())
+        remote::check(&self.engine)
+            .map_err(|(place, what)| fault(text, path, text.find(&place).unwrap_or_default(), &what))
     }
 }
 

@@ -70,10 +70,42 @@ pub enum EngineError {
     Grammar(String),
     #[error("engine protocol: {0}; this is a bug, please report it")]
     Protocol(String),
+    /// An engine elsewhere could not answer; `engine` is its name in the settings.
+    #[error("remote engine {engine}: {fault}")]
+    Remote { engine: String, fault: RemoteFault },
     #[error("cancelled")]
     Cancelled,
     #[error("engine: {0}")]
     Other(String),
+}
+
+/// What kept a remote engine from answering. No text in it holds a key.
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+pub enum RemoteFault {
+    #[error("no key: {0}")]
+    Key(String),
+    #[error("cannot reach {host}: {why}; is it running, and is `url` right?")]
+    Unreachable { host: String, why: String },
+    #[error("{host} answered {status}: {why}{}", status_remedy(*.status))]
+    Refused { host: String, status: u16, why: String },
+    #[error("{host} sent {what} for {seconds} s; try again, or raise {setting}")]
+    Silent { host: String, what: String, seconds: u64, setting: String },
+    #[error("{host} broke the connection off in the middle of its reply; try again")]
+    Cut { host: String },
+    #[error("{host} sent what the chat API does not know: {what}; is `url` the base address, with /v1?")]
+    Garbled { host: String, what: String },
+    #[error("{0}")]
+    Unable(String),
+}
+
+fn status_remedy(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "; check the key that key_env or key_file names",
+        404 => "; check `url` (it ends with /v1 for most endpoints) and `model`",
+        429 => "; wait, lower `parallel`, or raise `retries`",
+        500..=599 => "; the fault is on its side: try again later",
+        _ => "",
+    }
 }
 
 fn stderr_suffix(stderr: &str) -> String {

@@ -14,7 +14,7 @@ use crate::deck::{
     self, DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue as Press, Level,
     StatusLine,
 };
-use crate::engine::{Engine, ModelInfo};
+use crate::engine::ModelInfo;
 use crate::flow::event::{Body, Cause, Event, Progress, Sink};
 use crate::flow::solve::{Ask, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
@@ -251,7 +251,7 @@ impl Wire {
         tokio::spawn(async move {
             // What keeps the parts from being put together was told where it happened.
             let Ok(setup) = parts.ready().await else { return };
-            match setup.engine.model().await {
+            match setup.flow.engine.model().await {
                 Ok(info) => {
                     let _ =
                         events.send(DeckEvent::Status(status(&info, setup.flow.adapter.as_deref(), 0, 0.0)));
@@ -425,9 +425,9 @@ impl Sink for Screen {
             && let Ok(model) = self.model.lock()
         {
             let completion = &call.completion;
-            let used = completion.prompt_ids.len() + completion.completion_ids.len();
+            let used = completion.context_used();
             let seconds = completion.timings.decode_ms / 1e3;
-            let rate = if seconds > 0.0 { completion.completion_ids.len() as f64 / seconds } else { 0.0 };
+            let rate = if seconds > 0.0 { completion.sampled() as f64 / seconds } else { 0.0 };
             let _ = self.events.send(DeckEvent::Status(status(&model, self.adapter.as_deref(), used, rate)));
         }
         if let Body::Failed { reason, remedy, cause: Cause::EngineDied } = &event.body {

@@ -23,7 +23,7 @@ pub struct DoctorArgs {
 }
 
 /// One line of the report.
-struct Check {
+pub(super) struct Check {
     name: &'static str,
     ok: bool,
     text: String,
@@ -31,11 +31,11 @@ struct Check {
 }
 
 impl Check {
-    fn ok(name: &'static str, text: impl Into<String>) -> Check {
+    pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Check {
         Check { name, ok: true, text: text.into(), remedy: String::new() }
     }
 
-    fn bad(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Check {
+    pub(super) fn bad(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Check {
         Check { name, ok: false, text: text.into(), remedy: remedy.into() }
     }
 
@@ -46,7 +46,16 @@ impl Check {
 
 pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<i32> {
     if args.network {
-        println!("none: no command of this version opens a socket (tools, models and training are local)");
+        let (_, config) = setup::home_and_config(global)?;
+        let hosts = super::remote::hosts(&config);
+        if hosts.is_empty() {
+            println!(
+                "none: with these settings no command opens a socket (tools, models and training are local)"
+            );
+        }
+        for (host, why) in hosts {
+            println!("{:<30} {}", safe(&host), safe(&why));
+        }
         return Ok(0);
     }
     let mut checks = vec![Check::ok("version", version())];
@@ -96,13 +105,18 @@ async fn engine(global: &Global) -> Vec<Check> {
             return vec![Check::bad("model", format!("{error:#}"), "`tillerman model use embedded`")];
         }
     };
+    let mut checks = super::remote::checks(&setup).await;
+    if super::remote::all_elsewhere(&setup.config) {
+        return checks;
+    }
     let info = match setup.engine.model().await {
         Ok(info) => info,
         Err(error) => {
-            return vec![Check::bad("engine", error.to_string(), "`tillerman model use embedded`")];
+            checks.push(Check::bad("engine", error.to_string(), "`tillerman model use embedded`"));
+            return checks;
         }
     };
-    let mut checks = vec![
+    checks.extend([
         Check::ok(
             "model",
             format!(
@@ -126,7 +140,7 @@ async fn engine(global: &Global) -> Vec<Check> {
             ),
         ),
         Check::ok("cpu", info.cpu_features.clone()),
-    ];
+    ]);
     checks.push(first_words(&setup.engine).await);
     checks
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine as _, Role};
+use crate::engine::Role;
 use crate::error::Error;
 use crate::flow::prompt::Fill;
 use crate::flow::solve::Flow;
@@ -89,7 +89,7 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     let compare = args.compare.as_deref().map(named).transpose()?.map(Option::unzip);
     let (compare, compare_hash) = compare.map_or((None, None), |(path, hash)| (Some(path), hash));
     // A model that cannot be loaded is one error, not a failure per question.
-    let model = setup.engine.model().await.map_err(Error::Engine)?;
+    let model = setup.flow.engine.model().await.map_err(Error::Engine)?;
     let setting = setting(&setup.flow, &asked, seed, model.hash, compare_hash.clone());
     let mut rows = match &args.out {
         Some(path) => Rows::open(path, args.resume, &setting)?,
@@ -111,7 +111,7 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     asking.side(&setup.flow, Side::Adapter, &limits, &mut rows).await?;
     let compared = compare.is_some();
     if let Some(path) = compare {
-        let adapter = setup.engine.set_adapter(path).await.map_err(Error::Engine)?;
+        let adapter = setup.flow.engine.set_adapter(path).await.map_err(Error::Engine)?;
         let flow = Flow { adapter: adapter.or(compare_hash), ..setup.flow.clone() };
         asking.side(&flow, Side::Compare, &[own], &mut rows).await?;
     }

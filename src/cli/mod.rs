@@ -19,6 +19,7 @@ pub mod model;
 mod models;
 pub mod plain;
 pub mod pull;
+mod remote;
 pub mod replay;
 pub mod rollout;
 pub mod sessions;

@@ -55,6 +55,14 @@ pub async fn run(global: &Global, args: &RolloutArgs) -> anyhow::Result<i32> {
     let parallel = args.parallel.unwrap_or(PARALLEL).clamp(1, args.size);
     let setup = setup::open(global, parallel)?;
     setup.say_notice();
+    let temperature = args.temperature.or(setup.flow.planner_temperature);
+    let temperature = temperature.unwrap_or(setup.flow.pack.settings.planner_temperature);
+    if let Some(why) = setup.flow.engine.untrainable(temperature).await.map_err(Error::Engine)? {
+        return Err(Error::Usage(format!(
+            "rollouts of this planner cannot train: {why}; or set engine.roles.planner = \"local\""
+        ))
+        .into());
+    }
     let store = Arc::new(Store::open(&setup.home)?);
     let options = RollOptions {
         size: args.size,

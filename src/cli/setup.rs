@@ -2,6 +2,7 @@
 //!
 //! The only place that chooses; everything below is handed what it needs.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +10,8 @@ use anyhow::Context as _;
 
 use crate::config::{Config, Home};
 use crate::engine::client::{EngineOptions, LlamaEngine};
+use crate::engine::remote::RemoteEngine;
+use crate::engine::router::Router;
 use crate::engine::{Engine, Role};
 use crate::error::{EngineError, Error};
 use crate::flow::prompt::{Fill, Pack};
@@ -29,6 +32,7 @@ pub const EMBEDDED_NAME: &str = "tillerman-embedded";
 pub struct Setup {
     pub home: Home,
     pub config: Config,
+    /// The local model, whether or not a role uses it; queries go through `flow.engine`.
     pub engine: Arc<LlamaEngine>,
     pub model: PathBuf,
     /// The embedded planner serves, with what it can and cannot do.
@@ -36,9 +40,26 @@ pub struct Setup {
     pub flow: Flow,
     /// What the user should hear before anything runs.
     pub notice: Option<String>,
+    /// Name of the remote engine that plans, if one does.
+    pub planner_elsewhere: Option<String>,
 }
 
 impl Setup {
+    /// What learns is the local model; refuse where another one plans.
+    ///
+    /// # Errors
+    /// The planner is a remote engine; says which and the remedy.
+    pub fn learns_here(&self) -> Result<(), Error> {
+        match &self.planner_elsewhere {
+            None => Ok(()),
+            Some(name) => Err(Error::Usage(format!(
+                "the planner is the remote engine {name}, and training changes the weights of a model on this \
+                 machine; set engine.roles.planner = \"local\", or export its rollouts with `tillerman export \
+                 --format verl` and train where the weights are"
+            ))),
+        }
+    }
+
     /// Say the notice on stderr; for commands that have no screen of their own.
     pub fn say_notice(&self) {
         if let Some(notice) = &self.notice {
@@ -63,9 +84,22 @@ pub fn home_and_config(global: &Global) -> anyhow::Result<(Home, Config)> {
 /// Settings, model path or data directory that cannot be used.
 pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
     let (home, config) = home_and_config(global)?;
-    let (model, embedded) = model_path(global, &home, &config)?;
+    let away = remote_engines(&config);
+    let (model, embedded) = match model_path(global, &home, &config) {
+        // Nobody asks it: its absence is no obstacle.
+        Err(_) if away.len() == Role::ALL.len() => (PathBuf::new(), false),
+        found => found?,
+    };
+    let planner_elsewhere = away.get(&Role::Planner).map(|engine| engine.name().to_string());
     let mut notice = None;
-    let (adapter, adapter_hash) = adapter(global, &home, &model, &mut notice)?.unzip();
+    let (adapter, adapter_hash) = match (&planner_elsewhere, &global.adapter) {
+        (None, _) => adapter(global, &home, &model, &mut notice)?.unzip(),
+        (Some(_), None) => (None, None),
+        (Some(name), Some(_)) => {
+            let told = format!("the planner is the remote engine {name}, which takes no --adapter");
+            return Err(Error::Usage(told).into());
+        }
+    };
     let some = |n: usize| (n > 0).then_some(n);
     let engine = Arc::new(LlamaEngine::new(EngineOptions {
         model: model.clone(),
@@ -78,10 +112,17 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         log_dir: Some(home.logs()),
         exe: exe(),
     }));
-    let pack = Arc::new(pack(&config.flow.pack, embedded)?);
-    let toolbox = Arc::new(toolbox(global, &home, &config, Some(engine.clone()), &pack)?);
+    let small = embedded && planner_elsewhere.is_none();
+    let mut pack = pack(&config.flow.pack, small)?;
+    if small && !away.is_empty() && matches!(config.flow.pack.as_str(), "" | "auto") {
+        pack = pack.with_roles(Pack::bundled("full")?, away.keys().copied().collect());
+    }
+    let pack = Arc::new(pack);
+    let serving: Arc<dyn Engine> =
+        if away.is_empty() { engine.clone() } else { Arc::new(Router::new(engine.clone(), away)) };
+    let toolbox = Arc::new(toolbox(global, &home, &config, Some(serving.clone()), &pack)?);
     let flow = Flow {
-        engine: engine.clone(),
+        engine: serving,
         toolbox,
         pack,
         limits: Limits {
@@ -93,7 +134,20 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         planner_temperature: config.flow.planner_temperature,
         adapter: adapter_hash,
     };
-    Ok(Setup { home, config, engine, model, embedded, flow, notice })
+    Ok(Setup { home, config, engine, model, embedded, flow, notice, planner_elsewhere })
+}
+
+/// The remote engines the settings give roles to, one per name however many roles it serves.
+fn remote_engines(config: &Config) -> HashMap<Role, Arc<RemoteEngine>> {
+    let mut made: HashMap<&str, Arc<RemoteEngine>> = HashMap::new();
+    let mut of_role = HashMap::new();
+    for role in Role::ALL {
+        let Some(name) = config.engine.roles.remote(role.name()) else { continue };
+        let Some(settings) = config.engine.remote.get(name) else { continue };
+        let engine = made.entry(name).or_insert_with(|| Arc::new(RemoteEngine::new(name, settings.clone())));
+        of_role.insert(role, engine.clone());
+    }
+    of_role
 }
 
 /// This program's own path, for starting its hidden children.
@@ -224,7 +278,7 @@ pub fn toolbox(
     global: &Global,
     home: &Home,
     config: &Config,
-    engine: Option<Arc<LlamaEngine>>,
+    engine: Option<Arc<dyn Engine>>,
     pack: &Arc<Pack>,
 ) -> anyhow::Result<Toolbox> {
     let folders: Vec<PathBuf> = config.tools.folders.iter().chain(&global.folder).cloned().collect();
@@ -242,7 +296,7 @@ pub fn toolbox(
     };
     let prompts = pack.clone();
     let options = StandardOptions {
-        engine: engine.map(|engine| engine as Arc<dyn Engine>),
+        engine,
         base_prompt: Arc::new(move |question: &str| {
             prompts.messages(Role::Base, &Fill { sub_goal: question, ..Fill::default() })
         }),

@@ -96,7 +96,7 @@ impl Study {
                 self.what_changed(&query, before, after).await?;
             }
             StudyCommand::FindModels => {
-                let setup = self.ready().await?;
+                let setup = self.parts.ready().await.map_err(anyhow::Error::msg)?;
                 let look = move || super::found::models(&setup.home, &setup.model);
                 self.send(StudyEvent::Models(tokio::task::spawn_blocking(look).await?));
             }
@@ -105,7 +105,9 @@ impl Study {
     }
 
     async fn ready(&self) -> anyhow::Result<Arc<Setup>> {
-        self.parts.ready().await.map_err(anyhow::Error::msg)
+        let setup = self.parts.ready().await.map_err(anyhow::Error::msg)?;
+        setup.learns_here()?;
+        Ok(setup)
     }
 
     async fn roll(&self, query: &str, size: usize) -> anyhow::Result<()> {

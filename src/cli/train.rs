@@ -88,6 +88,7 @@ fn mode(name: &str) -> Result<Mode, String> {
 
 pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
     let setup = setup::open(global, 16)?;
+    setup.learns_here()?;
     let store = Arc::new(Store::open(&setup.home)?);
     let model = setup.flow.engine.model().await?;
     let settings = settings(&setup.config, args, model.parameters);

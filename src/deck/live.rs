@@ -56,7 +56,7 @@ impl Live {
             // Folding it would clone every token id only to drop them again.
             Body::ModelCall(call) => {
                 self.trajectory.seconds = event.t_ms / 1e3;
-                self.trajectory.tokens += call.completion.completion_ids.len();
+                self.trajectory.tokens += call.completion.sampled();
                 self.measure(call.role, &call.completion);
                 self.end_stream(ProgressSource::Role(call.role));
             }
@@ -138,10 +138,10 @@ impl Live {
 
     fn measure(&mut self, role: Role, completion: &crate::engine::Completion) {
         if role == Role::Planner {
-            self.figures.context_used = completion.prompt_ids.len() + completion.completion_ids.len();
+            self.figures.context_used = completion.context_used();
         }
-        if completion.timings.decode_ms > 0.0 && completion.completion_ids.len() > 4 {
-            let tokens = completion.completion_ids.len() as f64;
+        if completion.timings.decode_ms > 0.0 && completion.sampled() > 4 {
+            let tokens = completion.sampled() as f64;
             self.figures.tokens_per_s = tokens / completion.timings.decode_ms * 1e3;
         }
     }

@@ -288,6 +288,7 @@ impl Engine for LlamaEngine {
                 adapter: sampled.adapter,
                 template_hash: served.template_hash.clone(),
                 timings: sampled.timings,
+                remote: None,
             })
         };
         tokio::select! {
@@ -372,5 +373,6 @@ fn model_info(loaded: &Loaded, path: &Path, hash: String) -> ModelInfo {
         cpu_features: loaded.cpu_features.clone(),
         template: loaded.template.clone(),
         vocabulary: loaded.vocabulary,
+        remote: Vec::new(),
     }
 }

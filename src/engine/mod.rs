@@ -1,13 +1,15 @@
 //! Completions: the one interface every role talks to, whoever answers behind it.
 //!
-//! `client`/`worker` run llama.cpp in a child process, `scripted` answers from a script through the
-//! same trait. An engine knows messages, tokens and log-probabilities; it knows no agent.
+//! `client`/`worker` run llama.cpp in a child process, `remote` asks an endpoint elsewhere, `router` sends
+//! each role to its engine, `scripted` answers from a script: all through the same trait. An engine knows messages, tokens and log-probabilities; it knows no agent.
 
 pub mod chat;
 pub mod client;
 pub mod ffi;
 pub mod grammar;
 pub mod peer;
+pub mod remote;
+pub mod router;
 pub mod scripted;
 pub mod wire;
 pub mod worker;
@@ -170,6 +172,61 @@ pub struct Completion {
     /// blake3 of the chat template's text.
     pub template_hash: String,
     pub timings: Timings,
+    /// Who answered, where it was not the local model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteCall>,
+}
+
+impl Completion {
+    /// Tokens sampled: as recorded, or as a remote endpoint counted them.
+    pub fn sampled(&self) -> usize {
+        match &self.remote {
+            Some(remote) if self.completion_ids.is_empty() => remote.completion_tokens,
+            _ => self.completion_ids.len(),
+        }
+    }
+
+    /// Tokens of prompt and reply together.
+    pub fn context_used(&self) -> usize {
+        match &self.remote {
+            Some(remote) if self.prompt_ids.is_empty() => remote.prompt_tokens + self.sampled(),
+            _ => self.prompt_ids.len() + self.sampled(),
+        }
+    }
+}
+
+/// What is known of a call that a remote engine answered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RemoteCall {
+    /// Its name in the settings.
+    pub engine: String,
+    /// The model, as the endpoint names it.
+    pub model: String,
+    /// As the endpoint counts; 0: it does not say.
+    pub prompt_tokens: usize,
+    /// As the endpoint counts; the pieces received, where it does not say.
+    pub completion_tokens: usize,
+    /// Requests it took.
+    pub attempts: usize,
+    /// The endpoint itself held the reply to the constraint.
+    pub constrained: bool,
+    /// Parameters the endpoint refused and that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// Why a planner's call cannot train; None: ids and log-probabilities are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrainable: Option<String>,
+}
+
+/// A role that a remote engine serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RemoteRole {
+    pub role: Role,
+    /// Its name in the settings.
+    pub engine: String,
+    pub model: String,
+    /// Host and port.
+    pub host: String,
 }
 
 /// What an engine serves, as shown in status lines and stored in every trajectory.
@@ -196,6 +253,9 @@ pub struct ModelInfo {
     pub cpu_features: String,
     pub template: String,
     pub vocabulary: usize,
+    /// The roles that remote engines serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remote: Vec<RemoteRole>,
 }
 
 /// Receives text as it is produced. Called from the engine's reader task: it must return at once.
@@ -225,4 +285,13 @@ pub trait Engine: Send + Sync {
     /// Log-probabilities of `ids[1..]` given what precedes each, by one full forward (T = 1), with the
     /// planner's adapter or without. `ids.len() - 1` values.
     async fn score(&self, ids: Vec<i32>, adapter: bool) -> Result<Vec<f32>, EngineError>;
+
+    /// Why what the planner samples here at this temperature cannot train; None: it can. A remote engine finds
+    /// out with a reply of one token.
+    ///
+    /// # Errors
+    /// The engine cannot be asked.
+    async fn untrainable(&self, _temperature: f32) -> Result<Option<String>, EngineError> {
+        Ok(None)
+    }
 }

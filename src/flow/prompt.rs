@@ -126,6 +126,8 @@ pub struct Pack {
     pub settings: PackSettings,
     roles: BTreeMap<&'static str, Template>,
     memory_entry: Vec<Piece>,
+    /// Roles that another model serves, and the pack they speak with.
+    elsewhere: Option<(Vec<Role>, Box<Pack>)>,
 }
 
 /// What fills the slots of one prompt; fields a template does not name are ignored.
@@ -161,7 +163,24 @@ impl Pack {
             let file = format!("{}.md", role.name());
             roles.insert(role.name(), Template::parse(get(&file)?, &file)?);
         }
-        Ok(Pack { settings, roles, memory_entry: pieces(get("memory.md")?, "memory.md")? })
+        let memory_entry = pieces(get("memory.md")?, "memory.md")?;
+        Ok(Pack { settings, roles, memory_entry, elsewhere: None })
+    }
+
+    /// This pack, with `other` for some roles: a model elsewhere is not spoken to like the small one here.
+    #[must_use]
+    pub fn with_roles(mut self, other: Pack, roles: Vec<Role>) -> Pack {
+        self.settings.name = format!("{}+{}", self.settings.name, other.settings.name);
+        self.elsewhere = Some((roles, Box::new(other)));
+        self
+    }
+
+    /// The pack a role speaks with.
+    pub fn of(&self, role: Role) -> &Pack {
+        match &self.elsewhere {
+            Some((roles, other)) if roles.contains(&role) => other,
+            _ => self,
+        }
     }
 
     /// One of the bundled packs: `full` or `compact`.
@@ -196,15 +215,16 @@ impl Pack {
     }
 
     pub fn max_tokens(&self, role: Role) -> usize {
-        self.settings.max_tokens.get(role.name()).copied().unwrap_or(512)
+        self.of(role).settings.max_tokens.get(role.name()).copied().unwrap_or(512)
     }
 
     /// The messages of one call: a system and a user message.
     pub fn messages(&self, role: Role, fill: &Fill) -> Vec<Message> {
-        let template = &self.roles[role.name()];
+        let pack = self.of(role);
+        let template = &pack.roles[role.name()];
         vec![
-            Message { speaker: Speaker::System, parts: self.parts(&template.system, fill) },
-            Message { speaker: Speaker::User, parts: self.parts(&template.user, fill) },
+            Message { speaker: Speaker::System, parts: pack.parts(&template.system, fill) },
+            Message { speaker: Speaker::User, parts: pack.parts(&template.user, fill) },
         ]
     }
 
@@ -398,6 +418,19 @@ mod tests {
             }
             assert!(pack.roles["planner"].user.contains(&Piece::Slot(Slot::Memory)), "{name}");
         }
+    }
+
+    #[test]
+    fn roles_elsewhere_speak_with_their_own_pack() {
+        let [compact, full] = ["compact", "full"].map(|name| Pack::bundled(name).unwrap());
+        let mixed = compact.clone().with_roles(full.clone(), vec![Role::Generator, Role::Verifier]);
+        let fill = Fill { query: "Who?", ..Fill::default() };
+        for role in Role::ALL {
+            let own = if matches!(role, Role::Generator | Role::Verifier) { &full } else { &compact };
+            assert_eq!(mixed.messages(role, &fill), own.messages(role, &fill), "{}", role.name());
+            assert_eq!(mixed.max_tokens(role), own.max_tokens(role));
+        }
+        assert_eq!(mixed.settings.name, "compact+full");
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
 
     pub fn record_call(&mut self, request: Request, completion: Completion) -> Result<(), Halt> {
         if let Some(left) = &mut self.tokens_left {
-            *left = left.saturating_sub(completion.completion_ids.len());
+            *left = left.saturating_sub(completion.sampled());
         }
         let (role, turn) = (request.role, self.turn);
         self.record(Body::ModelCall(Box::new(ModelCall { role, turn, request, completion })))

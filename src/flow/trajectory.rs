@@ -156,7 +156,7 @@ impl Trajectory {
                 self.parent.clone_from(parent);
             }
             Body::ModelCall(call) => {
-                self.tokens += call.completion.completion_ids.len();
+                self.tokens += call.completion.sampled();
                 self.calls.push((**call).clone());
             }
             Body::Analysis { analysis } => self.analysis = Some(analysis.clone()),

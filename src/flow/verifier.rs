@@ -32,7 +32,8 @@ pub async fn verify(
         ..Fill::default()
     };
     let messages = run.flow.pack.messages(Role::Verifier, &fill);
-    let schema = Constraint::JsonSchema(schema(run.flow.pack.settings.reason_first).to_string());
+    let schema =
+        Constraint::JsonSchema(schema(run.flow.pack.of(Role::Verifier).settings.reason_first).to_string());
     let completion = run.call(Role::Verifier, messages, Some(schema)).await?;
     Ok(read(&completion.text))
 }

@@ -117,7 +117,12 @@ fn split(call: &ModelCall) -> Result<(ModelCall, CallRow)> {
         role: call.role,
         turn: call.turn,
         request: call.request.clone(),
-        completion: Completion { stop: full.stop, reused: full.reused, ..Completion::default() },
+        completion: Completion {
+            stop: full.stop,
+            reused: full.reused,
+            remote: full.remote.clone(),
+            ..Completion::default()
+        },
     };
     let row = CallRow {
         prompt_ids: full.prompt_ids.iter().flat_map(|id| id.to_le_bytes()).collect(),

@@ -187,7 +187,7 @@ impl Store {
         let (mut turn, mut tokens, mut status, mut answer, mut tier) = (0, 0, None, None, None);
         match &event.body {
             Body::TurnStarted { turn: begun } => turn = *begun,
-            Body::ModelCall(call) => tokens = call.completion.completion_ids.len(),
+            Body::ModelCall(call) => tokens = call.completion.sampled(),
             Body::ToolResult { result, .. } => tier = result.tier.as_deref(),
             Body::Answered { answer: text, .. } => {
                 status = Some("answered");

@@ -98,6 +98,10 @@ pub fn turns(
         return Ok(None);
     }
     let planned: Vec<&ModelCall> = trajectory.calls.iter().filter(|c| c.role == Role::Planner).collect();
+    let remote = planned.iter().find_map(|call| call.completion.remote.as_ref()?.untrainable.as_ref());
+    if let Some(why) = remote {
+        return Err(refuse(trajectory, &format!("a remote engine planned, and {why}")));
+    }
     if planned.iter().any(|call| call.completion.prompt_ids.is_empty()) {
         left.redacted += 1;
         return Ok(None);
