@@ -49,6 +49,7 @@ pub fn call(turn: usize, text: &str, tokens: usize) -> Body {
             adapter: Some("a".repeat(64)),
             template_hash: "t".repeat(64),
             timings: Timings { queue_ms: 0.1, prefill_ms: 2.5, decode_ms: 30.25 },
+            remote: Some(RemoteCall { engine: "box".into(), attempts: 2, ..RemoteCall::default() }),
         },
     }))
 }
@@ -206,6 +207,7 @@ fn model_call() -> impl Strategy<Value = Body> {
                     adapter,
                     template_hash: "t".into(),
                     timings: Timings { queue_ms: ms, prefill_ms: 0.0, decode_ms: ms },
+                    remote: None,
                 };
                 Body::ModelCall(Box::new(ModelCall { role, turn: 3, request, completion }))
             },
