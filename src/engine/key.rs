@@ -1,9 +1,7 @@
-//! The key of an endpoint: read when it is first needed, shown nowhere.
+//! The key of an endpoint: read from the environment or a private file when it is first needed, shown nowhere.
 
 use std::fmt;
 use std::path::Path;
-
-use crate::config::Remote;
 
 /// A key is a line; a file much longer is none.
 const KEY_MOST: u64 = 16 << 10;
@@ -24,14 +22,14 @@ impl Key {
     /// # Errors
     /// The variable is not set, or the file cannot be read, is not private or holds no key. Says which and the
     /// remedy, never the content.
-    pub fn of(settings: &Remote) -> Result<Option<Key>, String> {
-        let text = if !settings.key_env.is_empty() {
-            let name = &settings.key_env;
+    pub fn of(key_env: &str, key_file: &Path) -> Result<Option<Key>, String> {
+        let text = if !key_env.is_empty() {
+            let name = key_env;
             std::env::var(name).map_err(|_| {
                 format!("the environment variable {name} is not set; set it, or name another with key_env")
             })?
-        } else if !settings.key_file.as_os_str().is_empty() {
-            private_file(&settings.key_file)?
+        } else if !key_file.as_os_str().is_empty() {
+            private_file(key_file)?
         } else {
             return Ok(None);
         };
@@ -42,9 +40,9 @@ impl Key {
         Ok(Some(Key(text.to_string())))
     }
 
-    /// The value of an `Authorization` header.
-    pub fn bearer(&self) -> String {
-        format!("Bearer {}", self.0)
+    /// The key itself, for the one header it goes into.
+    pub fn token(&self) -> &str {
+        &self.0
     }
 
     /// `text` without the key, should an endpoint echo it.
@@ -89,26 +87,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         std::fs::write(&path, "sk-very-secret\n").unwrap();
-        let settings = Remote { key_file: path.clone(), ..Remote::default() };
         for (mode, part) in [(0o644, "chmod 600"), (0o640, "can be read by others")] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let why = Key::of(&settings).unwrap_err();
+            let why = Key::of("", &path).unwrap_err();
             assert!(why.contains(part) && !why.contains("secret"), "{why}");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let key = Key::of(&settings).unwrap().unwrap();
-        assert_eq!((key.bearer().as_str(), format!("{key:?}").as_str()), ("Bearer sk-very-secret", "[key]"));
+        let key = Key::of("", &path).unwrap().unwrap();
+        assert_eq!((key.token(), format!("{key:?}").as_str()), ("sk-very-secret", "[key]"));
         assert_eq!(key.scrub("bad key sk-very-secret."), "bad key [key].");
         std::fs::write(&path, "two lines\nof it").unwrap();
-        assert!(Key::of(&settings).unwrap_err().contains("no key"));
-        let folder = Remote { key_file: folder.path().to_path_buf(), ..Remote::default() };
-        assert!(Key::of(&folder).unwrap_err().contains("no regular file"));
+        assert!(Key::of("", &path).unwrap_err().contains("no key"));
+        assert!(Key::of("", folder.path()).unwrap_err().contains("no regular file"));
     }
 
     #[test]
     fn what_is_not_there_is_named() {
-        let settings = Remote { key_env: "TILLERMAN_NO_SUCH_KEY".into(), ..Remote::default() };
-        assert!(Key::of(&settings).unwrap_err().contains("TILLERMAN_NO_SUCH_KEY is not set"));
-        assert!(Key::of(&Remote::default()).unwrap().is_none());
+        let nowhere = Path::new("");
+        assert!(
+            Key::of("TILLERMAN_NO_SUCH_KEY", nowhere)
+                .unwrap_err()
+                .contains("TILLERMAN_NO_SUCH_KEY is not set")
+        );
+        assert!(Key::of("", nowhere).unwrap().is_none());
     }
 }

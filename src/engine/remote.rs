@@ -6,7 +6,6 @@
 
 mod body;
 mod http;
-mod key;
 mod reply;
 mod sse;
 

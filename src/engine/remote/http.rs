@@ -6,11 +6,11 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 
-use super::key::Key;
 use super::reply::{Bad, Reply, error_words};
 use super::sse::Decoder;
 use crate::config::Remote;
 use crate::engine::OnPiece;
+use crate::engine::key::Key;
 use crate::error::RemoteFault;
 
 /// Bytes kept of an error's body.
@@ -65,7 +65,7 @@ impl Http {
     /// # Errors
     /// No key where one is named, or no TLS.
     pub fn new(settings: &Remote) -> Result<Http, RemoteFault> {
-        let key = Key::of(settings).map_err(RemoteFault::Key)?;
+        let key = Key::of(&settings.key_env, &settings.key_file).map_err(RemoteFault::Key)?;
         // Whoever comes second is content with the first one's.
         let _ = rustls::crypto::ring::default_provider().install_default();
         // A redirect would carry the prompt, and a proxy the key, to a host that the settings do not name.
@@ -93,7 +93,7 @@ impl Http {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
         if let Some(key) = &self.key {
-            let mut value = HeaderValue::from_str(&key.bearer())
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.token()))
                 .map_err(|_| RemoteFault::Key("it holds characters no header takes".to_string()))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
