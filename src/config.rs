@@ -83,6 +83,9 @@ pub struct Flow {
     pub tokens: usize,
     /// Characters of a result that enter memory; 0: no limit.
     pub result_chars: usize,
+    /// An equal command ends the query when it comes up again this often, and at once if it had failed; 0: no
+    /// limit.
+    pub repeats: usize,
     /// Prompt pack: `auto`, `full`, `compact` or the folder of an own one; `auto` goes by the model.
     pub pack: String,
     /// Temperature the planner samples with when asked; 0: greedy; None: the prompt pack's own. The frozen
@@ -97,6 +100,7 @@ impl Default for Flow {
             seconds: 300,
             tokens: 32_768,
             result_chars: 2_000,
+            repeats: 2,
             pack: "auto".to_string(),
             planner_temperature: None,
         }

@@ -50,7 +50,7 @@ fn flow(engine: Arc<LlamaEngine>, pack: &str) -> Flow {
         engine,
         toolbox: Arc::new(Toolbox { tools, refused: vec![] }),
         pack,
-        limits: Limits { turns: 3, seconds: 120, tokens: 600, result_chars: 500 },
+        limits: Limits { turns: 3, seconds: 120, tokens: 600, result_chars: 500, repeats: 0 },
         planner_temperature: Some(1.0),
         adapter: None,
     }
@@ -142,7 +142,7 @@ async fn a_killed_worker_costs_one_query() {
     engine.model().await.unwrap();
     for (signal, name, wait_ms) in [("KILL", "SIGKILL", 5), ("ABRT", "SIGABRT", 30)] {
         let mut slow = flow(engine.clone(), "compact");
-        slow.limits = Limits { turns: 0, seconds: 120, tokens: 0, result_chars: 200 };
+        slow.limits = Limits { turns: 0, seconds: 120, tokens: 0, result_chars: 200, repeats: 0 };
         let running = tokio::spawn(one(slow, "never ends".into(), wait_ms));
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         let pid = engine.worker_pid().unwrap().to_string();

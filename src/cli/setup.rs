@@ -130,6 +130,7 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
             seconds: config.flow.seconds,
             tokens: config.flow.tokens,
             result_chars: config.flow.result_chars,
+            repeats: config.flow.repeats,
         },
         planner_temperature: config.flow.planner_temperature,
         adapter: adapter_hash,

@@ -24,6 +24,7 @@ use crate::train::reward::{Known, rewards};
 use crate::train::rollout::Group;
 use crate::train::rows::Policy;
 use crate::train::train_loop::{Lessons, Plan, Trainer, probes};
+use crate::train::validation::Validation;
 
 use super::{Global, setup};
 
@@ -48,6 +49,13 @@ pub struct TrainArgs {
     /// Questions drawn for one step
     #[arg(long, default_value_t = 16)]
     pub questions: usize,
+    /// A step draws so many times at most, until half as many groups as --questions have contrast
+    #[arg(long, default_value_t = 3)]
+    pub draws: usize,
+    /// Look at the policy after every this many steps of a --tasks run on every third gate question, go back
+    /// from a step that broke it, and hand over the best; 0: never, hand over the last
+    #[arg(long, default_value_t = 5)]
+    pub validate_every: usize,
     /// Rollouts per question (default: the settings file's train.group)
     #[arg(long)]
     pub size: Option<usize>,
@@ -107,9 +115,11 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         None => None,
     };
     let mut trainer = trainer(&setup, store.clone(), watch(args.json));
-    let gate = gate_questions(args, setup.embedded)?;
+    let every = if args.tasks.is_some() { args.validate_every } else { 0 };
+    let (validation, gate) = Validation::split(gate_questions(args, setup.embedded)?, every);
     let candidate = if let Some(file) = &args.tasks {
-        on_tasks(&mut trainer, args, file, global, settings, champion.clone(), &cancel).await?
+        let plan = plan(args, global, settings, champion.clone(), validation);
+        on_tasks(&mut trainer, args, file, plan, &cancel).await?
     } else {
         let policy = Policy {
             model: model.hash.clone(),
@@ -188,36 +198,44 @@ fn settings(config: &crate::config::Config, args: &TrainArgs, parameters: u64) -
     settings
 }
 
-async fn on_tasks(
-    trainer: &mut Trainer,
+fn plan(
     args: &TrainArgs,
-    file: &Path,
     global: &Global,
     settings: Settings,
-    champion: Option<Adapter>,
-    cancel: &CancellationToken,
-) -> anyhow::Result<Option<(Adapter, String)>> {
-    let tasks = files::load(file).map_err(Error::Usage)?;
-    let seed = global.seed.unwrap_or_else(setup::fresh_seed);
-    let plan = Plan {
+    parent: Option<Adapter>,
+    validation: Validation,
+) -> Plan {
+    Plan {
         run: args.resume.clone().unwrap_or_else(new_id),
         settings,
-        seed,
+        seed: global.seed.unwrap_or_else(setup::fresh_seed),
         steps: args.steps,
         questions: args.questions,
-        parent: champion,
+        draws: args.draws,
+        parent,
         shuffle_rewards: args.shuffle_rewards,
         keep_rollouts: args.keep,
         parallel: args.parallel,
         seconds: args.minutes * 60.0,
-    };
+        validation,
+    }
+}
+
+async fn on_tasks(
+    trainer: &mut Trainer,
+    args: &TrainArgs,
+    file: &Path,
+    plan: Plan,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Option<(Adapter, String)>> {
+    let tasks = files::load(file).map_err(Error::Usage)?;
     say(
         args.json,
-        &json!({"kind": "run", "run": plan.run, "seed": seed, "steps": plan.steps, "questions": plan.questions,
+        &json!({"kind": "run", "run": plan.run, "seed": plan.seed, "steps": plan.steps, "questions": plan.questions,
             "tasks": tasks.len(), "settings": plan.settings}),
         &format!(
-            "run {}: {} steps of {} questions x {} rollouts, seed {seed}",
-            plan.run, plan.steps, plan.questions, plan.settings.group
+            "run {}: {} steps of {} questions x {} rollouts, seed {}",
+            plan.run, plan.steps, plan.questions, plan.settings.group, plan.seed
         ),
     );
     Ok(trainer.train(&plan, &tasks, cancel).await?.map(|adapter| (adapter, plan.run)))
@@ -382,6 +400,17 @@ fn watch(as_json: bool) -> Watch {
                 stepped.peak_mb
             ),
         },
+        Progress::Validated(seen) => eprintln!(
+            "step {}: validation {} of {} right ({:.1} %, 95 % {:.1}..{:.1}){}{}",
+            seen.step,
+            seen.k,
+            seen.n,
+            100.0 * seen.k as f64 / seen.n.max(1) as f64,
+            100.0 * seen.low,
+            100.0 * seen.high,
+            if seen.best { ", the best so far" } else { "" },
+            seen.back_to.as_ref().map(|id| format!("; worse, so back to {id}")).unwrap_or_default()
+        ),
         Progress::Phase { .. } | Progress::Gate { .. } => {}
     })
 }

@@ -53,11 +53,15 @@ pub struct Limits {
     pub tokens: usize,
     /// Characters of a result that enter memory.
     pub result_chars: usize,
+    /// Turns that only say again what memory holds: an equal command that failed ends the query at its first
+    /// repetition, one that worked at this many. Records made before it was known had no such limit.
+    #[serde(default)]
+    pub repeats: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { turns: 10, seconds: 300, tokens: 32_768, result_chars: 2_000 }
+        Limits { turns: 10, seconds: 300, tokens: 32_768, result_chars: 2_000, repeats: 2 }
     }
 }
 

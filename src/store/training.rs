@@ -172,6 +172,23 @@ impl Store {
         })
     }
 
+    /// What was seen when a step's policy was looked at, under a name of its own beside the step's figures.
+    ///
+    /// # Errors
+    /// `NoRun` for an unknown step, or the database cannot be written.
+    pub fn add_look(&self, run: &str, step: usize, look: &Value) -> Result<()> {
+        self.write(Sync::Full, |transaction| {
+            let changed = transaction
+                .execute(
+                    "UPDATE training_steps SET stats = json_set(stats, '$.look', json(?3))
+                     WHERE run = ?1 AND step = ?2",
+                    params![run, i64::try_from(step).unwrap_or(i64::MAX), look.to_string()],
+                )
+                .map_err(|e| self.sql(e))?;
+            if changed == 1 { Ok(()) } else { Err(StoreError::NoRun(run.to_string())) }
+        })
+    }
+
     /// One run by its whole id.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! word, `rows` and `labelled` make of them what a step learns from, `tree` turns groups into one prefix
 //! tree, `advantage` and `objective` say what each sampled token is worth, `model` computes log-probabilities
 //! and LoRA gradients, `adamw` steps, `step` puts these together inside the training worker, `gate` judges the
-//! candidate, `train_loop` is the whole run.
+//! candidate, `validation` picks a run's best, `train_loop` is the whole run.
 //! It never draws and never names the deck.
 
 pub mod adamw;
@@ -35,5 +35,6 @@ pub mod step;
 pub mod step_size;
 pub mod train_loop;
 pub mod tree;
+pub mod validation;
 pub mod watch;
 pub mod worker;

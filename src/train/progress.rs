@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::Adapter;
+use crate::tasks::stats::wilson;
 use crate::train::objective::Stats;
 use crate::train::reward::Rewards;
 use crate::train::rollout::Group;
 use crate::train::step::Done;
+use crate::train::validation::Marks;
 
 /// Receives progress; must return at once.
 pub type Watch = Arc<dyn Fn(&Progress) + Send + Sync>;
@@ -22,6 +25,7 @@ pub enum Progress {
         phase: String,
     },
     Stepped(Stepped),
+    Validated(Validated),
     /// The gate so far, in its own words.
     Gate {
         report: serde_json::Value,
@@ -53,9 +57,8 @@ impl Rolled {
         let mut rolled = Rolled { step, groups: groups.len(), seconds, ..Rolled::default() };
         for (group, rewards) in groups.iter().zip(rewards) {
             let right = rewards.rewards.iter().flatten().filter(|reward| **reward > 0.5).count();
-            let known = rewards.rewards.iter().flatten().count();
             rolled.right += right;
-            rolled.contrast += usize::from(right > 0 && right < known);
+            rolled.contrast += usize::from(rewards.contrast());
             for rollout in &group.rollouts {
                 rolled.rollouts += 1;
                 rolled.failed += usize::from(rollout.failed.is_some());
@@ -122,4 +125,36 @@ impl Stepped {
             peak_mb: done.peak_bytes as f64 / 1e6,
         }
     }
+}
+
+/// A look at the policy on the run's validation questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validated {
+    pub step: usize,
+    pub adapter: Option<String>,
+    /// Right answers of n, with the Wilson 95 % interval of the share.
+    pub k: usize,
+    pub n: usize,
+    pub low: f64,
+    pub high: f64,
+    /// The run's best so far.
+    pub best: bool,
+    /// Clearly worse than this adapter, which the run goes on from.
+    pub back_to: Option<String>,
+    pub seconds: f64,
+}
+
+impl Validated {
+    pub fn of(step: usize, marks: &Marks, best: bool, back_to: Option<String>, took: Duration) -> Validated {
+        let (low, high) = wilson(marks.k(), marks.n());
+        let (k, n, seconds) = (marks.k(), marks.n(), took.as_secs_f64());
+        Validated { step, adapter: marks.adapter.clone(), k, n, low, high, best, back_to, seconds }
+    }
+}
+
+/// The look as a step keeps it: enough to go on after an interruption.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    pub validated: Validated,
+    pub marks: Marks,
 }

@@ -147,6 +147,12 @@ impl Rewards {
     pub fn reached(&self) -> usize {
         self.rewards.iter().flatten().count()
     }
+
+    /// Some rollouts right, some not: the only groups that teach.
+    pub fn contrast(&self) -> bool {
+        let right = self.rewards.iter().flatten().filter(|reward| **reward > 0.5).count();
+        right > 0 && right < self.reached()
+    }
 }
 
 /// Mode A, complete the group: what is known of its answers and plans, carried to its rollouts.

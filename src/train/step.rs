@@ -102,7 +102,8 @@ pub fn take(job: &Job, phase: &mut dyn FnMut(&str)) -> Result<Done, Error> {
         phase("writing the adapter");
         // The next step starts where this one's length was right.
         let scale = size.kept.unwrap_or(1.0);
-        optimizer.settings.learning_rate = (learning_rate * scale).clamp(RATE_LEAST, RATE_MOST);
+        optimizer.settings.learning_rate =
+            (learning_rate * scale).clamp(RATE_LEAST, job.settings.lr as f32 * RATE_GROWTH);
         write(job, &policy, candidate, &optimizer, fingerprint)?;
     }
     Ok(Done {
@@ -124,9 +125,11 @@ pub fn take(job: &Job, phase: &mut dyn FnMut(&str)) -> Result<Done, Error> {
     })
 }
 
-/// Bounds of the rate that follows the scales kept.
+/// Bounds of the rate that follows the scales kept: at least this, at most so many times the preset's. Where
+/// few groups have contrast nothing stops the scale from doubling step after step, and the next full batch
+/// then takes a step far too long.
 const RATE_LEAST: f32 = 1e-7;
-const RATE_MOST: f32 = 3e-2;
+const RATE_GROWTH: f32 = 4.0;
 
 fn parent(job: &Job, policy: &Policy, fingerprint: &str) -> Result<Lora, Error> {
     match &job.parent {

@@ -1,12 +1,15 @@
 //! How much of a step to take: not a rate the user tunes, but the largest scale whose drift stays in bounds.
 //!
-//! The optimizer proposes a delta; this tries {2, 1, 1/2, 1/4} of it. What is measured, and how the delta is
+//! The optimizer proposes a delta; this tries {2, 1, 1/2 ... 1/16} of it. What is measured, and how the delta is
 //! scaled, is the caller's.
 
 use serde::{Deserialize, Serialize};
 
 /// Scales of the delta, largest first.
-pub const SCALES: [f32; 4] = [2.0, 1.0, 0.5, 0.25];
+///
+/// The smallest ones are for a rate that grew while groups were alike: with a quarter as the least, a run
+/// discarded five steps of its last nine and kept the rate that made them too long.
+pub const SCALES: [f32; 6] = [2.0, 1.0, 0.5, 0.25, 0.125, 0.0625];
 /// Mean k3 to the parent that one step may reach by default, nats per planner token of held-out prompts.
 pub const BOUND: f64 = 0.01;
 
@@ -79,7 +82,10 @@ mod tests {
             (0.01, Some(1.0), 2),
             (0.03, Some(0.5), 3),
             (0.1, Some(0.25), 4),
-            (0.2, None, 4),
+            (0.1501, Some(0.25), 4),
+            (0.2, Some(0.125), 5),
+            (2.0, Some(0.0625), 6),
+            (3.0, None, 6),
         ] {
             let size = chosen(|scale| at_one * f64::from(scale * scale));
             assert_eq!((size.kept, size.tried.len()), (kept, tries), "{at_one}: {}", size.text());

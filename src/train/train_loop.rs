@@ -23,11 +23,12 @@ use crate::tasks::{Task, check};
 use crate::train::client;
 use crate::train::labelled::Lesson;
 use crate::train::presets::Settings;
-use crate::train::progress::{Progress, Rolled, Stepped, Watch};
+use crate::train::progress::{Look, Progress, Rolled, Stepped, Validated, Watch};
 use crate::train::reward::Rewards;
 use crate::train::rollout::{Group, Question, RollOptions, roll};
 use crate::train::rows::{LeftOut, Policy, TrainTurn, turns};
 use crate::train::step::{Done, Job};
+use crate::train::validation::{Marks, Validation, best};
 
 /// What a run needs from outside.
 pub struct Trainer {
@@ -53,8 +54,10 @@ pub struct Plan {
     pub settings: Settings,
     pub seed: u64,
     pub steps: usize,
-    /// Questions of one step.
+    /// Questions drawn at a time. A step draws again until half as many groups have contrast, or until it has
+    /// drawn `draws` times: a planner that is right most of the time otherwise learns from three questions.
     pub questions: usize,
+    pub draws: usize,
     /// Adapter to begin with; None: the bare model.
     pub parent: Option<Adapter>,
     /// The control arm: rewards dealt out anew among a step's rollouts, so that nothing can be learned.
@@ -66,6 +69,7 @@ pub struct Plan {
     pub parallel: usize,
     /// No step begins after this many seconds; 0: no limit.
     pub seconds: f64,
+    pub validation: Validation,
 }
 
 /// Turns kept for measuring a step, and as many frozen ones for the fuel bar.
@@ -76,12 +80,16 @@ struct State {
     adapter: Option<Adapter>,
     frozen: Vec<TrainTurn>,
     step: usize,
+    /// Questions drawn so far, over all steps.
+    drawn: usize,
     /// The KL budget is used up: no further step.
     spent: bool,
+    marks: Vec<Marks>,
 }
 
 impl Trainer {
-    /// Train; answers the last adapter kept, None if no step was.
+    /// Train; answers the best adapter by the run's validation (the last, without one), None if no step was
+    /// kept.
     ///
     /// # Errors
     /// Engine, store or worker; the run is then marked and can be resumed from its last step.
@@ -95,12 +103,17 @@ impl Trainer {
         let model = self.flow.engine.model().await?;
         let mut state = self.begin(plan, &model)?;
         self.put(state.adapter.as_ref()).await?;
+        // An interruption may have come between a step and the look that was due after it.
+        self.validate(plan, &mut state, false, cancel).await?;
         let result = loop {
-            let late = plan.seconds > 0.0 && began.elapsed().as_secs_f64() >= plan.seconds;
-            if state.step >= plan.steps || late || state.spent {
-                break Ok(());
+            let late = || plan.seconds > 0.0 && began.elapsed().as_secs_f64() >= plan.seconds;
+            if state.step >= plan.steps || late() || state.spent {
+                break self.validate(plan, &mut state, true, cancel).await;
             }
             if let Err(error) = self.step(plan, tasks, &model, &mut state, cancel).await {
+                break Err(error);
+            }
+            if let Err(error) = self.validate(plan, &mut state, false, cancel).await {
                 break Err(error);
             }
         };
@@ -110,7 +123,42 @@ impl Trainer {
             Err(_) => RunStatus::Failed,
         };
         self.store.end_run(&plan.run, status, result.as_ref().err().map(ToString::to_string).as_deref())?;
-        result.map(|()| state.adapter)
+        result?;
+        match best(&state.marks).and_then(|marks| marks.adapter.clone()) {
+            Some(id) => Ok(Some(self.store.adapter(&id)?)),
+            None => Ok(state.adapter),
+        }
+    }
+
+    /// Look at the policy where a look is due, and go back to the best one where this one is clearly worse.
+    async fn validate(
+        &mut self,
+        plan: &Plan,
+        state: &mut State,
+        last: bool,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let id = state.adapter.as_ref().map(|adapter| adapter.id.clone());
+        let seen = state.marks.iter().any(|marks| marks.adapter == id);
+        if id.is_none() || seen || !plan.validation.due(state.step, last) {
+            return Ok(());
+        }
+        let asking = std::time::Instant::now();
+        let marks = plan.validation.ask(&self.flow, id, plan.seed, plan.parallel, cancel).await?;
+        let back = best(&state.marks).filter(|best| marks.worse_than(best)).cloned();
+        state.marks.push(marks.clone());
+        let is_best = best(&state.marks) == Some(&marks);
+        let back_to = back.and_then(|best| best.adapter);
+        let validated = Validated::of(state.step, &marks, is_best, back_to.clone(), asking.elapsed());
+        let look = Look { validated: validated.clone(), marks };
+        self.store.add_look(&plan.run, state.step, &json!(look))?;
+        (self.watch)(&Progress::Validated(validated));
+        if let Some(id) = back_to {
+            let adapter = self.store.adapter(&id)?;
+            self.put(Some(&adapter)).await?;
+            state.adapter = Some(adapter);
+        }
+        Ok(())
     }
 
     fn begin(&self, plan: &Plan, model: &ModelInfo) -> Result<State, Error> {
@@ -127,7 +175,18 @@ impl Trainer {
             status: RunStatus::Running,
             note: None,
         })?;
-        let last = done.iter().rev().find_map(|step| step.candidate.clone());
+        let mut last = None;
+        let mut marks = Vec::new();
+        let mut drawn = 0;
+        for step in &done {
+            last = step.candidate.clone().or(last);
+            drawn += step.stats["rolled"]["groups"].as_u64().unwrap_or(0) as usize;
+            let look = step.stats.get("look").cloned().unwrap_or_default();
+            if let Ok(look) = serde_json::from_value::<Look>(look) {
+                last = look.validated.back_to.or(last);
+                marks.push(look.marks);
+            }
+        }
         let adapter = match last {
             Some(id) => Some(self.store.adapter(&id)?),
             None => plan.parent.clone(),
@@ -137,7 +196,7 @@ impl Trainer {
             serde_json::from_value(kept.clone()).ok()
         });
         let step = done.last().map_or(0, |step| step.step);
-        Ok(State { adapter, frozen: frozen.unwrap_or_default(), step, spent: false })
+        Ok(State { adapter, frozen: frozen.unwrap_or_default(), step, drawn, spent: false, marks })
     }
 
     /// Let an adapter answer for the planner from now on.
@@ -160,8 +219,6 @@ impl Trainer {
     ) -> Result<(), Error> {
         let number = state.step + 1;
         let seed = step_seed(plan.seed, number);
-        let drawn = draw(tasks, plan.questions, plan.seed, number);
-        let questions: Vec<Question> = drawn.iter().map(|task| Question::of_task(task)).collect();
         let options = RollOptions {
             size: plan.settings.group,
             seed,
@@ -174,11 +231,22 @@ impl Trainer {
         }
         let rolling = std::time::Instant::now();
         let kept = plan.keep_rollouts.then_some(&self.store);
-        let groups = roll(&self.flow, &questions, &options, kept, None, cancel.clone()).await?;
-        if cancel.is_cancelled() {
-            return Err(Error::Interrupted);
+        let (mut groups, mut rewards) = (Vec::new(), Vec::new());
+        for again in 0..plan.draws.max(1) {
+            let drawn = draw(tasks, plan.questions, plan.seed, state.drawn);
+            let questions: Vec<Question> = drawn.iter().map(|task| Question::of_task(task)).collect();
+            let options = RollOptions { seed: step_seed(seed, again), ..options.clone() };
+            let more = roll(&self.flow, &questions, &options, kept, None, cancel.clone()).await?;
+            if cancel.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            state.drawn += drawn.len();
+            rewards.extend(more.iter().map(checked));
+            groups.extend(more);
+            if rewards.iter().filter(|rewards: &&Rewards| rewards.contrast()).count() * 2 >= plan.questions {
+                break;
+            }
         }
-        let mut rewards: Vec<Rewards> = groups.iter().map(checked).collect();
         let rolled = Rolled::of(number, &groups, &rewards, rolling.elapsed().as_secs_f64());
         (self.watch)(&Progress::Rolled(rolled.clone()));
         if plan.shuffle_rewards {
@@ -225,10 +293,15 @@ impl Trainer {
         cancel: &CancellationToken,
     ) -> Result<Stepped, Error> {
         let number = state.step + 1;
+        // Few groups are a loud estimate of the gradient, and the optimizer makes every step equally long: a
+        // step may go as far as its share of the groups it asked for.
+        let asked = plan.questions.div_ceil(2) as f64;
+        let step_kl = plan.settings.step_kl * (lesson.groups.len() as f64 / asked).min(1.0);
+        let settings = Settings { step_kl, ..plan.settings.clone() };
         let lesson = Lessons { groups: lesson.groups.clone(), probes, frozen: state.frozen.clone() };
         let (done, adapter) = self
             .take(
-                &plan.settings,
+                &settings,
                 plan.seed,
                 model,
                 state.adapter.as_ref(),
@@ -316,11 +389,12 @@ fn step_seed(seed: u64, step: usize) -> u64 {
     u64::from_le_bytes(bytes) >> 12
 }
 
-/// The questions of a step: every task once per epoch, in an order that follows from seed and epoch alone.
-fn draw(tasks: &[Task], count: usize, seed: u64, step: usize) -> Vec<&Task> {
+/// The next questions after `before` others: every task once per epoch, in an order that follows from seed and
+/// epoch alone.
+fn draw(tasks: &[Task], count: usize, seed: u64, before: usize) -> Vec<&Task> {
     let count = count.clamp(1, tasks.len().max(1));
     let mut drawn = Vec::with_capacity(count);
-    let mut at = (step - 1) * count;
+    let mut at = before;
     while drawn.len() < count && !tasks.is_empty() {
         let (epoch, place) = (at / tasks.len(), at % tasks.len());
         let mut order: Vec<usize> = (0..tasks.len()).collect();
@@ -414,7 +488,7 @@ mod tests {
     fn an_epoch_asks_every_question_once_and_follows_from_the_seed() {
         let tasks: Vec<Task> = (0..12).map(task).collect();
         let epoch = |seed| -> Vec<String> {
-            (1..=3).flat_map(|step| draw(&tasks, 4, seed, step)).map(|task| task.id.clone()).collect()
+            (0..3).flat_map(|step| draw(&tasks, 4, seed, 4 * step)).map(|task| task.id.clone()).collect()
         };
         let mut once = epoch(1);
         assert_ne!(once, epoch(2));
@@ -422,7 +496,7 @@ mod tests {
         once.sort();
         once.dedup();
         assert_eq!(once.len(), 12);
-        let next: Vec<_> = draw(&tasks, 4, 1, 4).iter().map(|task| task.id.clone()).collect();
+        let next: Vec<_> = draw(&tasks, 4, 1, 12).iter().map(|task| task.id.clone()).collect();
         assert_ne!(next, epoch(1)[..4], "every epoch has its own order");
     }
 

@@ -280,6 +280,7 @@ fn the_settings_defaults_are_the_flows() {
         seconds: config.seconds,
         tokens: config.tokens,
         result_chars: config.result_chars,
+        repeats: config.repeats,
     };
     assert_eq!(set, limits);
 }
