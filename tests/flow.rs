@@ -40,7 +40,8 @@ fn flow(engine: impl Engine + 'static) -> Flow {
         engine: Arc::new(engine),
         toolbox: Arc::new(Toolbox { tools: vec![Arc::new(Calculator::new())], refused: vec![] }),
         pack: Arc::new(pack()),
-        limits: Limits::default(),
+        // The scripts below say the same thing every turn.
+        limits: Limits { repeats: 0, ..Limits::default() },
         planner_temperature: None,
         adapter: None,
     }
@@ -149,6 +150,42 @@ async fn limits_end_the_loop_and_the_generator_still_answers() {
     assert_eq!(trajectory.outcome, Outcome::Answered);
     assert_eq!(trajectory.limit.as_deref(), Some("tokens (200)"));
     assert!(trajectory.turns.len() < 10);
+}
+
+#[tokio::test]
+async fn a_planner_that_walks_in_circles_is_stopped_before_the_tool_runs_again() {
+    let endless = |arguments: &'static str| {
+        ScriptedEngine::new(move |request: &Request| {
+            Ok(match request.role {
+                Role::Executor => arguments,
+                Role::Verifier => r#"{"decision":"continue","reason":"not yet"}"#,
+                role => say(role),
+            })
+        })
+    };
+    // What failed is not run a second time, what worked not a third.
+    for (arguments, results, said) in [
+        (r#"{"expression":"1/0"}"#, 1, "repeats (the same command failed in turn 1)"),
+        (r#"{"expression":"6*7"}"#, 2, "repeats (the same command was run in turn 2)"),
+    ] {
+        let mut flow = flow(endless(arguments));
+        flow.limits = Limits::default();
+        let (trajectory, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
+        assert_eq!((trajectory.outcome, trajectory.answer.as_deref()), (Outcome::Answered, Some("42")));
+        assert_eq!(trajectory.limit.as_deref(), Some(said));
+        assert_eq!(trajectory.memory.entries.len(), results);
+        // The plan that ended it stays in the record, without a result.
+        assert_eq!(trajectory.turns.len(), results + 1);
+        assert!(trajectory.turns[results].command.is_some() && trajectory.turns[results].result.is_none());
+    }
+    // The same words that are no plan end it too; other words do not.
+    let refused = ScriptedEngine::new(|request: &Request| {
+        Ok(if request.role == Role::Planner { "what?" } else { say(request.role) })
+    });
+    let mut flow = flow(refused);
+    flow.limits = Limits::default();
+    let (trajectory, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
+    assert_eq!((trajectory.turns.len(), trajectory.memory.entries.len()), (2, 1));
 }
 
 /// Its planner answers only after this delay.

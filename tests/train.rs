@@ -35,7 +35,7 @@ fn find<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["kind"] == kind).collect()
 }
 
-const RUN: [&str; 14] = [
+const RUN: [&str; 18] = [
     "--seed",
     "3",
     "train",
@@ -48,6 +48,10 @@ const RUN: [&str; 14] = [
     "1",
     "--pairs",
     "0",
+    "--draws",
+    "2",
+    "--validate-every",
+    "0",
     "--steps",
     "3",
 ];
@@ -56,6 +60,35 @@ const RUN: [&str; 14] = [
 fn last_adapter(out: &str) -> String {
     let lines = lines(out);
     find(&lines, "trained").last().unwrap()["adapter"].as_str().unwrap_or_default().to_string()
+}
+
+#[test]
+fn a_run_hands_over_the_best_by_its_own_validation_and_remembers_its_looks() {
+    let home = tempfile::tempdir().unwrap();
+    settle(home.path());
+    let gate = fs::read_to_string("assets/tasks/gate.jsonl").unwrap();
+    let few = home.path().join("few.jsonl");
+    // A third of these validates, the rest would judge.
+    fs::write(&few, gate.lines().take(90).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let few = few.to_str().unwrap();
+    let mut args = vec!["--seed", "3", "train", "--json", "--tasks", TASKS, "--questions", "4"];
+    args.extend(["--pairs", "0", "--draws", "2", "--validate-every", "1", "--steps", "2", "--gate", few]);
+    let (code, out, err) = run(tillerman(home.path()).args(&args));
+    assert_eq!(code, 0, "{err}");
+    let told = lines(&out);
+    let looks = find(&told, "validated");
+    assert!(!looks.is_empty(), "{out}");
+    assert!(looks.iter().all(|look| look["n"] == 30 && look["k"].as_u64() <= Some(30)), "{out}");
+    let best = looks.iter().max_by_key(|look| look["k"].as_u64()).unwrap();
+    assert_eq!(last_adapter(&out), best["adapter"], "{out}");
+    assert_eq!(looks.iter().rfind(|look| look["best"] == true).unwrap()["adapter"], best["adapter"]);
+
+    // Taken up again after its end, the run knows what it saw: the same adapter, nothing asked twice.
+    let id = find(&told, "run")[0]["run"].as_str().unwrap();
+    let (code, again, err) = run(tillerman(home.path()).args(&args).args(["--resume", id]));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(last_adapter(&again), last_adapter(&out));
+    assert!(find(&lines(&again), "validated").is_empty(), "{again}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub struct TrainArgs {
     /// Begin no step after this many minutes (0: no limit)
     #[arg(long, default_value_t = 0.0)]
     pub minutes: f64,
-    /// flow, paper or reference (default: the settings file's train.mode)
+    /// flow, paper, reference or imitation (default: the settings file's train.mode)
     #[arg(long, value_parser = mode)]
     pub mode: Option<Mode>,
     /// Control arm: rewards dealt out at random, so that nothing can be learned

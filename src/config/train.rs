@@ -15,16 +15,19 @@ pub enum Mode {
     Paper,
     /// What the paper's released code does: statistics over turn rows, token mean over the batch.
     Reference,
+    /// Imitation of the planner's own right rollouts, the wrong ones ignored: what Flow-GRPO is compared with.
+    Imitation,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 3] = [Mode::Flow, Mode::Paper, Mode::Reference];
+    pub const ALL: [Mode; 4] = [Mode::Flow, Mode::Paper, Mode::Reference, Mode::Imitation];
 
     pub fn name(self) -> &'static str {
         match self {
             Mode::Flow => "flow",
             Mode::Paper => "paper",
             Mode::Reference => "reference",
+            Mode::Imitation => "imitation",
         }
     }
 }

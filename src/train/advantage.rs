@@ -58,6 +58,7 @@ pub struct Group {
     pub mean: f32,
     /// n-1; 0 for less than two.
     pub std: f32,
+    /// Something is learned from it.
     pub contrast: bool,
 }
 
@@ -97,27 +98,48 @@ pub fn group(scaling: &Scaling, rollouts: &[Rated]) -> Result<Group, AdvantageEr
     let (mean, std) = mean_and_std(&counted);
     let rewards = || counted.iter().map(|(reward, _)| *reward);
     let range = rewards().fold(f64::MIN, f64::max) - rewards().fold(f64::MAX, f64::min);
+    if scaling.mode == Mode::Imitation {
+        return Ok(imitation(rollouts, scaling, &counted, (mean, std)));
+    }
     let contrast = counted.len() > 1 && range > 0.0 && range >= f64::from(scaling.contrast_least);
     let divisor = match scaling.mode {
         Mode::Flow if scaling.person => 1.0,
         // A floor of 0 leaves the range to keep this from 0.
         Mode::Flow | Mode::Paper => std.max(f64::from(scaling.std_floor)),
-        Mode::Reference => std + 1e-6,
+        Mode::Reference | Mode::Imitation => std + 1e-6,
     };
     let advantage = |rollout: &Rated| match rollout.outcome {
         Outcome::Reward(reward) if contrast => Some(((f64::from(reward) - mean) / divisor) as f32),
         _ => None,
     };
-    let count = |wanted: Outcome| rollouts.iter().filter(|rollout| rollout.outcome == wanted).count();
-    Ok(Group {
-        advantages: rollouts.iter().map(advantage).collect(),
-        rewarded: counted.len(),
-        unlabelled: count(Outcome::Unlabelled),
-        failed: count(Outcome::Failed),
-        mean: mean as f32,
-        std: std as f32,
-        contrast,
-    })
+    let advantages = rollouts.iter().map(advantage).collect();
+    Ok(Group::of(rollouts, advantages, counted.len(), (mean, std), contrast))
+}
+
+/// Rejection sampling: a right rollout is worth 1, every other one teaches nothing. No sibling is needed.
+fn imitation(rollouts: &[Rated], scaling: &Scaling, counted: &[(f64, f64)], about: (f64, f64)) -> Group {
+    let least = 0.5 + scaling.contrast_least / 2.0;
+    let advantage = |rollout: &Rated| match rollout.outcome {
+        Outcome::Reward(reward) if reward >= least => Some(1.0),
+        _ => None,
+    };
+    let advantages: Vec<Option<f32>> = rollouts.iter().map(advantage).collect();
+    let some = advantages.iter().any(Option::is_some);
+    Group::of(rollouts, advantages, counted.len(), about, some)
+}
+
+impl Group {
+    fn of(
+        rollouts: &[Rated],
+        advantages: Vec<Option<f32>>,
+        rewarded: usize,
+        (mean, std): (f64, f64),
+        contrast: bool,
+    ) -> Group {
+        let count = |wanted: Outcome| rollouts.iter().filter(|rollout| rollout.outcome == wanted).count();
+        let (unlabelled, failed) = (count(Outcome::Unlabelled), count(Outcome::Failed));
+        Group { advantages, rewarded, unlabelled, failed, mean: mean as f32, std: std as f32, contrast }
+    }
 }
 
 /// Weighted mean and n-1 standard deviation of (value, count).
@@ -234,6 +256,17 @@ mod tests {
                 assert!(!found.contrast && found.advantages.iter().all(Option::is_none), "{chosen:?}");
             }
         }
+    }
+
+    #[test]
+    fn imitation_copies_the_right_ones_and_nothing_else() {
+        let mut rollouts = rated(&[1.0, 0.0, 1.0, 1.0], &[1, 2, 3, 1]);
+        rollouts[3].outcome = Outcome::Failed;
+        let found = group(&mode(Mode::Imitation), &rollouts).unwrap();
+        assert_eq!(found.advantages, [Some(1.0), None, Some(1.0), None]);
+        // Alike groups teach too, as long as they are right.
+        assert!(group(&mode(Mode::Imitation), &rated(&[1.0, 1.0], &[1, 1])).unwrap().contrast);
+        assert!(!group(&mode(Mode::Imitation), &rated(&[0.0, 0.0], &[1, 1])).unwrap().contrast);
     }
 
     #[test]

@@ -41,11 +41,14 @@ pub struct Lesson {
     pub groups: Vec<TrainGroup>,
     pub reports: Vec<GroupReport>,
     pub left: LeftOut,
+    /// Mode `imitation`: a group whose rollouts are all right teaches too.
+    pub imitates: bool,
 }
 
 impl Lesson {
     pub fn new(policy: Policy) -> Lesson {
-        Lesson { policy, groups: Vec::new(), reports: Vec::new(), left: LeftOut::default() }
+        let left = LeftOut::default();
+        Lesson { policy, groups: Vec::new(), reports: Vec::new(), left, imitates: false }
     }
 
     /// Add a group with its rewards, if it can teach.
@@ -63,7 +66,8 @@ impl Lesson {
             Contrast::Some { right, wrong } => (right, wrong, None),
             Contrast::None(why) => {
                 let right = kept.rewards.iter().flatten().filter(|reward| **reward > 0.5).count();
-                (right, kept.reached() - right, Some(why))
+                let teaches = self.imitates && right > 0;
+                (right, kept.reached() - right, (!teaches).then_some(why))
             }
         };
         if without.is_none() {

@@ -69,7 +69,7 @@ impl Settings {
             token_denominator: 256.0,
         };
         match mode {
-            Mode::Flow | Mode::Paper => flow,
+            Mode::Flow | Mode::Paper | Mode::Imitation => flow,
             Mode::Reference => Settings {
                 dual_clip: Some(3.0),
                 kl_gradient: KlGradient::K3,

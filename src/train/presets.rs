@@ -56,7 +56,7 @@ impl Settings {
     pub fn of(train: &Train) -> Settings {
         let own = objective::Settings::of(train.mode);
         let temperature = match train.mode {
-            Mode::Flow => 1.0,
+            Mode::Flow | Mode::Imitation => 1.0,
             Mode::Paper => 0.5,
             Mode::Reference => 0.7,
         };
@@ -117,6 +117,7 @@ impl Settings {
             }
         };
         warn("mode", self.mode == Mode::Reference, "statistics over turn rows pay a success in one turn 3 times as much as one in three (2.85 against 0.91): the planner drifts toward short trajectories and stops calling tools (agent-lightning #489); for comparison only".into());
+        warn("mode", self.mode == Mode::Imitation, "right rollouts are copied and wrong ones teach nothing, so what the planner already does is made firmer; for comparison".into());
         warn("mode", self.mode == Mode::Paper, "dividing by each plan's length favours short right plans and long wrong ones (Dr. GRPO, arXiv 2503.20783); watch tokens per plan".into());
         warn(
             "group",

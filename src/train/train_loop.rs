@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Mode;
 use crate::engine::ModelInfo;
 use crate::error::Error;
 use crate::flow::solve::Flow;
@@ -257,7 +258,8 @@ impl Trainer {
             adapter: self.flow.adapter.clone(),
             temperature: plan.settings.temperature,
         };
-        let lesson = lesson(&groups, &rewards, policy)?;
+        let imitates = plan.settings.mode == Mode::Imitation;
+        let lesson = lesson(&groups, &rewards, policy, imitates)?;
         let (probes, frozen) = probes(&groups, &lesson)?;
         let first = state.frozen.is_empty() && state.adapter.is_none();
         if first {
@@ -433,8 +435,8 @@ fn shuffle(rewards: &mut [Rewards], seed: u64) {
     let _: u64 = rng.random();
 }
 
-fn lesson(groups: &[Group], rewards: &[Rewards], policy: Policy) -> Result<Lesson, Error> {
-    let mut lesson = Lesson::new(policy);
+fn lesson(groups: &[Group], rewards: &[Rewards], policy: Policy, imitates: bool) -> Result<Lesson, Error> {
+    let mut lesson = Lesson { imitates, ..Lesson::new(policy) };
     for (group, rewards) in groups.iter().zip(rewards) {
         lesson.add(group, rewards)?;
     }

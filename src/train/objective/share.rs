@@ -49,7 +49,9 @@ impl Shares {
             let advantage = advantages[turn.rollout].filter(|_| !turn.truncated);
             trains[turn.rollout] |= advantage.is_some() && sampled > 0;
             let share = match settings.mode {
-                Mode::Flow => units.rollout(turn.rollout) / f64::from(settings.token_denominator),
+                Mode::Flow | Mode::Imitation => {
+                    units.rollout(turn.rollout) / f64::from(settings.token_denominator)
+                }
                 Mode::Paper => units.turn(turn.rollout) / sampled.max(1) as f64,
                 Mode::Reference => 1.0,
             };

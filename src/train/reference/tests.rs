@@ -100,7 +100,7 @@ fn objective_f64(settings: &Settings, batch: &Batch, base: &[f64], logprobs: &[f
         let turns = batch.turns.iter().filter(|other| other.rollout == turn.rollout).count() as f64;
         let sampled = (at..at + turn.tokens).filter(|k| !batch.forced[*k]).count() as f64;
         let share = match settings.mode {
-            Mode::Flow => 1.0 / (2.0 * size * f64::from(settings.token_denominator)),
+            Mode::Flow | Mode::Imitation => 1.0 / (2.0 * size * f64::from(settings.token_denominator)),
             Mode::Paper => 1.0 / (2.0 * size * turns * sampled),
             Mode::Reference => unreachable!(),
         };
