@@ -132,7 +132,7 @@ async fn overhead(runs: usize) -> anyhow::Result<Figure> {
             engine: Arc::new(script),
             toolbox: Arc::new(Toolbox { tools: vec![Arc::new(Calculator::new())], refused: Vec::new() }),
             pack: pack.clone(),
-            limits: Limits::default(),
+            limits: Limits { repeats: 0, ..Limits::default() },
             planner_temperature: None,
             adapter: None,
         };

@@ -6,7 +6,7 @@
 
 mod progress;
 mod report;
-mod rows;
+pub(super) mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

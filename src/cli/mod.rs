@@ -21,6 +21,7 @@ pub mod plain;
 pub mod pull;
 mod remote;
 pub mod replay;
+pub mod reproduce;
 pub mod rollout;
 pub mod sessions;
 pub mod setup;
@@ -133,6 +134,9 @@ pub enum Command {
     /// Record the scripted teacher through the real loop as training rows
     #[command(name = "__export-rows", hide = true)]
     ExportRows(export_rows::ExportRowsArgs),
+    /// Tables and pictures of what scripts/reproduce.sh measured
+    #[command(name = "__reproduce-report", hide = true)]
+    ReproduceReport(reproduce::ReproduceReportArgs),
 }
 
 /// Run the command line; answers the exit code.
@@ -191,6 +195,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::BenchSteps(args)) => bench::train::steps(&args),
         Some(Command::DeckDemo) => Ok(crate::deck::demo::run().map(|()| 0)?),
         Some(Command::ExportRows(args)) => block(export_rows::run(&args)),
+        Some(Command::ReproduceReport(args)) => reproduce::run(&args),
         None if ask::is_terminal() => deck::run(global, deck::Start::Chat(cli.session)),
         None => block(ask::sample(global)),
     }
