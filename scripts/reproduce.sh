@@ -17,8 +17,9 @@ one() {
     folder=$1 arm=$2 seed=$3
     home=$folder/$arm-$seed
     mkdir -p "$home" && chmod 700 "$home"
-    # One engine thread: two runs side by side then share two cores without fighting over them.
-    printf '[engine]\nthreads = 1\n' >"$home/config.toml"
+    # One engine thread: two runs side by side then share two cores without fighting over them. Every arm begins
+    # with the bare planner.
+    printf '[engine]\nthreads = 1\nshipped_adapter = false\n' >"$home/config.toml"
     adapter=none
     if [ "$arm" != frozen ]; then
         more="--mode $arm"

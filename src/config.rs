@@ -54,6 +54,8 @@ pub struct Engine {
     pub remote: BTreeMap<String, Remote>,
     /// Which engine serves which role.
     pub roles: Roles,
+    /// Let the adapter that comes with the embedded planner serve until another is chosen.
+    pub shipped_adapter: bool,
 }
 
 impl Default for Engine {
@@ -67,6 +69,7 @@ impl Default for Engine {
             chat_template: String::new(),
             remote: BTreeMap::new(),
             roles: Roles::default(),
+            shipped_adapter: true,
         }
     }
 }

@@ -12,7 +12,11 @@ const TASKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/train.jso
 
 /// One engine thread and one rollout at a time: the same seed gives the same bits.
 fn settle(home: &Path) {
-    fs::write(home.join("config.toml"), "[engine]\nthreads = 1\n[train]\nlr = 0.001\ngroup = 4\n").unwrap();
+    fs::write(
+        home.join("config.toml"),
+        "[engine]\nthreads = 1\nshipped_adapter = false\n[train]\nlr = 0.001\ngroup = 4\n",
+    )
+    .unwrap();
 }
 
 fn tillerman(home: &Path) -> Command {

@@ -61,7 +61,10 @@ enum Format {
 
 pub fn run(global: &Global, args: &AdaptersArgs) -> anyhow::Result<i32> {
     let (home, config) = setup::home_and_config(global)?;
-    let (model, _) = setup::model_path(global, &home, &config)?;
+    let (model, embedded) = setup::model_path(global, &home, &config)?;
+    if embedded && config.engine.shipped_adapter {
+        super::shipped::settle(&home, &model)?;
+    }
     let store = Store::open(&home)?;
     let shelf = Shelf { home, store, model, json: args.json };
     match args.command.as_ref().unwrap_or(&AdaptersCommand::List) {

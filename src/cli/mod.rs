@@ -25,6 +25,7 @@ pub mod reproduce;
 pub mod rollout;
 pub mod sessions;
 pub mod setup;
+pub mod shipped;
 pub mod show;
 mod study;
 mod study_views;
@@ -137,6 +138,9 @@ pub enum Command {
     /// Tables and pictures of what scripts/reproduce.sh measured
     #[command(name = "__reproduce-report", hide = true)]
     ReproduceReport(reproduce::ReproduceReportArgs),
+    /// Pack a run's adapter as the one the embedded planner comes with
+    #[command(name = "__ship-adapter", hide = true)]
+    ShipAdapter(shipped::ShipArgs),
 }
 
 /// Run the command line; answers the exit code.
@@ -196,6 +200,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::DeckDemo) => Ok(crate::deck::demo::run().map(|()| 0)?),
         Some(Command::ExportRows(args)) => block(export_rows::run(&args)),
         Some(Command::ReproduceReport(args)) => reproduce::run(&args),
+        Some(Command::ShipAdapter(args)) => shipped::run(&args),
         None if ask::is_terminal() => deck::run(global, deck::Start::Chat(cli.session)),
         None => block(ask::sample(global)),
     }

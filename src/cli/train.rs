@@ -290,7 +290,10 @@ async fn on_groups(
     }
     let drawn: Vec<Group> = groups.into_iter().map(|(group, _)| group).collect();
     let (probes, frozen) = probes(&drawn, &lesson)?;
-    let frozen = if champion.is_none() { frozen } else { Vec::new() };
+    let frozen = match champion {
+        None => frozen,
+        Some(champion) => trainer.frozen_of(champion)?,
+    };
     let ids: Vec<&String> = drawn.iter().map(|group| &group.id).collect();
     let made_from = json!({ "groups": ids, "labels": lesson.reports });
     let lessons = Lessons { groups: lesson.groups.clone(), probes, frozen };

@@ -51,6 +51,8 @@ pub struct Adapter {
 pub enum Origin {
     Trained,
     Imported,
+    /// Came with the program, for the embedded planner.
+    Shipped,
 }
 
 impl Origin {
@@ -58,11 +60,12 @@ impl Origin {
         match self {
             Origin::Trained => "trained",
             Origin::Imported => "imported",
+            Origin::Shipped => "shipped",
         }
     }
 
     fn from_name(name: &str) -> Option<Origin> {
-        [Origin::Trained, Origin::Imported].into_iter().find(|origin| origin.name() == name)
+        [Origin::Trained, Origin::Imported, Origin::Shipped].into_iter().find(|origin| origin.name() == name)
     }
 }
 

@@ -191,6 +191,16 @@ impl AdapterShelf {
         Ok(Some((adapter, path)))
     }
 
+    /// Whether the pointer of a model file's hash has ever been moved, also back to the bare model.
+    ///
+    /// # Errors
+    /// The database or the model file cannot be read.
+    pub fn ever_moved(&self, model: &Path) -> Result<bool> {
+        let Some(connection) = &self.connection else { return Ok(false) };
+        let Some(hash) = self.known_hash(model)? else { return Ok(false) };
+        newest(connection, &hash).map(|place| place.is_some()).map_err(|e| self.sql(e))
+    }
+
     /// The adapter named by (a beginning of) its id, for a model file.
     ///
     /// # Errors

@@ -196,8 +196,13 @@ impl Trainer {
             let kept = step.stats.get("frozen").filter(|kept| !kept.is_null())?;
             serde_json::from_value(kept.clone()).ok()
         });
+        let frozen = match (frozen, &plan.parent) {
+            (Some(frozen), _) => frozen,
+            (None, Some(parent)) => self.frozen_of(parent)?,
+            (None, None) => Vec::new(),
+        };
         let step = done.last().map_or(0, |step| step.step);
-        Ok(State { adapter, frozen: frozen.unwrap_or_default(), step, drawn, spent: false, marks })
+        Ok(State { adapter, frozen, step, drawn, spent: false, marks })
     }
 
     /// Let an adapter answer for the planner from now on.
@@ -326,6 +331,28 @@ impl Trainer {
         Ok(Stepped::of(number, &done, state.adapter.as_ref().filter(|_| done.kept)))
     }
 
+    /// The frozen prompts an adapter's line began with: the first of a line keeps them in its manifest, so that
+    /// every later step, of whatever run, measures its drift on the same ones. None kept: none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn frozen_of(&self, adapter: &Adapter) -> Result<Vec<TrainTurn>, Error> {
+        let mut at = adapter.clone();
+        loop {
+            if let Some(kept) = at.manifest.get("frozen").filter(|kept| !kept.is_null()) {
+                return Ok(serde_json::from_value(kept.clone()).unwrap_or_default());
+            }
+            match &at.parent {
+                // A parent that was taken away ends the search: the fuel bar then says unknown.
+                Some(parent) => match self.store.adapter(parent) {
+                    Ok(found) => at = found,
+                    Err(_) => return Ok(Vec::new()),
+                },
+                None => return Ok(Vec::new()),
+            }
+        }
+    }
+
     /// One step in a worker: the candidate is kept under its hash, or nothing is.
     ///
     /// # Errors
@@ -354,6 +381,7 @@ impl Trainer {
             probes: lessons.probes,
             frozen: lessons.frozen,
         };
+        let first = parent.is_none().then(|| job.frozen.clone());
         let watch = &self.watch;
         let mut on_phase = |text: &str| watch(&Progress::Phase { phase: text.to_string() });
         let done = client::take(&self.exe, &job, &mut on_phase, cancel).await?;
@@ -368,7 +396,7 @@ impl Trainer {
                 rank: settings.rank,
                 alpha: settings.alpha,
                 origin: Origin::Trained,
-                manifest: json!({ "made_from": made_from, "settings": settings, "step": &done }),
+                manifest: json!({ "made_from": made_from, "settings": settings, "step": &done, "frozen": first }),
             },
         )?;
         Ok((done, Some(adapter)))
