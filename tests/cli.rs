@@ -219,7 +219,18 @@ fn an_evaluation_killed_and_resumed_gives_the_same_table() {
     let eval = |more: &[&str]| {
         let mut command = tillerman(home.path());
         command.args(["--seed", "5", "eval", "--tasks", tasks, "--family", "arithmetic", "--limit", "3"]);
-        command.args(["--parallel", "1", "--compare", "none", "--turn-limits", "1", "--json", "--out"]);
+        command.args([
+            "--parallel",
+            "1",
+            "--adapter",
+            "none",
+            "--compare",
+            "none",
+            "--turn-limits",
+            "1",
+            "--json",
+            "--out",
+        ]);
         run(command.arg(&out).args(more))
     };
     // What the last line says, without the clock.

@@ -303,8 +303,37 @@ fn by_hand_a_group_is_rolled_labelled_and_its_clusters_shown() {
 }
 
 #[test]
+fn the_shipped_adapter_serves_until_somebody_says_otherwise() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |args: &[&str]| tillerman(home.path(), args);
+    let ask = ["--seed", "1", "ask", "--json", "What is 2+2?"];
+    let adapter_of = |args: &[&str]| {
+        let (code, out, err) = at(args);
+        assert_eq!(code, 0, "{err}");
+        lines(&out)[0]["adapter"].clone()
+    };
+    let served = adapter_of(&ask);
+    let (_, out, err) = at(&["adapters", "list", "--json"]);
+    let listed = &lines(&out)[0];
+    assert_eq!((&listed["hash"], &listed["origin"]), (&served, &"shipped".into()), "{err}");
+    assert_eq!(listed["current"], true);
+    // It says what it was made from, and how it was judged.
+    let manifest = &listed["manifest"];
+    assert!(manifest["made_from"]["seed"].is_u64() && manifest["made_from"]["data"]["blake3"].is_string());
+    assert_eq!(manifest["gate"]["report"]["verdict"], "better");
+    assert!(manifest["frozen"].as_array().is_some_and(|kept| !kept.is_empty()));
+    // Taken back, it stays away.
+    assert_eq!(at(&["adapters", "rollback"]).0, 0);
+    assert_eq!(adapter_of(&ask), Value::Null);
+    assert_eq!(adapter_of(&ask), Value::Null);
+    assert_eq!(at(&["adapters", "use", listed["id"].as_str().unwrap()]).0, 0);
+    assert_eq!(adapter_of(&ask), served);
+}
+
+#[test]
 fn by_hand_adapters_are_imported_used_refused_and_rolled_back() {
     let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("config.toml"), "[engine]\nshipped_adapter = false\n").unwrap();
     let file = home.path().join("made.gguf");
     toy_adapter(&file, Path::new(PLANNER), 4, 8.0, 1, 0.02).unwrap();
     let at = |args: &[&str]| tillerman(home.path(), args);
