@@ -4,6 +4,7 @@
 //! and loads no model.
 
 mod home;
+mod network;
 mod remote;
 mod set;
 mod train;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use home::Home;
+pub use network::{Contact, Network, SearchProvider};
 pub use remote::{LOCAL, Remote, Roles};
 pub use set::set;
 pub use train::{Mode, Train};
@@ -32,6 +34,7 @@ pub struct Config {
     pub tools: Tools,
     pub deck: Deck,
     pub train: Train,
+    pub network: Network,
 }
 
 /// Which model is served, and how much of the machine it gets.
@@ -177,7 +180,8 @@ impl Config {
         config.check(text, path)?;
         let base = path.parent().unwrap_or(Path::new("."));
         let keys = config.engine.remote.values_mut().map(|remote| &mut remote.key_file);
-        let paths = [&mut config.engine.model, &mut config.tools.data];
+        let paths =
+            [&mut config.engine.model, &mut config.tools.data, &mut config.network.search_key_file];
         for relative in config.tools.folders.iter_mut().chain(paths).chain(keys) {
             *relative = resolve(base, relative);
         }
@@ -200,6 +204,7 @@ impl Config {
                 &format!("{} is not -1 (all that fit), 0 or more", self.engine.gpu_layers),
             ));
         }
+        self.network.check().map_err(|(key, reason)| fault(text, path, find_key(text, key), &reason))?;
         remote::check(&self.engine)
             .map_err(|(place, what)| fault(text, path, text.find(&place).unwrap_or_default(), &what))
     }
@@ -302,6 +307,15 @@ mod tests {
             ("[flow]\nplanner_temperature = -0.5\n", "line 2, key `flow.planner_temperature`: -0.5 is not"),
             ("[engine]\ngpu_layers = -2\n", "line 2, key `engine.gpu_layers`: -2 is not"),
             ("[flow]\nturns = = 3\n", "line 2, key `flow.turns`"),
+            (
+                "[network]\nsearch = \"ask\"\n",
+                "line 2, key `network.search`: unknown variant `ask`, expected one of",
+            ),
+            (
+                "[network]\nallow_hosts = [\"a\"]\n",
+                "line 2, key `network.allow_hosts`: \"a\" is no host and port",
+            ),
+            ("[network]\nsearch_url = \"a\"\n", "line 2, key `network.search_url`: \"a\" is no web address"),
         ] {
             let message = message(text);
             assert!(message.contains(expected), "{text:?}\n gave {message}\n not  {expected}");

@@ -62,6 +62,9 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
     }
     let setup = setup::open(global, 1)?;
     setup.say_notice();
+    if let Some(off) = crate::tools::net::unread_address(&query, &setup.flow.toolbox) {
+        eprintln!("tillerman: {}, so no page is read: {}", off.reason, off.remedy);
+    }
     let store = Arc::new(Store::open(&setup.home)?);
     let (session, conversation) = match &args.session {
         Some(prefix) => {

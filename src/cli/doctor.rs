@@ -46,17 +46,7 @@ impl Check {
 
 pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<i32> {
     if args.network {
-        let (_, config) = setup::home_and_config(global)?;
-        let hosts = super::remote::hosts(&config);
-        if hosts.is_empty() {
-            println!(
-                "none: with these settings no command opens a socket (tools, models and training are local)"
-            );
-        }
-        for (host, why) in hosts {
-            println!("{:<30} {}", safe(&host), safe(&why));
-        }
-        return Ok(0);
+        return super::network::run(global, args.json);
     }
     let mut checks = vec![Check::ok("version", version())];
     checks.extend(store(global));

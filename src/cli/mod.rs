@@ -17,6 +17,7 @@ pub mod label;
 pub mod library;
 pub mod model;
 mod models;
+pub mod network;
 pub mod plain;
 pub mod pull;
 mod remote;
@@ -73,6 +74,9 @@ pub struct Global {
     /// Settings file (default: config.toml in the data directory)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Open no socket, whatever the settings switch on
+    #[arg(long, global = true)]
+    pub offline: bool,
     /// Folder the search tool indexes and the python tool reads; may be given several times
     #[arg(long, global = true, value_name = "DIR")]
     pub folder: Vec<PathBuf>,
@@ -123,6 +127,9 @@ pub enum Command {
     /// The sandbox child (started by the program itself)
     #[command(name = "__sandbox", hide = true)]
     Sandbox,
+    /// Main text of a web page, stdin to stdout (started by the program itself)
+    #[command(name = "__page", hide = true)]
+    Page,
     /// A random-weight model file, for tests and benchmarks
     #[command(name = "__toy-gguf", hide = true)]
     ToyGguf(toy_gguf::ToyGgufArgs),
@@ -178,6 +185,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Engine) => Ok(crate::engine::worker::run()),
         Some(Command::TrainWorker) => Ok(crate::train::worker::run()),
         Some(Command::Train(args)) => block(train::run(global, &args)),
+        Some(Command::Page) => Ok(crate::tools::net::extract::child()),
         Some(Command::Sandbox) => Ok(crate::tools::sandbox::child::run()),
         Some(Command::Ask(args)) => block(ask::run(global, &args)),
         Some(Command::Sessions(args)) => sessions::run(global, &args),

@@ -18,6 +18,7 @@ use crate::flow::prompt::{Fill, Pack};
 use crate::flow::solve::Flow;
 use crate::flow::trajectory::Limits;
 use crate::store::AdapterShelf;
+use crate::tools::net::Extractor;
 use crate::tools::{StandardOptions, Toolbox};
 
 use super::Global;
@@ -74,7 +75,8 @@ impl Setup {
 /// The data directory or the settings file cannot be used; says which and why.
 pub fn home_and_config(global: &Global) -> anyhow::Result<(Home, Config)> {
     let home = Home::open(global.home.as_deref())?;
-    let config = Config::load(&home, global.config.as_deref())?;
+    let mut config = Config::load(&home, global.config.as_deref())?;
+    config.network.offline |= global.offline;
     Ok((home, config))
 }
 
@@ -312,7 +314,12 @@ pub fn toolbox(
         sandbox_exe: crate::tools::sandbox_exe(),
         python: config.tools.python,
     };
-    Ok(crate::tools::standard(options))
+    let mut toolbox = crate::tools::standard(options);
+    let variable = |name: &str| std::env::var(name).ok();
+    let extractor = Extractor::Process(crate::tools::sandbox_exe());
+    let cache = home.cache().join("web");
+    crate::tools::net::register(&mut toolbox, &config.network, cache, extractor, &variable);
+    Ok(toolbox)
 }
 
 /// The bundled CSV files, below the data directory where the sandbox can bind them.

@@ -71,7 +71,8 @@ async fn run_one(
         Arc::new(toolbox(global)?)
     };
     if toolbox.get(name).is_none() {
-        let refused = toolbox.refused.iter().find(|refused| refused.name == name);
+        let refused = toolbox.refused.iter().find(|refused| refused.name == name).cloned();
+        let refused = refused.or_else(|| crate::tools::net::switched_off(name));
         let text = match refused {
             Some(refused) => format!("tool {name} cannot run here: {}; {}", refused.reason, refused.remedy),
             None => format!("no tool is called {name:?}; tools: {}", toolbox.names().join(", ")),

@@ -75,6 +75,11 @@ impl Home {
         self.root.join("models")
     }
 
+    /// Kept copies of fetched pages; deleting it loses nothing that cannot be fetched again.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
+pub use html::text as page_text;
 pub use index::{Hit, SearchIndex};
 pub use passages::{Passage, Skipped, Source};
 

@@ -11,6 +11,7 @@ pub mod child;
 mod confine;
 mod job;
 mod probe;
+mod reader;
 #[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use job::{End, Job, Kept, Outcome, run};
 pub use probe::{Probe, probe};
+pub use reader::confine_reader;
 
 /// Own user, mount, pid, net, ipc and uts namespaces, a private root, Landlock and seccomp.
 pub const TIER: &str = "A";

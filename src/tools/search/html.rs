@@ -11,7 +11,7 @@ const INLINE: [&str; 16] = [
 ];
 
 /// Paragraphs separated by empty lines.
-pub(super) fn text(html: &str) -> String {
+pub fn text(html: &str) -> String {
     // Same length in bytes, so that positions fit both.
     let lower = html.to_ascii_lowercase();
     let mut out = String::with_capacity(html.len() / 2);

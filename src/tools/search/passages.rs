@@ -23,6 +23,8 @@ const MAX_DEPTH: usize = 16;
 pub enum Source {
     /// Every line of `text` is one passage.
     Lines { name: String, text: String },
+    /// Prose: cut into passages between its paragraphs, as a folder's files are.
+    Text { name: String, text: String },
     /// All readable files below the folder.
     Folder(PathBuf),
 }
@@ -70,6 +72,12 @@ pub(super) fn read(sources: Vec<Source>) -> Result<Read, Error> {
                 let number = read.name(name);
                 for line in text.lines() {
                     read.push(number, false, &cut(line, LINE_CHARS));
+                }
+            }
+            Source::Text { name, text } => {
+                let number = read.name(name);
+                for part in paragraphs(&text) {
+                    read.push(number, false, &part);
                 }
             }
             Source::Folder(root) => {
