@@ -91,9 +91,12 @@ fn by_default_the_network_is_off_and_says_which_key_turns_it_on() {
     assert!(err.contains("the network is off") && err.contains("network.web = true in config.toml"), "{err}");
     let (code, out, _) = run(tillerman(home.path()).args(["doctor", "--network"]));
     assert_eq!(code, 0);
-    assert!(out.starts_with("none: "), "{out}");
-    let (_, out, _) = run(tillerman(home.path()).args(["doctor", "--network", "--json"]));
+    assert!(out.starts_with("none: ") && out.contains("model pull"), "{out}");
+    let (_, out, _) = run(tillerman(home.path()).args(["--offline", "doctor", "--network", "--json"]));
     assert_eq!(out, "");
+    let pull = ["--offline", "model", "pull", "Qwen/x", "x.gguf"];
+    let (code, _, err) = run(tillerman(home.path()).args(pull));
+    assert!(code == 2 && err.contains("the network is off"), "{err}");
     let question = format!("What does {} say?", site.url("/"));
     let (_, _, err) = run(tillerman(home.path()).args(["--seed", "1", "ask", &question]));
     assert!(err.contains("the network is off") && err.contains("network.web = true"), "{err}");

@@ -9,7 +9,7 @@ use crate::config::Home;
 use crate::error::Error;
 use crate::text::safe;
 
-use super::{Global, models, pull, setup};
+use super::{Global, models, network, pull, setup};
 
 #[derive(Debug, Args)]
 pub struct ModelArgs {
@@ -41,7 +41,10 @@ pub async fn run(global: &Global, args: &ModelArgs) -> anyhow::Result<i32> {
         ModelCommand::List { json } => models::list(global, *json),
         ModelCommand::Use { path } => select(global, path),
         ModelCommand::Check { path, json } => check(path, *json),
-        ModelCommand::Pull(args) => pull::run(args).await,
+        ModelCommand::Pull(args) => {
+            network::must_be_on(global)?;
+            pull::run(args).await
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Unpacker {
 
 enum Sink {
     Plain(Capped),
-    Gzip(GzDecoder<Capped>),
+    Gzip(Box<GzDecoder<Capped>>),
 }
 
 impl Unpacker {
@@ -35,7 +35,7 @@ impl Unpacker {
         let capped = Capped { bytes: Vec::new(), limit };
         let sink = match encoding.trim().to_ascii_lowercase().as_str() {
             "" | "identity" => Sink::Plain(capped),
-            "gzip" | "x-gzip" => Sink::Gzip(GzDecoder::new(capped)),
+            "gzip" | "x-gzip" => Sink::Gzip(Box::new(GzDecoder::new(capped))),
             _ => {
                 let encoding = encoding.chars().take(40).collect();
                 return Err(NetFault::Encoding { url: url.to_owned(), encoding });

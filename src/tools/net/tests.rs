@@ -59,7 +59,7 @@ fn web_reads_the_main_text_and_cites_it() {
     let url = server.url("/harbour");
     let whole = run(&tools, "web", json!({"url": url}));
     assert_eq!(whole.fault, None, "{}", whole.text);
-    assert_eq!(whole.sources, [url.clone()]);
+    assert_eq!(whole.sources, std::slice::from_ref(&url));
     assert!(whole.text.starts_with(&format!("[{url}] The harbour of Aveiro")), "{}", whole.text);
     assert!(whole.text.contains("14 metres") && whole.text.contains("lagoon"), "{}", whole.text);
     for clutter in ["Cookie", "Subscribe", "trackVisitor", "Privacy policy"] {
