@@ -180,8 +180,7 @@ impl Config {
         config.check(text, path)?;
         let base = path.parent().unwrap_or(Path::new("."));
         let keys = config.engine.remote.values_mut().map(|remote| &mut remote.key_file);
-        let paths =
-            [&mut config.engine.model, &mut config.tools.data, &mut config.network.search_key_file];
+        let paths = [&mut config.engine.model, &mut config.tools.data, &mut config.network.search_key_file];
         for relative in config.tools.folders.iter_mut().chain(paths).chain(keys) {
             *relative = resolve(base, relative);
         }

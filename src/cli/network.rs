@@ -8,11 +8,17 @@ use crate::config::{Config, Contact};
 use crate::error::Error;
 use crate::text::safe;
 
-use super::{Global, pull, setup};
+use super::{Global, pull, remote, setup};
 
 /// Every host these settings let the program contact by itself, while it answers a query; empty: none ever.
 fn contacts(config: &Config) -> Vec<Contact> {
-    config.network.contacts()
+    if config.network.offline {
+        return Vec::new();
+    }
+    let engine = |(host, why)| Contact::new(host, why, "engine.roles");
+    let mut contacts: Vec<Contact> = remote::hosts(config).into_iter().map(engine).collect();
+    contacts.extend(config.network.contacts());
+    contacts
 }
 
 /// Hosts that only a command of the user's own contacts.

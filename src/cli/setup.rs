@@ -87,6 +87,16 @@ pub fn home_and_config(global: &Global) -> anyhow::Result<(Home, Config)> {
 pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
     let (home, config) = home_and_config(global)?;
     let away = remote_engines(&config);
+    if config.network.offline
+        && let Some(engine) = away.values().next()
+    {
+        let told = format!(
+            "a role is served by the remote engine {}, and the network is off; leave out --offline and \
+             network.offline, or take it out of [engine.roles]",
+            engine.name()
+        );
+        return Err(Error::Usage(told).into());
+    }
     let (model, embedded) = match model_path(global, &home, &config) {
         // Nobody asks it: its absence is no obstacle.
         Err(_) if away.len() == Role::ALL.len() => (PathBuf::new(), false),
@@ -315,10 +325,9 @@ pub fn toolbox(
         python: config.tools.python,
     };
     let mut toolbox = crate::tools::standard(options);
-    let variable = |name: &str| std::env::var(name).ok();
     let extractor = Extractor::Process(crate::tools::sandbox_exe());
     let cache = home.cache().join("web");
-    crate::tools::net::register(&mut toolbox, &config.network, cache, extractor, &variable);
+    crate::tools::net::register(&mut toolbox, &config.network, cache, extractor);
     Ok(toolbox)
 }
 

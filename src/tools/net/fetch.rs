@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+};
 use reqwest::{Client, Response};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +18,8 @@ use url::Url;
 use super::body::{self, Unpacker};
 use super::fault::{NetFault, shown};
 use super::guard::{Guard, Target};
-use super::key::Secret;
 use super::resolve::Pinned;
+use crate::engine::key::Key;
 
 /// Said to every host.
 const USER_AGENT: &str = concat!("Tillerman/", env!("CARGO_PKG_VERSION"), " (an agent in a terminal)");
@@ -54,10 +56,29 @@ pub struct Ask {
     pub url: String,
     /// What the Accept header says.
     pub accept: &'static str,
-    /// Header name and key. A request with a key or a body is never redirected.
-    pub key: Option<(&'static str, Secret)>,
+    /// A request with a key or a body is never redirected.
+    pub key: Option<KeyHeader>,
     /// Posted as JSON; None: a GET.
     pub body: Option<String>,
+}
+
+/// The one header a key goes into.
+#[derive(Clone, Debug)]
+pub struct KeyHeader {
+    pub header: &'static str,
+    /// Stands before the key, as in `Bearer KEY`.
+    pub prefix: &'static str,
+    pub key: Key,
+}
+
+impl KeyHeader {
+    fn value(&self) -> HeaderValue {
+        // A key is visible ASCII, which every header may carry.
+        let text = format!("{}{}", self.prefix, self.key.token());
+        let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
 }
 
 /// What came back.
@@ -140,8 +161,8 @@ impl Fetcher {
             None => client.get(target.url.clone()),
         };
         let mut request = request.header(ACCEPT, ask.accept).header(ACCEPT_ENCODING, "gzip");
-        if let Some((name, key)) = &ask.key {
-            request = request.header(*name, key.header());
+        if let Some(key) = &ask.key {
+            request = request.header(key.header, key.value());
         }
         let answer = request.send().await.map_err(|error| unreachable(&target.host, &error))?;
         // The resolver knows no other address; should that ever change, this notices.

@@ -10,7 +10,6 @@ pub mod extract;
 mod fault;
 mod fetch;
 mod guard;
-mod key;
 mod page;
 mod resolve;
 #[cfg(test)]
@@ -34,6 +33,7 @@ pub use guard::{Guard, Target};
 
 use super::{Refused, Tool, ToolResult, Toolbox};
 use crate::config::{Network, SearchProvider};
+use crate::engine::key::Key;
 use fault::shown;
 
 /// The tools of this module and the key that switches each on.
@@ -117,21 +117,15 @@ fn spoken(age: Duration) -> String {
     }
 }
 
-/// Register what the settings switch on; what cannot work is refused with a reason. `variable` reads the
-/// environment, `cache` is the folder for kept copies, `extractor` takes pages apart.
-pub fn register(
-    toolbox: &mut Toolbox,
-    settings: &Network,
-    cache: PathBuf,
-    extractor: Extractor,
-    variable: &dyn Fn(&str) -> Option<String>,
-) {
+/// Register what the settings switch on; what cannot work is refused with a reason. `cache` is the folder for
+/// kept copies, `extractor` takes pages apart.
+pub fn register(toolbox: &mut Toolbox, settings: &Network, cache: PathBuf, extractor: Extractor) {
     let keep = Duration::from_secs(settings.cache_hours.saturating_mul(3600));
     let cache = Cache::new(cache, keep, settings.cache_mb.saturating_mul(1 << 20));
     let guard = Guard::new(&settings.allow_hosts);
     let net = Arc::new(Net::new(Fetcher::new(guard), cache, extractor, settings.offline));
     if settings.search != SearchProvider::Off {
-        match search(settings, Arc::clone(&net), variable) {
+        match search(settings, Arc::clone(&net)) {
             Ok(tool) => toolbox.tools.push(tool),
             Err((reason, remedy)) => {
                 toolbox.refused.push(Refused { name: "web_search".into(), reason, remedy });
@@ -147,22 +141,18 @@ pub fn register(
     }
 }
 
-fn search(
-    settings: &Network,
-    net: Arc<Net>,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<Arc<dyn Tool>, (String, String)> {
+fn search(settings: &Network, net: Arc<Net>) -> Result<Arc<dyn Tool>, (String, String)> {
     let provider = settings.search;
     let base = settings.search_base();
     if base.is_empty() {
         let remedy = "set network.search_url to its address, e.g. \"http://localhost:8888\"";
         return Err(("a SearXNG has no address of its own".into(), remedy.into()));
     }
-    let name = provider.key_variable();
-    let key = match name {
-        "" => None,
-        name => Some(key::load(&settings.search_key_file, name, variable(name))?),
-    };
+    let (name, file) = (provider.key_variable(), &settings.search_key_file);
+    // A file that the user named outweighs what the environment happens to hold.
+    let key = if file.as_os_str().is_empty() { Key::of(name, file) } else { Key::of("", file) };
+    let remedy = || format!("set {name}, or network.search_key_file to a private file that holds the key");
+    let key = if name.is_empty() { None } else { key.map_err(|reason| (reason, remedy()))? };
     Ok(Arc::new(web_search::WebSearch::new(net, provider, base, key)))
 }
 

@@ -16,12 +16,20 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// The tools these settings register, with `keys` for an environment.
-fn toolbox(settings: &Network, home: &Path, keys: &[(&str, &str)]) -> Toolbox {
+/// The tools these settings register.
+fn toolbox(settings: &Network, home: &Path) -> Toolbox {
     let mut toolbox = Toolbox::default();
-    let variable = |name: &str| Some(keys.iter().find(|(known, _)| *known == name)?.1.to_owned());
-    register(&mut toolbox, settings, home.join("cache"), Extractor::Here, &variable);
+    register(&mut toolbox, settings, home.join("cache"), Extractor::Here);
     toolbox
+}
+
+/// A private file that holds a key.
+fn key_file(home: &Path, key: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let file = home.join("key");
+    std::fs::write(&file, format!("{key}\n")).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    file
 }
 
 fn run(toolbox: &Toolbox, name: &str, arguments: Value) -> ToolResult {
@@ -54,7 +62,7 @@ fn site(pages: Vec<(&'static str, &'static str, String)>) -> Server {
 fn web_reads_the_main_text_and_cites_it() {
     let server = site(vec![("/harbour", "text/html; charset=utf-8", PAGE.into())]);
     let home = tempfile::tempdir().unwrap();
-    let tools = toolbox(&Network { web: true, ..listing(&server) }, home.path(), &[]);
+    let tools = toolbox(&Network { web: true, ..listing(&server) }, home.path());
     assert_eq!(tools.names(), ["web"]);
     let url = server.url("/harbour");
     let whole = run(&tools, "web", json!({"url": url}));
@@ -82,7 +90,7 @@ fn web_reads_plain_text_and_says_what_it_cannot_read() {
         ("/a.pdf", "application/pdf", "%PDF-1.7".into()),
     ]);
     let home = tempfile::tempdir().unwrap();
-    let tools = toolbox(&Network { web: true, ..listing(&server) }, home.path(), &[]);
+    let tools = toolbox(&Network { web: true, ..listing(&server) }, home.path());
     let text = |path: &str| run(&tools, "web", json!({"url": server.url(path)})).text;
     assert!(text("/notes.txt").ends_with("\nFirst line.\nSecond line."), "{}", text("/notes.txt"));
     assert!(text("/data.json").ends_with("{\"depth\": 14}"));
@@ -138,7 +146,7 @@ fn wikipedia_gives_openings_and_answers_questions_from_the_best_article() {
     let server = articles();
     let home = tempfile::tempdir().unwrap();
     let settings = Network { wikipedia: true, wikipedia_url: server.url("/w/api.php"), ..listing(&server) };
-    let tools = toolbox(&settings, home.path(), &[]);
+    let tools = toolbox(&settings, home.path());
     let openings = run(&tools, "wikipedia", json!({"query": "Lake Titicaca & Poopó"}));
     let expected = "[https://en.wikipedia.org/wiki/Lake_Titicaca] Lake Titicaca\nLake Titicaca is a large lake. It lies in the Andes.\n\n[https://en.wikipedia.org/wiki/Lake_Poopó] Lake Poopó\nLake Poopó was a saline lake.";
     assert_eq!(openings.text, expected);
@@ -163,17 +171,19 @@ fn wikipedia_gives_openings_and_answers_questions_from_the_best_article() {
 }
 
 /// A provider's answer to a search, and the request it saw.
-fn search(provider: SearchProvider, answer: Value, keys: &[(&str, &str)]) -> (ToolResult, String) {
+fn search(provider: SearchProvider, answer: Value) -> (ToolResult, String) {
     let server = Server::fixed("200 OK", "content-type: application/json\r\n", answer.to_string());
     let home = tempfile::tempdir().unwrap();
-    let settings = Network { search: provider, search_url: server.url(""), ..listing(&server) };
-    let tools = toolbox(&settings, home.path(), keys);
+    let search_key_file = key_file(home.path(), "test-key");
+    let settings =
+        Network { search: provider, search_url: server.url(""), search_key_file, ..listing(&server) };
+    let tools = toolbox(&settings, home.path());
     assert_eq!(tools.refused, []);
     let result = run(&tools, "web_search", json!({"query": "depth of Aveiro?", "limit": 2}));
     // Whatever is kept on disk holds no key.
     for entry in std::fs::read_dir(home.path().join("cache")).into_iter().flatten().flatten() {
         let kept = std::fs::read_to_string(entry.path()).unwrap();
-        assert!(keys.iter().all(|(_, key)| !kept.contains(key)), "{kept}");
+        assert!(!kept.contains("test-key"), "{kept}");
     }
     let request = server.requests.lock().unwrap()[0].clone();
     (result, request)
@@ -187,24 +197,22 @@ fn three_providers_are_asked_in_their_own_form() {
         "[https://example.org/1] Title 1\nSnippet 1.\n\n[https://example.org/2] Title 2\nSnippet 2.";
 
     let (result, request) =
-        search(SearchProvider::Searxng, json!({"results": [entry(1, "content"), entry(2, "content")]}), &[]);
+        search(SearchProvider::Searxng, json!({"results": [entry(1, "content"), entry(2, "content")]}));
     assert_eq!((result.text.as_str(), result.sources.len()), (expected, 2));
     assert!(request.starts_with("GET /search?q=depth+of+Aveiro%3F&format=json "), "{request}");
 
-    let keys = [("BRAVE_API_KEY", "brave-key-1"), ("TAVILY_API_KEY", "tvly-key-2")];
-    let (result, request) =
-        search(SearchProvider::Brave, json!({"web": {"results": three("description")}}), &keys);
+    let (result, request) = search(SearchProvider::Brave, json!({"web": {"results": three("description")}}));
     assert!(result.text.starts_with("[https://example.org/1] Title 1\nSnippet 1."), "{}", result.text);
     let (line, head) = request.split_once("\r\n").unwrap();
     assert!(line.starts_with("GET /res/v1/web/search?q=depth+of+Aveiro%3F&count=2"), "{line}");
-    assert!(!line.contains("brave-key-1") && head.contains("x-subscription-token: brave-key-1"), "{head}");
+    assert!(!line.contains("test-key") && head.contains("x-subscription-token: test-key"), "{head}");
 
-    let (result, request) = search(SearchProvider::Tavily, json!({"results": three("content")}), &keys);
+    let (result, request) = search(SearchProvider::Tavily, json!({"results": three("content")}));
     assert!(result.text.starts_with("[https://example.org/1] Title 1\nSnippet 1."), "{}", result.text);
     assert!(request.starts_with("POST /search "), "{request}");
-    assert!(request.contains("authorization: Bearer tvly-key-2"), "{request}");
+    assert!(request.contains("authorization: Bearer test-key"), "{request}");
     assert!(request.ends_with("{\"query\":\"depth of Aveiro?\",\"max_results\":2}"), "{request}");
-    assert_eq!(search(SearchProvider::Brave, json!({"type": "search"}), &keys).0.text, "Nothing was found.");
+    assert_eq!(search(SearchProvider::Brave, json!({"type": "search"})).0.text, "Nothing was found.");
 }
 
 #[test]
@@ -212,18 +220,25 @@ fn a_providers_refusal_names_what_the_user_can_do() {
     let check = |provider: SearchProvider, status: &str, body: &str, part: &str| {
         let server = Server::fixed(status, "content-type: application/json\r\n", body);
         let home = tempfile::tempdir().unwrap();
-        let settings = Network { search: provider, search_url: server.url("/"), ..listing(&server) };
-        let tools = toolbox(&settings, home.path(), &[("BRAVE_API_KEY", "k-1"), ("TAVILY_API_KEY", "k-2")]);
+        let search_key_file = key_file(home.path(), "test-key");
+        let settings =
+            Network { search: provider, search_url: server.url("/"), search_key_file, ..listing(&server) };
+        let tools = toolbox(&settings, home.path());
         let result = run(&tools, "web_search", json!({"query": "x"}));
         assert!(
             result.fault.is_some() && result.text.contains(part),
             "{provider:?} {status}: {}",
             result.text
         );
-        assert!(!result.text.contains("k-1") && !result.text.contains("k-2"), "{}", result.text);
+        assert!(!result.text.contains("test-key"), "{}", result.text);
     };
     check(SearchProvider::Searxng, "403 Forbidden", "", "search.formats");
-    check(SearchProvider::Brave, "401 Unauthorized", "k-1", "check BRAVE_API_KEY or network.search_key_file");
+    check(
+        SearchProvider::Brave,
+        "401 Unauthorized",
+        "test-key",
+        "check BRAVE_API_KEY or network.search_key_file",
+    );
     check(SearchProvider::Tavily, "429 Slow down", "", "limit");
     check(SearchProvider::Brave, "500 Oops", "", "try later");
     check(SearchProvider::Searxng, "200 OK", "<html>", "no JSON");
@@ -234,7 +249,7 @@ fn a_providers_refusal_names_what_the_user_can_do() {
 #[test]
 fn nothing_is_there_until_it_is_switched_on() {
     let home = tempfile::tempdir().unwrap();
-    let defaults = toolbox(&Network::default(), home.path(), &[]);
+    let defaults = toolbox(&Network::default(), home.path());
     assert!(defaults.tools.is_empty() && defaults.refused.is_empty());
     assert!(!home.path().join("cache").exists());
     for (name, key) in
@@ -245,12 +260,19 @@ fn nothing_is_there_until_it_is_switched_on() {
     }
     assert_eq!(switched_off("calculator"), None);
     let all = Network { web: true, wikipedia: true, search: SearchProvider::Brave, ..Network::default() };
-    let keyless = toolbox(&all, home.path(), &[]);
+    let missing = Network { search_key_file: PathBuf::from("/no/such/key"), ..all.clone() };
+    let keyless = toolbox(&missing, home.path());
     assert_eq!(keyless.names(), ["wikipedia", "web"]);
-    assert!(keyless.refused[0].reason.contains("BRAVE_API_KEY"), "{:?}", keyless.refused);
+    let refused = &keyless.refused[0];
+    assert!(
+        refused.reason.contains("/no/such/key") && refused.remedy.contains("BRAVE_API_KEY"),
+        "{refused:?}"
+    );
     let searxng = Network { search: SearchProvider::Searxng, ..Network::default() };
-    assert!(toolbox(&searxng, home.path(), &[]).refused[0].remedy.contains("network.search_url"));
-    for tool in toolbox(&all, home.path(), &[("BRAVE_API_KEY", "k")]).tools {
+    assert!(toolbox(&searxng, home.path()).refused[0].remedy.contains("network.search_url"));
+    let all = toolbox(&Network { search_key_file: key_file(home.path(), "k"), ..all }, home.path());
+    assert_eq!(all.names(), ["web_search", "wikipedia", "web"]);
+    for tool in all.tools {
         let effects = tool.effects(&json!({}));
         assert!(effects.brings_outside_text && effects.acts_outward && !effects.reads_private);
         assert!(tool.card().examples.len() >= 2);
@@ -267,15 +289,15 @@ fn offline_says_so_at_once_and_gives_kept_copies() {
     let on = Network { web: true, ..listing(&server) };
     let off = Network { offline: true, ..on.clone() };
     let asked = json!({"url": server.url("/harbour")});
-    let refused = run(&toolbox(&off, home.path(), &[]), "web", asked.clone());
+    let refused = run(&toolbox(&off, home.path()), "web", asked.clone());
     assert!(refused.fault.is_some() && refused.text.contains("network.offline"), "{}", refused.text);
     assert_eq!(server.asked(), 0);
-    assert_eq!(run(&toolbox(&on, home.path(), &[]), "web", asked.clone()).fault, None);
-    let kept = run(&toolbox(&off, home.path(), &[]), "web", asked);
+    assert_eq!(run(&toolbox(&on, home.path()), "web", asked.clone()).fault, None);
+    let kept = run(&toolbox(&off, home.path()), "web", asked);
     assert!(kept.fault.is_none() && kept.text.contains("kept copy"), "{}", kept.text);
     // A copy is no way around the guard: what may not be asked for is not given out.
     let unlisted = Network { allow_hosts: Vec::new(), ..off };
-    let result = run(&toolbox(&unlisted, home.path(), &[]), "web", json!({"url": server.url("/harbour")}));
+    let result = run(&toolbox(&unlisted, home.path()), "web", json!({"url": server.url("/harbour")}));
     assert!(result.text.contains("network.allow_hosts"), "{}", result.text);
     assert_eq!(server.asked(), 1);
 }
@@ -291,7 +313,7 @@ fn a_cancelled_call_ends() {
         }),
     );
     let home = tempfile::tempdir().unwrap();
-    let tools = toolbox(&Network { web: true, ..listing(&server) }, home.path(), &[]);
+    let tools = toolbox(&Network { web: true, ..listing(&server) }, home.path());
     let context = ToolContext::default();
     let (stop, asked) = (context.cancel.clone(), server.connections.clone());
     let result = block_on(async {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{NetFault, shown};
-use super::fetch::{Ask, with_query};
-use super::key::Secret;
+use super::fetch::{Ask, KeyHeader, with_query};
 use super::{Net, Source, cited, page};
 use crate::config::SearchProvider;
+use crate::engine::key::Key;
 use crate::tools::{Effects, Tool, ToolCard, ToolContext, ToolExample, ToolFault, ToolResult};
 
 const MAX_QUERY_CHARS: usize = 400;
@@ -28,11 +28,11 @@ pub struct WebSearch {
     provider: SearchProvider,
     /// Where the provider's API begins, without its path.
     base: String,
-    key: Option<Secret>,
+    key: Option<Key>,
 }
 
 impl WebSearch {
-    pub fn new(net: Arc<Net>, provider: SearchProvider, base: String, key: Option<Secret>) -> WebSearch {
+    pub fn new(net: Arc<Net>, provider: SearchProvider, base: String, key: Option<Key>) -> WebSearch {
         WebSearch { card: card(provider), net, provider, base, key }
     }
 
@@ -41,8 +41,7 @@ impl WebSearch {
         let base = self.base.trim_end_matches('/');
         let count = limit.to_string();
         let accept = "application/json";
-        let key =
-            |name: &'static str, prefix: &str| self.key.as_ref().map(|key| (name, key.with_prefix(prefix)));
+        let key = |header, prefix| self.key.clone().map(|key| KeyHeader { header, prefix, key });
         Ok(match self.provider {
             SearchProvider::Off | SearchProvider::Searxng => {
                 let url = with_query(&format!("{base}/search"), &[("q", query), ("format", "json")])?;

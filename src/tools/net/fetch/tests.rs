@@ -140,7 +140,10 @@ fn keys_and_bodies_go_to_one_host_and_no_further() {
     let server = Server::start(PUBLIC, 0, redirector());
     let trap = Server::start(PUBLIC, 0, redirector());
     let listed = |server: &Server| Fetcher::new(Guard::new(&[server.address.to_string()]));
-    let key = Some(("authorization", Secret::new("Bearer abc").unwrap()));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "abc\n").unwrap();
+    let key = Key::of("", file.path()).unwrap().unwrap();
+    let key = Some(KeyHeader { header: "authorization", prefix: "Bearer ", key });
     let ask = |url: String| Ask { url, accept: "*/*", key: key.clone(), body: Some("{\"q\":1}".into()) };
     let token = CancellationToken::new();
     let page = block_on(listed(&server).fetch(&ask(server.url("/page")), &token)).unwrap();
