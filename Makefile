@@ -23,9 +23,10 @@ lint:
 fmt:
 	@. scripts/env.sh && $(CARGO) fmt
 
-# Longer than a test: kill -9 loops and what else is marked as ignored in the store's tests.
+# Longer than a test: kill -9 loops, faults at every writing call, damaged pages, killed engines; prints figures.
+# TILLERMAN_ROUNDS, TILLERMAN_KILLS and TILLERMAN_DECKS set how long.
 drill: setup
-	@. scripts/env.sh && $(CARGO) test $(PROFILE) --test store -- --ignored --nocapture
+	@. scripts/env.sh && nice -n 5 $(CARGO) test $(PROFILE) --test store --test drill -- --ignored --nocapture --test-threads=1 drill_
 
 bench: setup
 	@. scripts/env.sh && $(CARGO) run $(PROFILE) --quiet -- bench

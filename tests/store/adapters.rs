@@ -13,14 +13,14 @@ use crate::crash::spawn;
 use crate::{open, quick_dir};
 
 /// A model file, so that the store can recognise it again.
-fn model(dir: &Path, name: &str) -> ModelInfo {
+pub fn model(dir: &Path, name: &str) -> ModelInfo {
     let path = dir.join(name);
     std::fs::write(&path, format!("weights of {name}")).unwrap();
     let hash = blake3::hash(&std::fs::read(&path).unwrap()).to_hex().to_string();
     ModelInfo { name: name.into(), path, hash, ..ModelInfo::default() }
 }
 
-fn keep(
+pub fn keep(
     store: &Store,
     model: &ModelInfo,
     weights: &[u8],

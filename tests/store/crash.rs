@@ -30,6 +30,8 @@ fn child() {
         _ if mode == "open" => {
             println!("opened {}", Store::open(&home).map_or_else(|e| e.to_string(), |_| "well".into()));
         }
+        Some(("few", id)) => write(&home, id, 12),
+        _ if mode == "adapter" => crate::faults::make_one(&home),
         _ if mode == "adapters" => crate::adapters::make_many(&home),
         _ if mode == "full" => crate::failures::full_disk(&home),
         _ => panic!("no mode {mode}"),
@@ -51,7 +53,7 @@ fn write(home: &Home, id: &str, count: u64) {
 }
 
 /// The event a child writes as number `seq`: small ones, ids, texts in blobs, a few of megabytes.
-fn nth(id: &str, seq: u64) -> Event {
+pub fn nth(id: &str, seq: u64) -> Event {
     let filler = |bytes: usize| format!("{id} {seq} {}", "x".repeat(bytes));
     let body = match seq {
         0 => return started(id, "session", &format!("query of {id}"), Vec::new()),

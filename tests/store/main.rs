@@ -6,6 +6,7 @@ mod cli;
 mod crash;
 mod events;
 mod failures;
+mod faults;
 mod groups;
 mod keeping;
 
