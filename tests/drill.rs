@@ -224,18 +224,19 @@ impl Deck {
     }
 }
 
-/// Queries of a data directory that have ended, and all of them.
-fn ended(home: &Path) -> (usize, usize) {
+/// Whether a query is recorded, and whether it has ended, as another process sees it.
+fn recorded(home: &Path, query: &str) -> (bool, bool) {
     let database = home.join("tillerman.db");
-    let query = || -> rusqlite::Result<(usize, usize)> {
+    let look = || -> rusqlite::Result<String> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = rusqlite::Connection::open_with_flags(&database, flags)?;
         connection.busy_timeout(PATIENCE)?;
-        let sql = "SELECT count(*) FILTER (WHERE status <> 'running'), count(*) FROM trajectories";
-        connection
-            .query_row(sql, [], |row| Ok((row.get::<_, i64>(0)? as usize, row.get::<_, i64>(1)? as usize)))
+        connection.query_row("SELECT status FROM trajectories WHERE query = ?1", [query], |row| row.get(0))
     };
-    query().unwrap_or((0, 0))
+    match look() {
+        Ok(status) => (true, status != "running"),
+        Err(_) => (false, false),
+    }
 }
 
 /// One deck: ask, kill, type, three times over; then the end. Milliseconds per key.
@@ -246,19 +247,16 @@ fn deck(home: &Path, n: usize, asked: &AtomicUsize) -> Vec<f64> {
     let mut times = Vec::new();
     for round in 0..KILLS_PER_DECK {
         let mut draft = String::new();
-        let before = ended(home).1;
-        deck.send("What is 6 times 7?\r");
-        let all = asked.fetch_add(1, Ordering::SeqCst) + 1;
-        deck.wait("the query's first record", || ended(home).1 > before || ended(home).1 >= all);
+        let query = format!("What is {n} times {round}?");
+        deck.send(&format!("{query}\r"));
+        asked.fetch_add(1, Ordering::SeqCst);
+        deck.wait("the query's first record", || recorded(home, &query).0);
         std::thread::sleep(Duration::from_millis((dice(n * 10 + round) % 120) as u64));
         if let Some(worker) = deck.worker() {
             kill(worker);
         }
         deck.keys(&mut draft, &mut times);
-        deck.wait("the query's end", || {
-            let (ended, all) = ended(home);
-            ended == all
-        });
+        deck.wait("the query's end", || recorded(home, &query).1);
         // The draft goes; the next query is asked in an empty line.
         deck.send(&"\u{7f}".repeat(draft.len()));
         deck.wait("an empty line", || !deck.shows(&format!("> {draft}")));

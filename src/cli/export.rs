@@ -131,7 +131,10 @@ pub fn read_file(path: &Path) -> Result<BTreeMap<String, Vec<Event>>, Error> {
 }
 
 /// Events by trajectory, in the order of their numbers.
-fn read(input: &mut impl BufRead, path: &Path) -> Result<BTreeMap<String, Vec<Event>>, Error> {
+///
+/// # Errors
+/// A line is no event; says which.
+pub fn read(input: &mut impl BufRead, path: &Path) -> Result<BTreeMap<String, Vec<Event>>, Error> {
     let mut groups: BTreeMap<String, Vec<Event>> = BTreeMap::new();
     for (index, line) in input.lines().enumerate() {
         let fault = |e: &dyn std::fmt::Display| {
