@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use tillerman::cli::export;
 use tillerman::engine::wire::{self, FromWorker, ToWorker};
+use tillerman::flow::event::{Body, Event};
 use tillerman::flow::planner::Reply;
 use tillerman::flow::trajectory::Trajectory;
 use tillerman::flow::{executor, memory, planner, verifier};
@@ -115,9 +116,12 @@ pub fn import(data: &[u8]) {
         let _ = trajectory.turns.len();
         for event in events {
             let Ok(line) = serde_json::to_string(event) else { continue };
-            let again: Result<tillerman::flow::event::Event, _> = serde_json::from_str(&line);
+            let again: Result<Event, _> = serde_json::from_str(&line);
             let again = again.unwrap_or_else(|e| panic!("an event we wrote cannot be read: {e}: {line}"));
-            assert_eq!(serde_json::to_string(&again).ok().as_ref(), Some(&line));
+            // A kind we know in a form we do not is kept as it was read, and may be understood the next time.
+            if !matches!(event.body, Body::Unknown(_)) {
+                assert_eq!(serde_json::to_string(&again).ok().as_ref(), Some(&line));
+            }
         }
     }
 }
