@@ -149,10 +149,20 @@ pub fn read(input: &mut impl BufRead, path: &Path) -> Result<BTreeMap<String, Ve
             continue;
         }
         let event: Event = serde_json::from_str(&line).map_err(|e| fault(&e))?;
+        if !comes_back(&event) {
+            return Err(fault(&"a number in it is out of range, or a key stands twice"));
+        }
         groups.entry(event.trajectory.clone()).or_default().push(event);
     }
     for events in groups.values_mut() {
         events.sort_by_key(|event| event.seq);
     }
     Ok(groups)
+}
+
+/// Whether the event is the same once it was written and read: an infinite log-probability would not be, nor an
+/// event of a kind we know that could only be read as one we do not.
+fn comes_back(event: &Event) -> bool {
+    let again = serde_json::to_string(event).ok().and_then(|line| serde_json::from_str::<Event>(&line).ok());
+    again.is_some_and(|again| again == *event)
 }
