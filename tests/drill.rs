@@ -64,7 +64,7 @@ fn flow(engine: Arc<LlamaEngine>) -> Flow {
         engine,
         toolbox: Arc::new(Toolbox { tools: vec![Arc::new(Calculator::new())], refused: Vec::new() }),
         pack: Arc::new(Pack::bundled("compact").unwrap()),
-        limits: Limits { turns: 4, seconds: 120, tokens: 4096, result_chars: 500 },
+        limits: Limits { turns: 4, seconds: 120, tokens: 4096, result_chars: 500, ..Limits::default() },
         planner_temperature: Some(1.0),
         adapter: None,
     }
