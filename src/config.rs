@@ -4,6 +4,7 @@
 //! and loads no model.
 
 mod home;
+mod mcp;
 mod network;
 mod remote;
 mod set;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use home::Home;
+pub use mcp::Mcp;
 pub use network::{Contact, Network, SearchProvider};
 pub use remote::{LOCAL, Remote, Roles};
 pub use set::set;
@@ -35,6 +37,8 @@ pub struct Config {
     pub deck: Deck,
     pub train: Train,
     pub network: Network,
+    /// MCP servers by name.
+    pub mcp: BTreeMap<String, Mcp>,
 }
 
 /// Which model is served, and how much of the machine it gets.
@@ -181,6 +185,7 @@ impl Config {
         let base = path.parent().unwrap_or(Path::new("."));
         let keys = config.engine.remote.values_mut().map(|remote| &mut remote.key_file);
         let paths = [&mut config.engine.model, &mut config.tools.data, &mut config.network.search_key_file];
+        let keys = keys.chain(config.mcp.values_mut().map(|server| &mut server.key_file));
         for relative in config.tools.folders.iter_mut().chain(paths).chain(keys) {
             *relative = resolve(base, relative);
         }
@@ -205,6 +210,7 @@ impl Config {
         }
         self.network.check().map_err(|(key, reason)| fault(text, path, find_key(text, key), &reason))?;
         remote::check(&self.engine)
+            .and_then(|()| mcp::check(&self.mcp))
             .map_err(|(place, what)| fault(text, path, text.find(&place).unwrap_or_default(), &what))
     }
 }

@@ -15,6 +15,7 @@ pub mod export_rows;
 mod found;
 pub mod label;
 pub mod library;
+mod mcp;
 pub mod model;
 mod models;
 pub mod network;
@@ -130,6 +131,12 @@ pub enum Command {
     /// Main text of a web page, stdin to stdout (started by the program itself)
     #[command(name = "__page", hide = true)]
     Page,
+    /// Become an MCP server's program (started by the program itself)
+    #[command(name = "__mcp", hide = true)]
+    Mcp {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        argv: Vec<std::ffi::OsString>,
+    },
     /// A random-weight model file, for tests and benchmarks
     #[command(name = "__toy-gguf", hide = true)]
     ToyGguf(toy_gguf::ToyGgufArgs),
@@ -187,6 +194,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Train(args)) => block(train::run(global, &args)),
         Some(Command::Page) => Ok(crate::tools::net::extract::child()),
         Some(Command::Sandbox) => Ok(crate::tools::sandbox::child::run()),
+        Some(Command::Mcp { argv }) => Ok(crate::tools::mcp::child::become_server(&argv)),
         Some(Command::Ask(args)) => block(ask::run(global, &args)),
         Some(Command::Sessions(args)) => sessions::run(global, &args),
         Some(Command::Show(args)) => show::run(global, &args),

@@ -328,6 +328,7 @@ pub fn toolbox(
     let extractor = Extractor::Process(crate::tools::sandbox_exe());
     let cache = home.cache().join("web");
     crate::tools::net::register(&mut toolbox, &config.network, cache, extractor);
+    crate::tools::mcp::register(&mut toolbox, &config.mcp, &home.mcp(), &crate::tools::sandbox_exe());
     Ok(toolbox)
 }
 

@@ -33,6 +33,11 @@ enum ToolCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Look at an MCP server of the settings and allow its tools as they are now
+    Approve {
+        /// The server's name in the settings
+        name: String,
+    },
 }
 
 pub async fn run(global: &Global, args: &ToolArgs) -> anyhow::Result<i32> {
@@ -49,6 +54,7 @@ pub async fn run(global: &Global, args: &ToolArgs) -> anyhow::Result<i32> {
             })?;
             run_one(global, name, &arguments, *json).await
         }
+        ToolCommand::Approve { name } => super::mcp::approve(global, name).await,
     }
 }
 
@@ -71,8 +77,11 @@ async fn run_one(
         Arc::new(toolbox(global)?)
     };
     if toolbox.get(name).is_none() {
-        let refused = toolbox.refused.iter().find(|refused| refused.name == name).cloned();
-        let refused = refused.or_else(|| crate::tools::net::switched_off(name));
+        // A tool of a server that was refused is refused with it.
+        let refused = toolbox.refused.iter().find(|refused| {
+            name.strip_prefix(refused.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with("__"))
+        });
+        let refused = refused.cloned().or_else(|| crate::tools::net::switched_off(name));
         let text = match refused {
             Some(refused) => format!("tool {name} cannot run here: {}; {}", refused.reason, refused.remedy),
             None => format!("no tool is called {name:?}; tools: {}", toolbox.names().join(", ")),

@@ -84,6 +84,11 @@ impl Home {
         self.root.join("logs")
     }
 
+    /// What was approved of MCP servers, one file each.
+    pub fn mcp(&self) -> PathBuf {
+        self.root.join("mcp")
+    }
+
     /// One file per live process that has the store open.
     pub fn running(&self) -> PathBuf {
         self.root.join("running")

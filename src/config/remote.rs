@@ -151,7 +151,7 @@ pub(super) fn check(engine: &Engine) -> Result<(), (String, String)> {
 }
 
 /// http or https, a host, and nothing in it that belongs into a key file.
-fn address(text: &str) -> Result<(), String> {
+pub(super) fn address(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("is missing; for example url = \"http://127.0.0.1:8080/v1\"".to_string());
     }

@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod calculator;
+pub mod mcp;
 pub mod net;
 pub mod python;
 pub mod sandbox;

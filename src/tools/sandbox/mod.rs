@@ -42,6 +42,34 @@ const STATUS_FD: i32 = 3;
 /// The directory the program starts in, inside the private root.
 pub const RUN_DIR: &str = "/work";
 
+/// Take this process out of its terminal's session and tie its life to the thread that started it, for a program
+/// that is not confined but must not outlive this one.
+///
+/// # Errors
+/// The system's words.
+pub fn leave_terminal() -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        sys::process_control(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
+        sys::new_session()?;
+        sys::close_from(3)?;
+    }
+    Ok(())
+}
+
+/// Kill a process and the session it leads. Whoever is gone already is left alone.
+pub fn kill_session(pid: u32) {
+    #[cfg(target_os = "linux")]
+    if let Ok(pid) = i32::try_from(pid)
+        && pid > 1
+    {
+        sys::kill(-pid);
+        sys::kill(pid);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = pid;
+}
+
 /// Whether programs run as the user nobody, because this process is root: they can then read only
 /// what everybody may.
 pub fn runs_as_nobody() -> bool {
