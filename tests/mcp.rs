@@ -106,7 +106,8 @@ fn a_server_is_used_after_it_was_approved_and_never_once_it_changed() {
     let (code, _, err) = run(home, &echo);
     assert_eq!(code, 2);
     assert!(
-        err.contains("notes cannot run here: this MCP server was never approved") && err.contains(approve),
+        err.contains("notes__echo cannot run here: this MCP server was never approved")
+            && err.contains(approve),
         "{err}"
     );
     assert_eq!(place.pid(), None, "nothing is started before it is approved");
@@ -136,7 +137,7 @@ fn a_server_is_used_after_it_was_approved_and_never_once_it_changed() {
     // How it is started changes.
     configure(home, &place.settings("stubborn"));
     let (_, _, err) = run(home, &echo);
-    assert!(err.contains("its command, address or environment changed") && err.contains(approve), "{err}");
+    assert!(err.contains("its command, address, environment or choice") && err.contains(approve), "{err}");
     let (code, _, err) = run(home, &["tool", "approve", "other"]);
     assert!(code == 2 && err.contains("servers in the settings: notes"), "{err}");
 }
@@ -387,4 +388,29 @@ async fn a_key_opens_a_server_and_a_redirect_is_not_followed() {
     let elsewhere = Http::start(&place, "elsewhere");
     let why = inspect(&elsewhere.settings(), Path::new(EXE)).await.unwrap_err();
     assert!(why.contains("307") || why.to_lowercase().contains("redirect"), "{why}");
+}
+
+/// The reference servers of the protocol's authors, from the npm registry. Run it with
+/// `cargo test --release --test mcp -- --ignored real`; it needs npx and the network.
+#[tokio::test]
+#[ignore = "needs npx and the network"]
+async fn real_servers_of_a_registry_work() {
+    let place = Place::new();
+    std::fs::write(place.path().join("pets.txt"), "The parrot is called Kiki.\n").unwrap();
+    let npx = |package: &str, argument: Option<&Path>| {
+        let mut command = vec!["npx".to_string(), "-y".into(), format!("@modelcontextprotocol/{package}")];
+        command.extend(argument.map(|path| path.to_string_lossy().into_owned()));
+        Mcp { command, start_s: 600, ..Mcp::default() }
+    };
+    let files = approved(&place, &npx("server-filesystem", Some(place.path()))).await;
+    assert!(files.refused.is_empty() && files.tools.len() >= 10, "{:?}", files.refused);
+    let path = place.path().join("pets.txt");
+    let result = call(&files, "read_text_file", json!({"path": path})).await;
+    assert_eq!((result.text.trim_end(), result.fault), ("The parrot is called Kiki.", None));
+    let result = call(&files, "read_text_file", json!({"path": "/etc/passwd"})).await;
+    assert_eq!(result.fault, Some(ToolFault::Failed));
+    let every = approved(&place, &npx("server-everything", None)).await;
+    assert!(every.refused.is_empty(), "{:?}", every.refused);
+    let result = call(&every, "get-sum", json!({"a": 2, "b": 40})).await;
+    assert!(result.text.contains("42"), "{}", result.text);
 }

@@ -214,9 +214,16 @@ pub struct RemoteCall {
     /// Parameters the endpoint refused and that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// Control tokens in the messages that were sent as text, a space within.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub split_tokens: usize,
     /// Why a planner's call cannot train; None: ids and log-probabilities are here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untrainable: Option<String>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A role that a remote engine serves.

@@ -6,6 +6,7 @@
 
 mod body;
 mod http;
+mod plain;
 mod reply;
 mod sse;
 
@@ -141,11 +142,12 @@ impl RemoteEngine {
         let (told, attempts, sent) = self.ask(&request, &model, on_piece.as_ref()).await?;
         let constrained = body::constrains(&sent);
         let left_out = self.terms().left_out(&request);
+        let split_tokens = body::control_tokens(&request);
         Ok(self.completion(
             &request,
             told,
             asked,
-            RemoteCall { attempts, constrained, left_out, ..RemoteCall::default() },
+            RemoteCall { attempts, constrained, left_out, split_tokens, ..RemoteCall::default() },
         ))
     }
 

@@ -91,9 +91,7 @@ fn approved(name: &str, settings: &Mcp, folder: &Path) -> Result<Pin, (String, S
 }
 
 fn add(toolbox: &mut Toolbox, name: &str, settings: &Mcp, pin: Pin, folder: &Path, exe: &Path) {
-    let wanted =
-        |tool: &&pin::PinnedTool| settings.tools.is_empty() || settings.tools.contains(&tool.listed.name);
-    let tools: Vec<Listed> = pin.tools.iter().filter(wanted).map(|tool| tool.listed.clone()).collect();
+    let tools: Vec<Listed> = pin.tools.iter().map(|tool| tool.listed.clone()).collect();
     let path = Pin::path(folder, name);
     let server = Arc::new(Server::new(name, settings.clone(), pin, path, PathBuf::from(exe)));
     for listed in tools {
@@ -161,15 +159,9 @@ mod tests {
             refused.contains("only a-z") && refused.contains("can be taken for notes__read"),
             "{refused}"
         );
-        let fewer =
-            BTreeMap::from([("notes".to_string(), Mcp { tools: vec!["write".into()], ..settings.clone() })]);
-        assert_eq!(built(&fewer), ("notes__write".to_string(), String::new()));
         let other = Mcp { command: vec!["server".into(), "--all".into()], ..settings };
-        assert!(
-            built(&BTreeMap::from([("notes".to_string(), other)]))
-                .1
-                .contains("command, address or environment")
-        );
+        let (names, refused) = built(&BTreeMap::from([("notes".to_string(), other)]));
+        assert!(names.is_empty() && refused.contains("command, address, environment"), "{refused}");
         Pin { changed: Some("\"read\" changed".into()), ..pin }.save(&path).unwrap();
         assert!(built(&servers).1.contains("its tools changed since"));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::plain::plain;
 use crate::config::Remote;
 use crate::engine::{Constraint, Message, Request};
 
@@ -92,19 +93,20 @@ pub fn body(settings: &Remote, model: &str, request: &Request, terms: &Terms) ->
 /// Everything optional that the request would like.
 fn whole(request: &Request) -> Value {
     let sampler = &request.sampler;
-    let mut body = json!({ "temperature": sampler.temperature, "stream_options": {"include_usage": true} });
+    let mut body =
+        json!({ "temperature": decimal(sampler.temperature), "stream_options": {"include_usage": true} });
     if sampler.temperature > 0.0 {
         // Signed 64 bits are all that some endpoints read.
         body["seed"] = (sampler.seed & (i64::MAX as u64)).into();
     }
     if sampler.top_p > 0.0 && sampler.top_p < 1.0 {
-        body["top_p"] = sampler.top_p.into();
+        body["top_p"] = decimal(sampler.top_p);
     }
     if sampler.top_k > 0 {
         body["top_k"] = sampler.top_k.into();
     }
     if sampler.min_p > 0.0 {
-        body["min_p"] = sampler.min_p.into();
+        body["min_p"] = decimal(sampler.min_p);
     }
     // Only the planner learns, so only its calls ask for what learning needs.
     if request.role.uses_adapter() {
@@ -126,8 +128,19 @@ fn whole(request: &Request) -> Value {
     body
 }
 
+/// 0.7 as 0.7, not as the nearest f32 written out.
+fn decimal(number: f32) -> Value {
+    number.to_string().parse::<f64>().map_or_else(|_| number.into(), Value::from)
+}
+
 fn messages(messages: &[Message]) -> Vec<Value> {
-    messages.iter().map(|m| json!({"role": m.speaker.name(), "content": m.text()})).collect()
+    let content = |message: &Message| plain(&message.text()).0.into_owned();
+    messages.iter().map(|m| json!({"role": m.speaker.name(), "content": content(m)})).collect()
+}
+
+/// Control tokens in the messages, which are sent as text.
+pub fn control_tokens(request: &Request) -> usize {
+    request.messages.iter().map(|message| plain(&message.text()).1).sum()
 }
 
 /// Whether the endpoint was asked to hold the reply to the request's constraint.
@@ -147,7 +160,7 @@ mod tests {
                 Message::new(Speaker::System, ["Be brief."]),
                 Message::new(Speaker::User, ["1", "+1"]),
             ],
-            sampler: Sampler::temperature(0.5, u64::MAX),
+            sampler: Sampler::temperature(0.7, u64::MAX),
             constraint: None,
             max_tokens: 7,
         }
@@ -162,7 +175,7 @@ mod tests {
             (&sent["max_tokens"], &sent["stream"], &sent["think"]),
             (&json!(7), &json!(true), &json!(false))
         );
-        assert_eq!((&sent["temperature"], &sent["seed"]), (&json!(0.5), &json!(i64::MAX)));
+        assert_eq!((&sent["temperature"], &sent["seed"]), (&json!(0.7), &json!(i64::MAX)));
         assert_eq!((&sent["logprobs"], &sent["return_token_ids"]), (&json!(true), &json!(true)));
         assert!(sent.get("top_p").is_none() && sent.get("response_format").is_none());
         let frozen = body(&settings, "m", &request(Role::Verifier), &Terms::default());

@@ -10,10 +10,12 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientConfig, ClientRequest, Implementation,
     ListToolsRequest, PaginatedRequestParams, ServerResult,
 };
-use rmcp::service::{NotificationContext, RoleClient, RunningService, ServiceError, serve_client};
+use rmcp::service::{
+    ClientInitializeError, NotificationContext, RoleClient, RunningService, ServiceError, serve_client,
+};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 use serde_json::{Map, Value};
 
 use super::child::Child;
@@ -78,7 +80,7 @@ impl Connection {
         if settings.command.is_empty() {
             let transport = StreamableHttpClientTransport::with_client(client()?, http(settings)?);
             let greeted = tokio::time::timeout(limit, serve_client(listener, transport)).await;
-            let service = greeted.map_err(|_| late())?.map_err(|e| words(&e))?;
+            let service = greeted.map_err(|_| late())?.map_err(|e| why(&e))?;
             return Ok(Connection { service, child: None, fault, changed });
         }
         let (child, pipes) =
@@ -87,7 +89,7 @@ impl Connection {
         let transport = AsyncRwTransport::new_client(output, pipes.input).with_max_line_length(MESSAGE_MOST);
         match tokio::time::timeout(limit, serve_client(listener, transport)).await {
             Ok(Ok(service)) => Ok(Connection { service, child: Some(child), fault, changed }),
-            Ok(Err(error)) => Err(end_of(Some(&child), &fault).await.unwrap_or_else(|| words(&error))),
+            Ok(Err(error)) => Err(end_of(Some(&child), &fault).await.unwrap_or_else(|| why(&error))),
             Err(_) => Err(late()),
         }
     }
@@ -212,8 +214,31 @@ async fn end_of(child: Option<&Child>, fault: &Fault) -> Option<String> {
     }
 }
 
-fn words(error: &dyn std::error::Error) -> String {
-    super::card::clean(&error.to_string(), 400)
+/// Why a greeting failed, without the names of the types it went through.
+fn why(error: &ClientInitializeError) -> String {
+    match error {
+        ClientInitializeError::TransportError { error, .. } => root(error.error.as_ref()),
+        other => root(other),
+    }
+}
+
+fn words(error: &ServiceError) -> String {
+    match error {
+        ServiceError::TransportSend(error) => root(error.error.as_ref()),
+        other => root(other),
+    }
+}
+
+/// The innermost cause in its own words; those around it only say that something failed.
+fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut inner = match error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+        Some(StreamableHttpError::Client(client)) => client,
+        _ => error,
+    };
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    super::card::clean(&inner.to_string(), 400)
 }
 
 fn listed(tool: rmcp::model::Tool) -> Result<Listed, String> {

@@ -44,7 +44,7 @@ impl Listed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pin {
     version: u32,
-    /// Hash of command, address and environment names.
+    /// Hash of command, address, names of the environment and choice of tools.
     pub launch: String,
     /// The same in words, for people who look into the file.
     pub started_as: Value,
@@ -136,11 +136,15 @@ impl Pin {
     }
 }
 
-/// How a server is started, without any value of the environment.
+/// How a server is started and which of its tools are wanted, without any value of the environment.
 fn started_as(settings: &Mcp) -> Value {
-    let mut env: Vec<&String> = settings.env.iter().collect();
-    env.sort();
-    json!({"command": settings.command, "url": settings.url, "env": env})
+    let sorted = |names: &[String]| {
+        let mut names = names.to_vec();
+        names.sort();
+        names
+    };
+    let (env, tools) = (sorted(&settings.env), sorted(&settings.tools));
+    json!({"command": settings.command, "url": settings.url, "env": env, "tools": tools})
 }
 
 /// blake3 of a value, its keys sorted.
@@ -192,6 +196,7 @@ mod tests {
             Mcp { command: vec!["npx".into(), "y".into()], ..Mcp::default() },
             Mcp { command: vec!["npx x".into()], ..Mcp::default() },
             Mcp { env: vec!["TOKEN".into()], ..settings.clone() },
+            Mcp { tools: vec!["read".into()], ..settings.clone() },
         ] {
             assert!(!pin.starts(&other), "{other:?}");
         }
