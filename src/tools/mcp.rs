@@ -80,7 +80,7 @@ fn approved(name: &str, settings: &Mcp, folder: &Path) -> Result<Pin, (String, S
     };
     if !pin.starts(settings) {
         return Err((
-            "its command, address or environment changed since it was approved".to_string(),
+            "its command, address, environment or choice of tools changed since it was approved".to_string(),
             approve,
         ));
     }
