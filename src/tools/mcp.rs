@@ -151,7 +151,7 @@ mod tests {
         );
         let tools = ["read", "rеad", "r_e_a_d", "write"].map(|name| listed(name, Value::Null));
         let path = Pin::path(folder.path(), "notes");
-        let pin = Pin::new(&settings, tools.to_vec());
+        let mut pin = Pin::new(&settings, tools.to_vec());
         pin.save(&path).unwrap();
         let (names, refused) = built(&servers);
         assert_eq!(names, "notes__read notes__write");
@@ -162,7 +162,8 @@ mod tests {
         let other = Mcp { command: vec!["server".into(), "--all".into()], ..settings };
         let (names, refused) = built(&BTreeMap::from([("notes".to_string(), other)]));
         assert!(names.is_empty() && refused.contains("command, address, environment"), "{refused}");
-        Pin { changed: Some("\"read\" changed".into()), ..pin }.save(&path).unwrap();
+        pin.changed = Some("\"read\" changed".into());
+        pin.save(&path).unwrap();
         assert!(built(&servers).1.contains("its tools changed since"));
     }
 
