@@ -120,6 +120,13 @@ fn a_server_is_used_after_it_was_approved_and_never_once_it_changed() {
     let (_, out, _) = run(home, &["tool", "list"]);
     assert!(out.contains("notes__echo\n  Says it back.\n"), "{out}");
 
+    // With the network off no server runs; what they may contact is listed.
+    let (code, _, err) = run(home, &[&["--offline"][..], &echo].concat());
+    assert!(code == 2 && err.contains("the network is off"), "{err}");
+    assert_eq!(run(home, &["--offline", "tool", "approve", "notes"]).0, 2);
+    let (_, out, _) = run(home, &["doctor", "--network"]);
+    assert!(out.contains("MCP server notes, the program python3"), "{out}");
+
     // What it says changes: found when it is started, and kept.
     std::fs::write(place.path().join("changed"), "").unwrap();
     let (code, _, err) = run(home, &echo);

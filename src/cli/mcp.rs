@@ -2,14 +2,25 @@
 
 use std::io::Write;
 
+use crate::config::{Config, Mcp};
 use crate::error::Error;
 use crate::text::safe;
 use crate::tools::mcp::{self, Listed, Pin};
 
 use super::{Global, setup};
 
+/// What MCP servers may contact, and why. A program of its own may contact anything.
+pub fn hosts(config: &Config) -> Vec<(String, String)> {
+    let host = |(name, server): (&String, &Mcp)| match server.command.first() {
+        None => (server.url.clone(), format!("MCP server {name}")),
+        Some(program) => ("any host".to_string(), format!("MCP server {name}, the program {program}")),
+    };
+    config.mcp.iter().map(host).collect()
+}
+
 /// Start the server, print what it is and brings, and keep that as approved.
 pub async fn approve(global: &Global, name: &str) -> anyhow::Result<i32> {
+    super::network::must_be_on(global)?;
     let (home, config) = setup::home_and_config(global)?;
     let Some(settings) = config.mcp.get(name) else {
         let known: Vec<&str> = config.mcp.keys().map(String::as_str).collect();

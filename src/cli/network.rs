@@ -8,7 +8,7 @@ use crate::config::{Config, Contact};
 use crate::error::Error;
 use crate::text::safe;
 
-use super::{Global, pull, remote, setup};
+use super::{Global, mcp, pull, remote, setup};
 
 /// Every host these settings let the program contact by itself, while it answers a query; empty: none ever.
 fn contacts(config: &Config) -> Vec<Contact> {
@@ -17,6 +17,8 @@ fn contacts(config: &Config) -> Vec<Contact> {
     }
     let engine = |(host, why)| Contact::new(host, why, "engine.roles");
     let mut contacts: Vec<Contact> = remote::hosts(config).into_iter().map(engine).collect();
+    let server = |(host, why)| Contact::new(host, why, "mcp");
+    contacts.extend(mcp::hosts(config).into_iter().map(server));
     contacts.extend(config.network.contacts());
     contacts
 }

@@ -20,22 +20,12 @@ fn served(config: &Config) -> BTreeMap<&str, Vec<&'static str>> {
     served
 }
 
-/// Every host that remote engines and MCP servers may contact, and why.
+/// Every host that remote engines may contact, and why.
 pub fn hosts(config: &Config) -> Vec<(String, String)> {
     let mut hosts = Vec::new();
     for (name, roles) in served(config) {
         if let Some(settings) = config.engine.remote.get(name) {
             hosts.push((settings.host(), format!("remote engine {name}: {}", roles.join(", "))));
-        }
-    }
-    for (name, server) in &config.mcp {
-        if server.command.is_empty() {
-            hosts.push((server.url.clone(), format!("MCP server {name}")));
-        } else {
-            hosts.push((
-                "any".to_string(),
-                format!("MCP server {name}: a program of its own, {:?}", server.command),
-            ));
         }
     }
     hosts

@@ -328,7 +328,11 @@ pub fn toolbox(
     let extractor = Extractor::Process(crate::tools::sandbox_exe());
     let cache = home.cache().join("web");
     crate::tools::net::register(&mut toolbox, &config.network, cache, extractor);
-    crate::tools::mcp::register(&mut toolbox, &config.mcp, &home.mcp(), &crate::tools::sandbox_exe());
+    if config.network.offline {
+        crate::tools::mcp::refuse(&mut toolbox, &config.mcp);
+    } else {
+        crate::tools::mcp::register(&mut toolbox, &config.mcp, &home.mcp(), &crate::tools::sandbox_exe());
+    }
     Ok(toolbox)
 }
 

@@ -79,7 +79,8 @@ async fn run_one(
     if toolbox.get(name).is_none() {
         // A tool of a server that was refused is refused with it.
         let refused = toolbox.refused.iter().find(|refused| {
-            name.strip_prefix(refused.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with("__"))
+            name.strip_prefix(refused.name.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("__"))
         });
         let refused = refused.cloned().or_else(|| crate::tools::net::switched_off(name));
         let text = match refused {

@@ -71,6 +71,15 @@ pub fn register(toolbox: &mut Toolbox, servers: &BTreeMap<String, Mcp>, folder: 
     }
 }
 
+/// Name the servers as refused because the network is off: what a program of its own opens cannot be known.
+pub fn refuse(toolbox: &mut Toolbox, servers: &BTreeMap<String, Mcp>) {
+    toolbox.refused.extend(servers.keys().map(|name| Refused {
+        name: name.clone(),
+        reason: "the network is off, and an MCP server may open sockets".to_string(),
+        remedy: "leave out --offline and network.offline".to_string(),
+    }));
+}
+
 /// What was approved of a server, if it still holds; else the reason and the remedy.
 fn approved(name: &str, settings: &Mcp, folder: &Path) -> Result<Pin, (String, String)> {
     let approve = format!("look at it and allow it with `tillerman tool approve {name}`");
