@@ -127,11 +127,27 @@ pub struct Tools {
     pub data: PathBuf,
     /// Register the python tool where a sandbox works.
     pub python: bool,
+    /// Folder the files, shell and python tools work in; empty: none.
+    pub workspace: PathBuf,
+    /// Programs in the sandbox may change the workspace.
+    pub workspace_write: bool,
+    /// Register the files tool, where there is a workspace.
+    pub files: bool,
+    /// Register the shell tool where a sandbox works.
+    pub shell: bool,
 }
 
 impl Default for Tools {
     fn default() -> Tools {
-        Tools { folders: Vec::new(), data: PathBuf::new(), python: true }
+        Tools {
+            folders: Vec::new(),
+            data: PathBuf::new(),
+            python: true,
+            workspace: PathBuf::new(),
+            workspace_write: false,
+            files: true,
+            shell: false,
+        }
     }
 }
 
@@ -184,9 +200,11 @@ impl Config {
         config.check(text, path)?;
         let base = path.parent().unwrap_or(Path::new("."));
         let keys = config.engine.remote.values_mut().map(|remote| &mut remote.key_file);
-        let paths = [&mut config.engine.model, &mut config.tools.data, &mut config.network.search_key_file];
         let keys = keys.chain(config.mcp.values_mut().map(|server| &mut server.key_file));
-        for relative in config.tools.folders.iter_mut().chain(paths).chain(keys) {
+        let tools = &mut config.tools;
+        let own = [&mut config.engine.model, &mut config.network.search_key_file];
+        let paths = [&mut tools.data, &mut tools.workspace].into_iter().chain(own);
+        for relative in tools.folders.iter_mut().chain(paths).chain(keys) {
             *relative = resolve(base, relative);
         }
         Ok(config)

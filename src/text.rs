@@ -91,6 +91,26 @@ pub fn safe(text: &str) -> String {
     keep.out
 }
 
+/// JSON text in which everything that would not show, or would change how the rest shows, stands as an escape:
+/// what a person reads before they say yes is what will run.
+pub fn visible(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        let alone = c.to_string();
+        if c.width().is_some_and(|width| width > 0) && !is_blank(c) && safe(&alone) == alone {
+            out.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    out
+}
+
+/// A space that is none to a shell or a server.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() && c != ' ' || matches!(c, '\u{2800}')
+}
+
 fn is_c1(c: char) -> bool {
     matches!(c, '\u{80}'..='\u{9f}')
 }
@@ -265,6 +285,23 @@ mod tests {
     fn marks_are_capped_and_need_a_base() {
         check(&format!("a{}b", "\u{301}".repeat(30)), &format!("a{}b", "\u{301}".repeat(8)));
         check("\u{301}a\n\u{301}b\t\u{301}c", "a\nb\tc");
+    }
+
+    #[test]
+    fn what_hides_is_seen_as_an_escape() {
+        for (text, expected) in [
+            ("{\"a\":\"x y\"}", "{\"a\":\"x y\"}"),
+            ("Größe 日本語", "Größe 日本語"),
+            ("\u{202e}txt.exe", "\\u202etxt.exe"),
+            ("a\u{200b}b\u{feff}", "a\\u200bb\\ufeff"),
+            ("\u{e0041}", "\\udb40\\udc41"),
+            ("a\u{a0}b\u{3000}c\u{2800}", "a\\u00a0b\\u3000c\\u2800"),
+            ("\u{1b}[2J\n\t\u{9b}", "\\u001b[2J\\u000a\\u0009\\u009b"),
+            ("e\u{301}\u{3164}", "e\\u0301\\u3164"),
+        ] {
+            assert_eq!(visible(text), expected);
+            assert_eq!(safe(&visible(text)), visible(text));
+        }
     }
 
     fn nasty() -> impl Strategy<Value = String> {

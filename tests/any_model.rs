@@ -53,6 +53,7 @@ fn flow(engine: Arc<LlamaEngine>, pack: &str) -> Flow {
         limits: Limits { turns: 3, seconds: 120, tokens: 600, result_chars: 500, repeats: 0 },
         planner_temperature: Some(1.0),
         adapter: None,
+        approvals: Arc::default(),
     }
 }
 

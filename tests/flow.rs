@@ -44,6 +44,7 @@ fn flow(engine: impl Engine + 'static) -> Flow {
         limits: Limits { repeats: 0, ..Limits::default() },
         planner_temperature: None,
         adapter: None,
+        approvals: Arc::default(),
     }
 }
 

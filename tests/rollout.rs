@@ -32,6 +32,7 @@ fn flow(engine: impl Engine + 'static) -> Flow {
         limits: Limits { seconds: 0, ..Limits::default() },
         planner_temperature: None,
         adapter: None,
+        approvals: Arc::default(),
     }
 }
 

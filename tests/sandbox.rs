@@ -391,6 +391,10 @@ fn the_standard_tools_come_in_their_order() {
         knowledge: vec![("countries.txt".into(), "The capital of Peru is Lima.".into())],
         folders: Vec::new(),
         data: Some("/no/such/data".into()),
+        data_private: false,
+        workspace: None,
+        files: true,
+        shell: false,
         sandbox_exe: exe(),
         python: true,
     };

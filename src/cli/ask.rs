@@ -12,9 +12,10 @@ use crate::flow::solve::{Ask, solve};
 use crate::flow::trajectory::Outcome;
 use crate::store::{Store, StoreSink};
 use crate::text::safe;
+use crate::tools::Taint;
 
 use super::setup::{self, Setup};
-use super::{Global, plain};
+use super::{Global, approve, plain};
 
 #[derive(Debug, Args)]
 pub struct AskArgs {
@@ -60,19 +61,21 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
     if query.trim().is_empty() {
         return Err(Error::Usage("the query is empty; type a question".into()).into());
     }
-    let setup = setup::open(global, 1)?;
+    let mut setup = setup::open(global, 1)?;
     setup.say_notice();
     if let Some(off) = crate::tools::net::unread_address(&query, &setup.flow.toolbox) {
         eprintln!("tillerman: {}, so no page is read: {}", off.reason, off.remedy);
     }
+    setup.flow.approvals = approve::at_the_terminal(global.approve);
     let store = Arc::new(Store::open(&setup.home)?);
-    let (session, conversation) = match &args.session {
+    let (session, conversation, taint) = match &args.session {
         Some(prefix) => {
             let session = store.find_session(prefix)?;
             let conversation = store.conversation(&session)?;
-            (session, conversation)
+            let taint = store.taint(&session)?;
+            (session, conversation, taint)
         }
-        None => (store.new_session(&query)?, Vec::new()),
+        None => (store.new_session(&query)?, Vec::new(), Taint::default()),
     };
     let ask = Ask {
         id: uuid::Uuid::now_v7().to_string(),
@@ -81,6 +84,7 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
         conversation,
         seed: global.seed.unwrap_or_else(setup::fresh_seed),
         prior: None,
+        taint,
     };
     let print = Arc::new(PrintSink { json: args.json, quiet: args.quiet });
     answer(&setup, &ask, Arc::new(StoreSink::new(store).then(print)), args.json).await

@@ -135,6 +135,7 @@ async fn overhead(runs: usize) -> anyhow::Result<Figure> {
             limits: Limits { repeats: 0, ..Limits::default() },
             planner_temperature: None,
             adapter: None,
+            approvals: Arc::default(),
         };
         let ask = Ask { id: crate::store::new_id(), query: format!("bench {run}"), ..Ask::default() };
         let sink = Arc::new(crate::store::StoreSink::new(store.clone()).then(Arc::new(Collect::default())));

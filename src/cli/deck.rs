@@ -16,11 +16,13 @@ use crate::deck::{
 };
 use crate::engine::ModelInfo;
 use crate::flow::event::{Body, Cause, Event, Progress, Sink};
-use crate::flow::solve::{Ask, solve};
+use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Label, LabelValue, Scope, Store, StoreSink, new_id, short};
+use crate::tools::Approvals;
 
 use super::Global;
+use super::deck_approve::Dialogs;
 use super::deck_files;
 use super::library::{self, Fork, Library};
 use super::setup::{self, Setup};
@@ -53,7 +55,11 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let past = library::past(&store, &session)?;
     let (history, fresh) = history(&store)?;
     let parts = Parts::begin(global, &runtime, &events, fresh);
+    let dialogs = Dialogs::new(events.clone());
+    let person = Arc::new(dialogs.clone());
     let wire = Wire {
+        approvals: Arc::new(Approvals::new(global.approve.into(), Some(person))),
+        dialogs,
         study: Study::new(global, store.clone(), parts.clone(), events.clone()),
         parts,
         library: Library::new(store.clone()),
@@ -205,6 +211,9 @@ struct Wire {
     settings: std::path::PathBuf,
     model: Arc<std::sync::Mutex<ModelInfo>>,
     running: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    /// Questions about calls, as they stand on the screen.
+    dialogs: Dialogs,
+    approvals: Arc<Approvals>,
 }
 
 impl Wire {
@@ -222,6 +231,7 @@ impl Wire {
                         cancel.cancel();
                     }
                 }
+                DeckCommand::Approve { id, consent } => self.dialogs.answered(id, consent),
                 DeckCommand::Label(request) => self.label(&request),
                 DeckCommand::Remember { key, value } => self.remember(key, &value),
                 DeckCommand::NewConversation => self.send(DeckEvent::Conversation { session: new_id() }),
@@ -312,7 +322,9 @@ impl Wire {
 
     async fn ask(&mut self, query: String, session: String) {
         match self.library.conversation(&session) {
-            Ok(conversation) => self.solve(Ask { session, query, conversation, ..Ask::default() }).await,
+            Ok((conversation, taint)) => {
+                self.solve(Ask { session, query, conversation, taint, ..Ask::default() }).await;
+            }
             Err(error) => {
                 let remedy = "see `tillerman doctor`".to_string();
                 self.send(DeckEvent::Refused { reason: error.to_string(), remedy });
@@ -330,6 +342,7 @@ impl Wire {
         let cancel = CancellationToken::new();
         let (parts, token, events) = (self.parts.clone(), cancel.clone(), self.events.clone());
         let (store, model, study) = (self.store.clone(), self.model.clone(), self.study.clone());
+        let approvals = self.approvals.clone();
         let query = tokio::spawn(async move {
             let ready = tokio::select! {
                 () = token.cancelled() => Err("cancelled before anything ran".to_string()),
@@ -343,7 +356,8 @@ impl Wire {
             };
             // No adapter is swapped while a query plans.
             let _planning = study.engine.read().await;
-            let flow = study.flow(&setup);
+            // Rollouts of a study keep asking nobody; the conversation has a person in it.
+            let flow = Flow { approvals, ..study.flow(&setup) };
             let adapter = flow.adapter.clone();
             let screen = Arc::new(Screen { events: events.clone(), adapter, model });
             let sink = Arc::new(StoreSink::new(store).then(screen));

@@ -172,6 +172,7 @@ async fn record(
         limits: Limits::default(),
         planner_temperature: None,
         adapter: None,
+        approvals: Arc::default(),
     };
     let ask = Ask {
         id: format!("{}-{seed:x}", task.id),

@@ -14,6 +14,7 @@ use crate::flow::fork::Prior;
 use crate::flow::trajectory::{Outcome, Trajectory, Turn};
 use crate::gguf::pieces::Pieces;
 use crate::store::{LabelValue, Result, Row, Scope, Status, Store, new_id};
+use crate::tools::Taint;
 
 use super::sessions::when;
 
@@ -31,8 +32,8 @@ pub struct Library {
     pieces: HashMap<PathBuf, Arc<Pieces>>,
     /// What serves now; its vocabulary spells records from other machines too.
     served: Option<ModelInfo>,
-    /// Conversations of rewound sessions in which nothing has been asked yet.
-    rewound: HashMap<String, Vec<(String, String)>>,
+    /// Conversations of rewound sessions in which nothing has been asked yet, and what these had met.
+    rewound: HashMap<String, (Vec<(String, String)>, Taint)>,
 }
 
 /// What a fork begins with.
@@ -143,15 +144,17 @@ impl Library {
         let session = new_id();
         let earlier = past(&self.store, &self.store.row(trajectory)?.session)?;
         let past = earlier.into_iter().take_while(|past| past.trajectory.id != trajectory).collect();
-        self.rewound.insert(session.clone(), whole.conversation);
+        self.rewound.insert(session.clone(), (whole.conversation, whole.inherited));
         Ok(LibraryEvent::Rewound { session, past, query: whole.query })
     }
 
-    /// The conversation the next query of a session is asked in.
-    pub fn conversation(&self, session: &str) -> Result<Vec<(String, String)>> {
+    /// The conversation the next query of a session is asked in, and what the session has met.
+    pub fn conversation(&self, session: &str) -> Result<(Vec<(String, String)>, Taint)> {
         let recorded = self.store.conversation(session)?;
-        let before = self.rewound.get(session).filter(|_| recorded.is_empty());
-        Ok(before.cloned().unwrap_or(recorded))
+        let taint = self.store.taint(session)?;
+        let Some((before, met)) = self.rewound.get(session) else { return Ok((recorded, taint)) };
+        let conversation = if recorded.is_empty() { before.clone() } else { recorded };
+        Ok((conversation, taint.with(*met)))
     }
 }
 
@@ -305,9 +308,9 @@ mod tests {
             panic!("no rewind")
         };
         assert_eq!((past.len(), query.as_str()), (1, "two"));
-        let conversation = library.conversation(&session).unwrap();
+        let (conversation, _) = library.conversation(&session).unwrap();
         assert_eq!(conversation.iter().map(|(query, _)| query.as_str()).collect::<Vec<_>>(), ["one"]);
-        assert_eq!(library.conversation("s").unwrap().len(), 3, "the original stays");
+        assert_eq!(library.conversation("s").unwrap().0.len(), 3, "the original stays");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! The contract (names, flags, exit codes) is relied on by scripts; see ARCHITECTURE in the README.
 
 pub mod adapters;
+mod approve;
 pub mod ask;
 pub mod bench;
 pub mod completions;
 pub mod deck;
+mod deck_approve;
 mod deck_files;
 pub mod doctor;
 pub mod eval;
@@ -81,6 +83,12 @@ pub struct Global {
     /// Folder the search tool indexes and the python tool reads; may be given several times
     #[arg(long, global = true, value_name = "DIR")]
     pub folder: Vec<PathBuf>,
+    /// Folder the file tools may read (default: the config's, else none)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// Calls that act outward once text from outside and private data are both in a session
+    #[arg(long, global = true, value_name = "MODE", value_enum, default_value_t)]
+    pub approve: approve::Mode,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,8 +5,9 @@
 
 use crate::flow::event::{Body, Event};
 use crate::flow::trajectory::Decision;
-use crate::text::safe;
+use crate::text::{safe, visible};
 use crate::tools::ToolResult;
+use crate::tools::approval::{Answer, By, Consent};
 
 /// Characters of a text that a line shows.
 const SHOWN: usize = 160;
@@ -30,6 +31,10 @@ fn words(body: &Body) -> Option<(String, String)> {
         Body::Command { turn, command } => {
             (at("command", *turn), format!("{} {}", command.tool, command.arguments))
         }
+        Body::ApprovalAsked { turn, approval } => {
+            (at("asks", *turn), format!("{} {}", approval.tool, visible(&approval.arguments.to_string())))
+        }
+        Body::ApprovalAnswered { turn, answer } => (at("allowed", *turn), answer_words(answer).to_string()),
         Body::ToolResult { turn, result } => (at("result", *turn), result_words(result)),
         Body::Verdict { turn, verdict } => {
             let decision = match verdict.decision {
@@ -49,6 +54,18 @@ fn words(body: &Body) -> Option<(String, String)> {
             return None;
         }
     })
+}
+
+/// What was said about a call that asked first.
+pub fn answer_words(answer: &Answer) -> &'static str {
+    match (answer.consent, answer.by) {
+        (Consent::Once, By::Person) => "once",
+        (Consent::Once, _) => "once: it stays in the sandbox",
+        (Consent::Session, By::Earlier) => "yes, as earlier in this session",
+        (Consent::Session, _) => "yes, this exact command for the session",
+        (Consent::No, By::Person) => "no",
+        (Consent::No, _) => "no: nobody to ask",
+    }
 }
 
 /// A result with its fault in front, if it has one.

@@ -19,7 +19,8 @@ use crate::flow::solve::Flow;
 use crate::flow::trajectory::Limits;
 use crate::store::AdapterShelf;
 use crate::tools::net::Extractor;
-use crate::tools::{StandardOptions, Toolbox};
+use crate::tools::workspace::Workspace;
+use crate::tools::{Approvals, StandardOptions, Toolbox};
 
 use super::Global;
 
@@ -151,6 +152,7 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         },
         planner_temperature: config.flow.planner_temperature,
         adapter: adapter_hash,
+        approvals: Arc::new(Approvals::new(global.approve.into(), None)),
     };
     Ok(Setup { home, config, engine, model, embedded, flow, notice, planner_elsewhere })
 }
@@ -305,12 +307,12 @@ pub fn toolbox(
             return Err(Error::Usage(format!("folder {} does not exist", folder.display())).into());
         }
     }
-    let data = if !config.tools.data.as_os_str().is_empty() {
-        config.tools.data.clone()
+    let (data, data_private) = if !config.tools.data.as_os_str().is_empty() {
+        (config.tools.data.clone(), true)
     } else if let Some(folder) = global.folder.first() {
-        folder.clone()
+        (folder.clone(), true)
     } else {
-        bundled_data(home)?
+        (bundled_data(home)?, false)
     };
     let prompts = pack.clone();
     let options = StandardOptions {
@@ -321,6 +323,10 @@ pub fn toolbox(
         knowledge: crate::tasks::world::knowledge(),
         folders,
         data: Some(data),
+        data_private,
+        workspace: workspace(global, home, config)?,
+        files: config.tools.files,
+        shell: config.tools.shell,
         sandbox_exe: crate::tools::sandbox_exe(),
         python: config.tools.python,
     };
@@ -334,6 +340,15 @@ pub fn toolbox(
         crate::tools::mcp::register(&mut toolbox, &config.mcp, &home.mcp(), &crate::tools::sandbox_exe());
     }
     Ok(toolbox)
+}
+
+/// The folder the person lets tools work in, if there is one.
+fn workspace(global: &Global, home: &Home, config: &Config) -> anyhow::Result<Option<Workspace>> {
+    let set = Some(&config.tools.workspace).filter(|path| !path.as_os_str().is_empty());
+    let Some(path) = global.workspace.as_ref().or(set) else { return Ok(None) };
+    let settings = global.config.clone().unwrap_or_else(|| home.config_file());
+    let opened = Workspace::open(path, config.tools.workspace_write, home.root(), &settings);
+    Ok(Some(opened.map_err(Error::Usage)?))
 }
 
 /// The bundled CSV files, below the data directory where the sandbox can bind them.

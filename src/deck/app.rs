@@ -12,6 +12,7 @@ use crate::deck::command::{self, Action};
 use crate::deck::completion::Files;
 use crate::deck::composer::Edit;
 use crate::deck::keymap;
+use crate::deck::layer::approve::Approve;
 use crate::deck::layer::find::Find;
 use crate::deck::layer::help::Help;
 use crate::deck::layer::picker::{Item, Picker};
@@ -21,7 +22,7 @@ use crate::deck::manners::{Manners, Notify};
 use crate::deck::message::{DeckCommand, DeckEvent, DeckOptions, Level, StatusLine};
 use crate::deck::tab::{Context, Look, Tab, TabName, Tabs, Wishes};
 use crate::deck::theme::Theme;
-use crate::flow::event::Body;
+use crate::flow::event::{Body, Event};
 
 /// Rows one notch of the mouse wheel scrolls.
 const WHEEL_ROWS: usize = 3;
@@ -215,6 +216,10 @@ impl App {
         if matches!(&event, DeckEvent::Flow(event) if event.body.is_last()) {
             // "cancelling" is over.
             self.notice = self.notice.take().filter(|(level, _)| *level == Level::Error);
+            self.layers.retain(|layer| !layer.ends_with_query());
+        }
+        if let DeckEvent::Approve { id, approval } = &event {
+            self.layers.push(Box::new(Approve::new(*id, approval, now_ms)));
         }
         if let DeckEvent::Conversation { session }
         | DeckEvent::Library(
@@ -238,10 +243,10 @@ impl App {
 
     /// Word of a query's end for a person who looks elsewhere, if the settings want that.
     fn notification(&self, event: &DeckEvent) -> Option<Effect> {
-        let DeckEvent::Flow(event) = event else { return None };
-        let words = match &event.body {
-            Body::Answered { .. } => "answered",
-            Body::Failed { .. } => "the query failed",
+        let words = match event {
+            DeckEvent::Approve { .. } => "a call waits for your word",
+            DeckEvent::Flow(Event { body: Body::Answered { .. }, .. }) => "answered",
+            DeckEvent::Flow(Event { body: Body::Failed { .. }, .. }) => "the query failed",
             _ => return None,
         };
         let wanted = !self.manners.focused && self.manners.notify != Notify::Off;
@@ -389,6 +394,9 @@ impl App {
     fn layer_key(&mut self, key: &KeyEvent, now_ms: u64) -> Vec<Effect> {
         let page = usize::from(self.size.1 / 2);
         let Some(layer) = self.layers.last_mut() else { return Vec::new() };
+        if now_ms < layer.deaf_until_ms() {
+            return Vec::new();
+        }
         let reply = layer.key(key, &self.look.keymap, page);
         if !matches!(reply, Reply::Stay | Reply::Try(..)) {
             self.layers.pop();
@@ -399,6 +407,9 @@ impl App {
             Reply::Try(action, argument) => self.perform_in_tab(action, &argument, now_ms),
             Reply::PassOn => self.key(key, now_ms),
             Reply::Run(action, argument) => self.perform(action, &argument, now_ms),
+            Reply::Consent { id, consent } => {
+                vec![Effect::Command(DeckCommand::Approve { id, consent })]
+            }
             Reply::Correct { trajectory, text } => {
                 let mut cx = context(now_ms, self.size, &self.session);
                 self.tabs.chat.corrected(&trajectory, &text, &mut cx);

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::flow::event::{Body, Cause, Event, ModelCall, Progress, ProgressSource};
 use crate::flow::memory::MemoryEntry;
 use crate::flow::trajectory::{Command, Decision, Limits, Plan, QueryAnalysis, Trajectory, Verdict};
-use crate::tools::{ToolFault, ToolResult};
+use crate::tools::{Taint, ToolFault, ToolResult};
 
 const ADAPTER: &str = "a3f9 (step 12)";
 
@@ -267,6 +267,8 @@ fn started(query: &str) -> Body {
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_string(),
         parent: None,
+        taint: Taint::default(),
+        sandbox: Some("A".to_string()),
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Stage {
     Starting,
     Role(Role),
     Tool(String),
+    /// A call waits for a person's word.
+    Person,
     Done,
 }
 
@@ -67,6 +69,12 @@ impl Live {
             Body::TurnStarted { .. } => self.stage = Stage::Role(Role::Planner),
             Body::Plan { .. } => self.stage = Stage::Role(Role::Executor),
             Body::Command { command, .. } => self.stage = Stage::Tool(command.tool.clone()),
+            Body::ApprovalAsked { .. } => self.stage = Stage::Person,
+            Body::ApprovalAnswered { turn, .. } => {
+                let turn = self.trajectory.turns.iter().rfind(|found| found.turn == *turn);
+                let command = turn.and_then(|turn| turn.command.as_ref());
+                self.stage = Stage::Tool(command.map_or_else(String::new, |command| command.tool.clone()));
+            }
             Body::ToolResult { .. } => {
                 self.end_stream(ProgressSource::Tool);
                 self.stage = Stage::Role(Role::Verifier);
@@ -132,6 +140,7 @@ impl Live {
             Stage::Role(Role::Generator) => "generator writes the answer".to_string(),
             Stage::Role(Role::Base) => "model answers the sub-goal".to_string(),
             Stage::Tool(name) => format!("{name} runs"),
+            Stage::Person => "a call waits for your word".to_string(),
             Stage::Done => "done".to_string(),
         }
     }

@@ -10,6 +10,7 @@ use crate::deck::manners::Manners;
 use crate::deck::study::{StudyCommand, StudyEvent};
 use crate::flow::event::{Event, Progress};
 use crate::flow::trajectory::Trajectory;
+use crate::tools::{Approval, Consent};
 
 /// The deck's end of the two channels. A closed `events` ends nothing: the deck stays readable.
 pub struct DeckHandle {
@@ -28,6 +29,11 @@ pub enum DeckCommand {
     /// End the running query at the next point it can end.
     Cancel,
     Label(LabelRequest),
+    /// The word on a call the deck was asked about.
+    Approve {
+        id: u64,
+        consent: Consent,
+    },
     /// Answered by `DeckEvent::Conversation` with the new session.
     NewConversation,
     /// About what is saved.
@@ -79,6 +85,11 @@ pub enum LabelValue {
 pub enum DeckEvent {
     Flow(Event),
     Progress(Progress),
+    /// A call waits for a person's word; answered by `DeckCommand::Approve` with the same number.
+    Approve {
+        id: u64,
+        approval: Approval,
+    },
     Status(StatusLine),
     /// What the model in use can and cannot do, known once it is: the first screen, one paragraph each.
     FirstLines(Vec<String>),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::engine::{Completion, ModelInfo, Request, Role};
 use crate::flow::memory::MemoryEntry;
 use crate::flow::trajectory::{Command, Limits, Plan, QueryAnalysis, Verdict};
-use crate::tools::ToolResult;
+use crate::tools::{Answer, Approval, Taint, ToolResult};
 
 /// One recorded event. `seq` counts from 0 within the trajectory; `t_ms` is since the trajectory began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,12 @@ pub enum Body {
         /// Forked from this trajectory, whose first so many turns it took over.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<(String, usize)>,
+        /// What the session had met before this query.
+        #[serde(default, skip_serializing_if = "Taint::is_clean")]
+        taint: Taint,
+        /// Tier of the sandbox that model-written code runs in; None: no tool runs any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sandbox: Option<String>,
     },
     ModelCall(Box<ModelCall>),
     Analysis {
@@ -77,6 +83,15 @@ pub enum Body {
     Command {
         turn: usize,
         command: Command,
+    },
+    /// A call that acts outward waits for a word; `approval_answered` follows.
+    ApprovalAsked {
+        turn: usize,
+        approval: Approval,
+    },
+    ApprovalAnswered {
+        turn: usize,
+        answer: Answer,
     },
     ToolResult {
         turn: usize,

@@ -8,6 +8,7 @@ use crate::flow::event::Body;
 use crate::flow::memory::Memory;
 use crate::flow::run::{Halt, Run};
 use crate::flow::trajectory::{QueryAnalysis, Trajectory, Turn};
+use crate::tools::Taint;
 
 /// What a forked pass begins with.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Prior {
     /// Id of the trajectory it was forked from.
     pub parent: String,
     pub analysis: QueryAnalysis,
+    /// What the parent's session had met before it; what the turns met comes with them.
+    pub inherited: Taint,
     /// Finished turns, each with its memory entry.
     pub turns: Vec<Turn>,
 }
@@ -26,6 +29,7 @@ impl Prior {
         Prior {
             parent: parent.id.clone(),
             analysis: parent.analysis.clone().unwrap_or_default(),
+            inherited: parent.inherited,
             turns: finished.take(turns).cloned().collect(),
         }
     }
@@ -46,6 +50,12 @@ pub fn take_over(run: &mut Run<'_>, prior: &Prior) -> Result<(QueryAnalysis, Mem
         }
         if let Some(command) = old.command.clone() {
             run.record(Body::Command { turn, command })?;
+        }
+        if let Some((approval, answer)) = old.approval.clone() {
+            run.record(Body::ApprovalAsked { turn, approval })?;
+            if let Some(answer) = answer {
+                run.record(Body::ApprovalAnswered { turn, answer })?;
+            }
         }
         if let Some(result) = old.result.clone() {
             run.record(Body::ToolResult { turn, result })?;

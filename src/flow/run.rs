@@ -83,6 +83,12 @@ impl<'a> Run<'a> {
             started_ms: unix_ms(),
             version: env!("CARGO_PKG_VERSION").to_string(),
             parent: self.ask.prior.as_ref().map(|prior| (prior.parent.clone(), prior.turns.len())),
+            taint: self
+                .ask
+                .prior
+                .as_ref()
+                .map_or(self.ask.taint, |prior| self.ask.taint.with(prior.inherited)),
+            sandbox: self.flow.toolbox.sandbox().map(str::to_string),
         })?;
         if let Some(error) = failed {
             return Err(halt(error));
@@ -189,6 +195,13 @@ impl<'a> Run<'a> {
         match self.deadline {
             Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Time a person took to decide is not the query's.
+    pub fn excuse(&mut self, time: Duration) {
+        if let Some(deadline) = &mut self.deadline {
+            *deadline += time;
         }
     }
 

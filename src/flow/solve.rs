@@ -16,7 +16,8 @@ use crate::flow::prompt::Pack;
 use crate::flow::run::{Halt, Run};
 use crate::flow::trajectory::{Command, Decision, Limits, Plan, QueryAnalysis, Trajectory, Verdict};
 use crate::flow::{analyst, executor, generator, planner, verifier};
-use crate::tools::{ToolContext, ToolFault, ToolResult, Toolbox};
+use crate::tools::approval::Asked;
+use crate::tools::{Approvals, Taint, ToolContext, ToolFault, ToolResult, Toolbox};
 
 /// Everything one pass needs; all of it is handed in.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct Flow {
     pub planner_temperature: Option<f32>,
     /// Hash of the adapter the planner answers with, for the record.
     pub adapter: Option<String>,
+    /// Who decides about calls that act outward in a tainted session.
+    pub approvals: Arc<Approvals>,
 }
 
 /// One question, with what went before it in its session.
@@ -42,6 +45,8 @@ pub struct Ask {
     pub seed: u64,
     /// Turns taken over from another trajectory; the pass goes on after them.
     pub prior: Option<Prior>,
+    /// What the session has met before this query.
+    pub taint: Taint,
 }
 
 /// Longest query taken, in characters; longer ones are refused with the remedy before anything runs.
@@ -155,21 +160,32 @@ fn nothing_new(run: &Run<'_>, memory: &Memory, plan: &Plan, command: &Command) -
     }
 }
 
-/// Run the tool under the query's cancel token and deadline; record the model calls it made itself.
+/// Run the tool under the query's cancel token and deadline; record what was asked of a person meanwhile and
+/// the model calls the tool made itself.
 async fn act(run: &mut Run<'_>, command: &Command) -> Result<ToolResult, Halt> {
+    let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
     let context = ToolContext {
         cancel: run.cancel.child_token(),
         on_output: Some(run.tool_output()),
         seed: run.call_seed(Role::Base),
+        taint: run.trajectory.taint(),
+        asks: Some(asks),
     };
     let toolbox = run.flow.toolbox.clone();
     let call = toolbox.run(&command.tool, &command.arguments, &context);
-    let mut result = tokio::select! {
-        biased;
-        result = call => result,
-        () = run.past_deadline() => {
-            context.cancel.cancel();
-            return Err(Halt::Limit(run.time_limit()));
+    tokio::pin!(call);
+    let mut result = loop {
+        let question = tokio::select! {
+            biased;
+            result = &mut call => break result,
+            question = asked.recv() => question,
+            () = run.past_deadline() => {
+                context.cancel.cancel();
+                return Err(Halt::Limit(run.time_limit()));
+            }
+        };
+        if let Some(question) = question {
+            decide(run, question).await?;
         }
     };
     if run.cancel.is_cancelled() {
@@ -179,6 +195,23 @@ async fn act(run: &mut Run<'_>, command: &Command) -> Result<ToolResult, Halt> {
         run.record_call(request, completion)?;
     }
     Ok(result)
+}
+
+/// Have a call allowed or refused; question and answer are on record before anything comes of them.
+async fn decide(run: &mut Run<'_>, (approval, reply): Asked) -> Result<(), Halt> {
+    let turn = run.turn;
+    run.record(Body::ApprovalAsked { turn, approval: approval.clone() })?;
+    let began = std::time::Instant::now();
+    let answer = tokio::select! {
+        biased;
+        () = run.cancel.cancelled() => return Err(Halt::Cancelled),
+        answer = run.flow.approvals.decide(&run.ask.session, &approval) => answer,
+    };
+    run.excuse(began.elapsed());
+    run.record(Body::ApprovalAnswered { turn, answer: answer.clone() })?;
+    // A tool that no longer waits was cancelled, and its result says so.
+    let _ = reply.send(answer);
+    Ok(())
 }
 
 fn remember(

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::engine::ModelInfo;
 use crate::flow::event::{Body, Cause, Event, ModelCall};
 use crate::flow::memory::{Memory, MemoryEntry};
-use crate::tools::ToolResult;
+use crate::tools::{Answer, Approval, Taint, ToolResult};
 
 /// What the query asks for, as the analyst sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +74,9 @@ pub struct Turn {
     /// (text, reason) when the planner's reply was no plan.
     pub refused: Option<(String, String)>,
     pub command: Option<Command>,
+    /// Asked before the call ran, and what was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<(Approval, Option<Answer>)>,
     pub result: Option<ToolResult>,
     pub verdict: Option<Verdict>,
     pub memory: Option<MemoryEntry>,
@@ -110,6 +113,12 @@ pub struct Trajectory {
     /// The trajectory it was forked from and how many turns it took over from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<(String, usize)>,
+    /// What its session had met before it.
+    #[serde(default, skip_serializing_if = "Taint::is_clean")]
+    pub inherited: Taint,
+    /// Tier of the sandbox that model-written code ran in, where any could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
     pub analysis: Option<QueryAnalysis>,
     pub turns: Vec<Turn>,
     pub memory: Memory,
@@ -146,6 +155,8 @@ impl Trajectory {
                 seed,
                 started_ms,
                 parent,
+                taint,
+                sandbox,
                 ..
             } => {
                 self.query.clone_from(query);
@@ -158,6 +169,8 @@ impl Trajectory {
                 self.seed = *seed;
                 self.started_ms = *started_ms;
                 self.parent.clone_from(parent);
+                self.inherited = *taint;
+                self.sandbox.clone_from(sandbox);
             }
             Body::ModelCall(call) => {
                 self.tokens += call.completion.sampled();
@@ -175,6 +188,12 @@ impl Trajectory {
                 self.at(*turn, |t| t.refused = Some((text.clone(), reason.clone())));
             }
             Body::Command { turn, command } => self.at(*turn, |t| t.command = Some(command.clone())),
+            Body::ApprovalAsked { turn, approval } => {
+                self.at(*turn, |t| t.approval = Some((approval.clone(), None)));
+            }
+            Body::ApprovalAnswered { turn, answer } => self.at(*turn, |t| {
+                t.approval = t.approval.take().map(|(approval, _)| (approval, Some(answer.clone())));
+            }),
             Body::ToolResult { turn, result } => self.at(*turn, |t| t.result = Some(result.clone())),
             Body::Verdict { turn, verdict } => self.at(*turn, |t| t.verdict = Some(verdict.clone())),
             Body::Memory { turn, entry } => {
@@ -193,6 +212,13 @@ impl Trajectory {
             Body::Cancelled { .. } => self.outcome = Outcome::Cancelled,
             Body::Unknown(_) => {}
         }
+    }
+
+    /// What the session has met by now: a fold of recorded events, so that replaying, resuming and forking
+    /// give the same.
+    pub fn taint(&self) -> Taint {
+        let results = self.turns.iter().filter_map(|turn| turn.result.as_ref());
+        results.fold(self.inherited, |taint, result| taint.after(result.effects))
     }
 
     fn at(&mut self, turn: usize, change: impl FnOnce(&mut Turn)) {

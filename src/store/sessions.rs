@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::labels::LabelValue;
 use crate::store::redact::redact;
 use crate::store::{Result, Store, StoreError, Sync, blobs};
+use crate::tools::{Effects, Taint};
 
 /// How a trajectory ended, as lists show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,15 @@ const ROW: &str =
    WHERE l.trajectory = t.id AND c.label IS NULL ORDER BY l.id DESC LIMIT 1)
   FROM trajectories t";
 
+/// What one recorded event says was met. A body that cannot be read may have said anything.
+fn met(body: &str) -> Taint {
+    let Ok(body) = serde_json::from_str::<serde_json::Value>(body) else {
+        return Taint { outside: true, private: true };
+    };
+    let inherited = Taint::deserialize(&body["taint"]).unwrap_or_default();
+    inherited.after(Effects::deserialize(&body["result"]["effects"]).unwrap_or_default())
+}
+
 impl Store {
     /// Sessions, newest first; groups of rollouts are not among them.
     ///
@@ -156,6 +166,28 @@ impl Store {
                 pairs.push(pair.map_err(|e| self.sql(e))?);
             }
             Ok(pairs)
+        })
+    }
+
+    /// What a session has met: the fold over all that was recorded of it, failed queries too.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn taint(&self, session: &str) -> Result<Taint> {
+        self.read(|view| {
+            let mut statement = view
+                .prepare_cached(
+                    "SELECT e.body FROM trajectories t JOIN events e ON e.trajectory = t.id
+                     WHERE t.session = ?1 AND e.kind IN ('started', 'tool_result')",
+                )
+                .map_err(|e| self.sql(e))?;
+            let rows =
+                statement.query_map([session], |row| row.get::<_, String>(0)).map_err(|e| self.sql(e))?;
+            let mut taint = Taint::default();
+            for body in rows {
+                taint = taint.with(met(&body.map_err(|e| self.sql(e))?));
+            }
+            Ok(taint)
         })
     }
 

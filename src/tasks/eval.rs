@@ -12,6 +12,7 @@ use crate::flow::event::{Event, Sink};
 use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::{Decision, Outcome, Trajectory};
 use crate::tasks::question::Question;
+use crate::tools::Taint;
 use crate::tools::ToolFault;
 
 /// One question with the seed its pass samples with.
@@ -163,6 +164,7 @@ async fn pass(flow: &Flow, asked: &Asked, how: &How, cancel: CancellationToken) 
         conversation: Vec::new(),
         seed: asked.seed,
         prior: None,
+        taint: Taint::default(),
     };
     solve(flow, &ask, how.sink.clone(), cancel).await
 }

@@ -2,14 +2,19 @@
 //!
 //! A tool never fails the program: whatever happens becomes a [`ToolResult`]. Tools know no planner.
 
+pub mod approval;
 pub mod base;
 pub mod calculator;
+pub mod files;
 pub mod mcp;
 pub mod net;
 pub mod python;
+pub mod ran;
 pub mod sandbox;
 pub mod schema;
 pub mod search;
+pub mod shell;
+pub mod workspace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +25,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Completion, Engine, OnPiece, Request};
+
+pub use approval::{Answer, Approval, Approvals, Approver, Consent, Taint};
 
 /// What a planner and an executor may know about a tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +62,8 @@ pub enum ToolFault {
     /// No tool of that name is registered.
     Unknown,
     Cancelled,
+    /// It would have acted outward and was not allowed to.
+    Refused,
 }
 
 /// What came back from the world, as recorded.
@@ -72,6 +81,9 @@ pub struct ToolResult {
     /// Where the text came from (files, URLs), for citation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// What the call touched; nothing where it did not run.
+    #[serde(default, skip_serializing_if = "Effects::is_none")]
+    pub effects: Effects,
     pub time_ms: f64,
     /// Model calls the tool made itself (the base generator), for the record.
     #[serde(skip)]
@@ -96,6 +108,10 @@ pub struct ToolContext {
     pub on_output: Option<OnPiece>,
     /// Seed for tools that sample (the base generator).
     pub seed: u64,
+    /// What the session has met before this call.
+    pub taint: Taint,
+    /// Where a call that must be allowed first asks; None: it is refused.
+    pub asks: Option<approval::Asks>,
 }
 
 /// What one call touches. Said by the tool itself and never derived from what a model claims: the rule that an
@@ -110,6 +126,12 @@ pub struct Effects {
     pub acts_outward: bool,
 }
 
+impl Effects {
+    pub fn is_none(&self) -> bool {
+        *self == Effects::default()
+    }
+}
+
 #[async_trait]
 pub trait Tool: Send + Sync {
     fn card(&self) -> &ToolCard;
@@ -117,6 +139,11 @@ pub trait Tool: Send + Sync {
     /// What this call would touch. The default touches nothing beyond its own answer.
     fn effects(&self, _arguments: &Value) -> Effects {
         Effects::default()
+    }
+
+    /// The tier of the sandbox its calls run in; None: they run in none.
+    fn sandbox(&self) -> Option<&str> {
+        None
     }
 
     /// Run once. `arguments` already fit the card's schema.
@@ -139,6 +166,14 @@ pub struct Toolbox {
 }
 
 impl Toolbox {
+    /// Register a tool, or keep why it cannot be.
+    fn add<T: Tool + 'static>(&mut self, made: Result<T, Refused>) {
+        match made {
+            Ok(tool) => self.tools.push(Arc::new(tool)),
+            Err(refused) => self.refused.push(refused),
+        }
+    }
+
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Tool>> {
         self.tools.iter().find(|tool| tool.card().name == name)
     }
@@ -147,25 +182,39 @@ impl Toolbox {
         self.tools.iter().map(|tool| tool.card().name.as_str()).collect()
     }
 
-    /// Check the arguments, run the tool, take the time. Every call from anywhere goes through here.
+    /// Check the arguments, ask where the rule says so, run the tool, take the time (without the asking).
+    /// Every call from anywhere goes through here.
     pub async fn run(&self, name: &str, arguments: &Value, context: &ToolContext) -> ToolResult {
-        let started = std::time::Instant::now();
-        let mut result = match self.get(name) {
-            None => ToolResult::fault(
-                ToolFault::Unknown,
-                format!("no tool is called {name:?}; tools: {}", self.names().join(", ")),
-            ),
-            Some(tool) => match schema::check(&tool.card().schema, arguments) {
-                Err(reason) => ToolResult::fault(ToolFault::BadArguments, reason),
-                Ok(()) => tokio::select! {
-                    biased;
-                    result = tool.call(arguments, context) => result,
-                    () = context.cancel.cancelled() => ToolResult::fault(ToolFault::Cancelled, "cancelled"),
-                },
-            },
+        let Some(tool) = self.get(name) else {
+            let text = format!("no tool is called {name:?}; tools: {}", self.names().join(", "));
+            return ToolResult::fault(ToolFault::Unknown, text);
         };
-        result.time_ms = started.elapsed().as_secs_f64() * 1e3;
-        result
+        if let Err(reason) = schema::check(&tool.card().schema, arguments) {
+            return ToolResult::fault(ToolFault::BadArguments, reason);
+        }
+        let (effects, sandboxed) = (tool.effects(arguments), tool.sandbox().is_some());
+        let allowed_call = async {
+            if context.taint.asks(effects) {
+                let (tool, arguments) = (name.to_string(), arguments.clone());
+                let approval = Approval { tool, arguments, effects, sandboxed };
+                approval::ask(context.asks.as_ref(), approval).await?;
+            }
+            let started = std::time::Instant::now();
+            let mut result = tool.call(arguments, context).await;
+            result.time_ms = started.elapsed().as_secs_f64() * 1e3;
+            result.effects = effects;
+            Ok(result)
+        };
+        tokio::select! {
+            biased;
+            result = allowed_call => result.unwrap_or_else(|refused| refused),
+            () = context.cancel.cancelled() => ToolResult::fault(ToolFault::Cancelled, "cancelled"),
+        }
+    }
+
+    /// The tier of the sandbox that model-written code runs in; None: there is no tool that runs any.
+    pub fn sandbox(&self) -> Option<&str> {
+        self.tools.iter().find_map(|tool| tool.sandbox())
     }
 }
 
@@ -181,6 +230,12 @@ pub struct StandardOptions {
     pub folders: Vec<PathBuf>,
     /// The folder python programs can read as `data/`.
     pub data: Option<PathBuf>,
+    /// That folder is the person's own, not the bundled one.
+    pub data_private: bool,
+    /// The folder the person lets tools work in.
+    pub workspace: Option<workspace::Workspace>,
+    pub files: bool,
+    pub shell: bool,
     /// The tillerman binary; [`sandbox_exe`] in the program, another path in tests.
     pub sandbox_exe: PathBuf,
     pub python: bool,
@@ -195,7 +250,7 @@ pub fn sandbox_exe() -> PathBuf {
     }
 }
 
-/// calculator, search, python and base, in this order; what cannot work here is refused with a reason.
+/// calculator, search, python, what the person switched on, and base, in this order; what cannot work here is refused with a reason.
 /// Reads the folders and tries the sandbox out, so it takes about 0.2 s.
 pub fn standard(options: StandardOptions) -> Toolbox {
     let mut toolbox = Toolbox::default();
@@ -211,10 +266,18 @@ pub fn standard(options: StandardOptions) -> Toolbox {
         }),
     }
     if options.python {
-        match python::Python::new(options.sandbox_exe, options.data) {
-            Ok(python) => toolbox.tools.push(Arc::new(python)),
-            Err(refused) => toolbox.refused.push(refused),
-        }
+        let python = python::Python::new(options.sandbox_exe.clone(), options.data);
+        let python = python.map(|python| python.reading_private(options.data_private));
+        toolbox.add(match options.workspace.clone() {
+            Some(workspace) => python.and_then(|python| python.in_workspace(workspace)),
+            None => python,
+        });
+    }
+    if let Some(workspace) = options.workspace.as_ref().filter(|_| options.files) {
+        toolbox.add(files::Files::new(workspace));
+    }
+    if options.shell {
+        toolbox.add(shell::Shell::new(options.sandbox_exe, options.workspace));
     }
     if let Some(engine) = options.engine {
         toolbox.tools.push(Arc::new(base::Base::new(engine, options.base_prompt)));

@@ -3,21 +3,20 @@
 //! It is there for computing and for reading the data folder; it has no network, no files of the
 //! user's beyond that folder, and keeps nothing between calls. Without the sandbox it does not exist.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::sandbox::{self, End, Job, Limits, Outcome, RUN_DIR};
-use super::{Refused, Tool, ToolCard, ToolContext, ToolExample, ToolFault, ToolResult};
+use super::ran::describe;
+use super::sandbox::{self, Job, Limits, RUN_DIR, WORKSPACE_DIR};
+use super::workspace::{GitWatch, Workspace, open_to_all};
+use super::{Effects, Refused, Tool, ToolCard, ToolContext, ToolExample, ToolResult};
 
 const NAME: &str = "python";
 const MAX_CODE_CHARS: usize = 100_000;
 const SCRIPT: &str = "main.py";
-/// Characters of what was printed before a failure that are given back with it.
-const PRINTED_CHARS: usize = 2000;
 
 /// A CPython of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +77,8 @@ impl Interpreter {
             files: vec![(SCRIPT.into(), code.into())],
             binds: self.binds.clone(),
             data,
+            workspace: None,
+            cwd: RUN_DIR.into(),
             limits: Limits::default(),
         }
     }
@@ -89,8 +90,11 @@ pub struct Python {
     exe: PathBuf,
     interpreter: Interpreter,
     data: Option<PathBuf>,
+    workspace: Option<Workspace>,
     limits: Limits,
     tier: String,
+    /// What it can read is the person's own.
+    private: bool,
 }
 
 impl Python {
@@ -111,10 +115,9 @@ impl Python {
                 return Err(refused(format!("data folder {path:?} is no directory"), "name another one"));
             }
         };
-        let open_to_all = |path: &PathBuf| {
-            std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o005 == 0o005)
-        };
-        if let Some(path) = data.as_ref().filter(|path| sandbox::runs_as_nobody() && !open_to_all(path)) {
+        if let Some(path) =
+            data.as_ref().filter(|path| sandbox::runs_as_nobody() && !open_to_all(path, 0o005))
+        {
             let reason = format!("started as root, programs run as nobody and cannot read {path:?}");
             return Err(refused(reason, "chmod o+rx the folder, or start tillerman as yourself"));
         }
@@ -123,7 +126,41 @@ impl Python {
             return Err(refused(format!("no sandbox: {}", probe.reason), &probe.remedy));
         };
         let limits = Limits::default();
-        Ok(Python { card: card(&limits, data.is_some()), exe, interpreter, data, limits, tier })
+        Ok(Python {
+            card: card(&limits, data.is_some()),
+            exe,
+            interpreter,
+            data,
+            limits,
+            tier,
+            private: false,
+        })
+    }
+
+    /// The same tool in a workspace.
+    ///
+    /// # Errors
+    /// Programs could not read it.
+    pub fn in_workspace(self, workspace: Workspace) -> Result<Python, Refused> {
+        workspace.readable_inside().map_err(|(reason, remedy)| Refused {
+            name: NAME.into(),
+            reason,
+            remedy,
+        })?;
+        let mut tool = Python { private: true, ..self };
+        let change = if workspace.write { "can be changed" } else { "read-only" };
+        tool.card.limits.insert(
+            1,
+            format!("The workspace is at {WORKSPACE_DIR}, {change}: open('{WORKSPACE_DIR}/FILE')"),
+        );
+        tool.workspace = Some(workspace);
+        Ok(tool)
+    }
+
+    /// The same tool, its folders being the person's own or not.
+    #[must_use]
+    pub fn reading_private(self, private: bool) -> Python {
+        Python { private: private || self.private, ..self }
     }
 
     /// The same tool with narrower limits.
@@ -177,75 +214,29 @@ impl Tool for Python {
         &self.card
     }
 
+    fn effects(&self, _: &Value) -> Effects {
+        // A file of the person's is private, and who wrote what stands in it is unknown.
+        Effects { reads_private: self.private, brings_outside_text: self.private, acts_outward: false }
+    }
+
+    fn sandbox(&self) -> Option<&str> {
+        Some(&self.tier)
+    }
+
     async fn call(&self, arguments: &Value, context: &ToolContext) -> ToolResult {
         let code = arguments["code"].as_str().unwrap_or_default();
         let mut job = self.interpreter.job(&self.exe, code, self.data.clone());
         job.limits = self.limits.clone();
+        job.workspace.clone_from(&self.workspace);
+        let git = self.workspace.as_ref().map(Workspace::watch_git);
         let outcome = sandbox::run(job, &context.cancel, context.on_output.clone()).await;
-        let mut result = describe(&outcome, &self.limits);
+        let mut result = describe(&outcome, &self.limits, "no output; print the result", last_words);
+        if let Some(note) = git.and_then(GitWatch::settle) {
+            result.text = format!("{}\n{note}", result.text);
+        }
         result.tier = Some(self.tier.clone());
         result
     }
-}
-
-fn describe(outcome: &Outcome, limits: &Limits) -> ToolResult {
-    let printed = outcome.stdout.text();
-    let printed = printed.trim_end();
-    let stopped =
-        |fault: ToolFault, why: String| ToolResult::fault(fault, format!("{why}{}", so_far(printed)));
-    match &outcome.end {
-        End::Exited(0) => {
-            let text = if printed.is_empty() { "no output; print the result" } else { printed };
-            ToolResult { exit: Some(0), ..ToolResult::ok(text) }
-        }
-        End::Exited(code) => {
-            let words = last_words(&outcome.stderr.text());
-            let fault = if words.starts_with("MemoryError") { ToolFault::Limit } else { ToolFault::Failed };
-            let why = if words.is_empty() { format!("exit code {code}") } else { words };
-            ToolResult { exit: Some(*code), ..stopped(fault, why) }
-        }
-        End::Signalled(libc::SIGXCPU) => {
-            stopped(ToolFault::Limit, format!("stopped after {} seconds of computing", limits.cpu_s))
-        }
-        // The kernel's answer to a program that ignores the signal above, and to no memory left.
-        End::Signalled(libc::SIGKILL) => {
-            stopped(ToolFault::Limit, "killed: too much computing time or memory".to_owned())
-        }
-        End::Signalled(signal) => ToolResult {
-            exit: Some(128 + signal),
-            ..stopped(ToolFault::Failed, format!("ended by signal {signal}"))
-        },
-        End::Wall => stopped(
-            ToolFault::Limit,
-            format!(
-                "stopped after {} seconds",
-                f64::from(u32::try_from(limits.wall_ms).unwrap_or(u32::MAX)) / 1e3
-            ),
-        ),
-        End::Memory => stopped(
-            ToolFault::Limit,
-            format!("stopped: more than {} MiB of memory", limits.memory_bytes >> 20),
-        ),
-        End::Processes => {
-            stopped(ToolFault::Limit, format!("stopped: more than {} processes", limits.processes))
-        }
-        End::Flood => {
-            let text = format!("stopped: more than {} MiB printed", limits.flood_bytes >> 20);
-            ToolResult::fault(ToolFault::Limit, text)
-        }
-        End::Cancelled => ToolResult::fault(ToolFault::Cancelled, "cancelled"),
-        End::Setup(reason) => ToolResult::fault(ToolFault::Failed, format!("the sandbox failed: {reason}")),
-    }
-}
-
-/// What was printed before the end, for the message.
-fn so_far(printed: &str) -> String {
-    if printed.is_empty() {
-        return String::new();
-    }
-    let count = printed.chars().count();
-    let tail: String = printed.chars().skip(count.saturating_sub(PRINTED_CHARS)).collect();
-    format!("\nprinted before: {tail}")
 }
 
 /// The last line of a traceback with the line of the program it points at:

@@ -16,7 +16,7 @@ pub use html::text as page_text;
 pub use index::{Hit, SearchIndex};
 pub use passages::{Passage, Skipped, Source};
 
-use super::{Tool, ToolCard, ToolContext, ToolExample, ToolResult};
+use super::{Effects, Tool, ToolCard, ToolContext, ToolExample, ToolResult};
 
 const MAX_QUERY_CHARS: usize = 2000;
 const MAX_LIMIT: usize = 10;
@@ -110,6 +110,12 @@ fn show(index: &SearchIndex, hits: &[Hit]) -> String {
 impl Tool for SearchTool {
     fn card(&self) -> &ToolCard {
         &self.card
+    }
+
+    /// The bundled knowledge is neither private nor anybody's to write; the person's folders are both.
+    fn effects(&self, _: &Value) -> Effects {
+        let folders = self.index.passages().iter().any(|passage| passage.from_folder);
+        Effects { reads_private: folders, brings_outside_text: folders, acts_outward: false }
     }
 
     async fn call(&self, arguments: &Value, _context: &ToolContext) -> ToolResult {

@@ -171,6 +171,12 @@ fn labelled(
     for (place, rollout) in group.rollouts.iter().enumerate() {
         let Some(mut rows) = turns(&rollout.trajectory, policy, &mut left)? else { continue };
         let Some(reward) = rewards.rewards.get(place).copied().flatten() else { continue };
+        // Who writes a page must not choose what the planner learns: only a person's word on this very
+        // trajectory lets it in.
+        if rollout.trajectory.taint().outside && !rewards.labelled.contains(&place) {
+            left.tainted += 1;
+            continue;
+        }
         // A turn called bad is never reinforced, one called good never punished, whatever came of it.
         for (at, turn, value) in &rewards.turns {
             let against = (*value == LabelValue::Good) != (reward > 0.5);
@@ -230,6 +236,7 @@ pub fn past_questions(store: &Store, limit: usize) -> Result<Vec<Question>, Erro
         let trajectory = store.trajectory(&past.trajectory)?;
         questions.push(Question {
             id: past.question_id,
+            taint: trajectory.inherited,
             ..Question::new(&trajectory.query, trajectory.conversation)
         });
     }

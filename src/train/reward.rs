@@ -30,6 +30,14 @@ impl Known {
         Ok(Known { ledger: store.ledger(question_id)?, labels: store.question_labels(question_id)? })
     }
 
+    fn has_persons_label(&self, trajectory: &str) -> bool {
+        self.labels.iter().any(|label| {
+            label.trajectory.as_deref() == Some(trajectory)
+                && label.source == Source::Person
+                && label.cleared_ms.is_none()
+        })
+    }
+
     /// The newest word on the plan (`turn` None) or a turn of a trajectory.
     fn on_plan(&self, trajectory: &str, turn: Option<usize>) -> Option<&Label> {
         let now = unix_ms();
@@ -138,6 +146,9 @@ pub struct Rewards {
     pub source: Option<Source>,
     /// Turns judged by themselves: (place of the rollout, turn, value).
     pub turns: Vec<(usize, usize, LabelValue)>,
+    /// Places of the rollouts a person said something about themselves, not only about an equal answer.
+    #[serde(default)]
+    pub labelled: Vec<usize>,
     /// Words given: what the group's evidence really amounts to.
     pub words: usize,
 }
@@ -184,6 +195,9 @@ pub fn rewards(group: &Group, known: &Known) -> Rewards {
             }
         }
     }
+    out.labelled = (0..group.rollouts.len())
+        .filter(|place| known.has_persons_label(&group.rollouts[*place].trajectory.id))
+        .collect();
     // Declared from the strongest on; judges never come first.
     out.source = sources.first().copied();
     out.words = words.len();
@@ -208,6 +222,7 @@ pub fn picked(group: &Group, picks: &[Pick]) -> Rewards {
             let lost = out.rewards[better] == Some(0.0);
             out.rewards[better] = Some(if lost { 0.0 } else { 1.0 });
             out.rewards[worse] = Some(0.0);
+            out.labelled.extend([better, worse]);
             out.source = Some(Source::Person);
             out.words += 1;
         }

@@ -16,6 +16,7 @@ use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{GroupRow, Member, Store, StoreSink, new_id, now_ms, question_id};
 use crate::tasks::{Answer, Task};
+use crate::tools::Taint;
 
 /// Most rollouts of one group; beyond it a question is better asked again than drawn again.
 pub const SIZE_MAX: usize = 256;
@@ -29,12 +30,14 @@ pub struct Question {
     pub conversation: Vec<(String, String)>,
     /// The right answer, where a program knows it.
     pub answer: Option<Answer>,
+    /// What the session of its conversation had met.
+    pub taint: Taint,
 }
 
 impl Question {
     pub fn new(query: &str, conversation: Vec<(String, String)>) -> Question {
         let id = question_id(query, &conversation);
-        Question { id, query: query.to_string(), conversation, answer: None }
+        Question { id, query: query.to_string(), conversation, answer: None, taint: Taint::default() }
     }
 
     pub fn of_task(task: &Task) -> Question {
@@ -120,6 +123,7 @@ impl Group {
         })?;
         let question = Question {
             id: row.question_id,
+            taint: first.trajectory.inherited,
             ..Question::new(&first.trajectory.query, first.trajectory.conversation.clone())
         };
         Ok(Group { id: row.id, question, rollouts })
@@ -236,6 +240,7 @@ fn ask(question: &Question, group: &str, member: &Member) -> Ask {
         conversation: question.conversation.clone(),
         seed: member.seed,
         prior: None,
+        taint: question.taint,
     }
 }
 

@@ -66,6 +66,9 @@ pub struct LeftOut {
     pub failed: usize,
     /// Rollouts whose token ids were taken out with a secret.
     pub redacted: usize,
+    /// Rollouts with text from outside that no person labelled.
+    #[serde(default)]
+    pub tainted: usize,
     /// Rollouts that reached a limit before their first plan.
     pub without_turn: usize,
     /// Turns cut at their length limit: in the rows, but masked.
@@ -78,6 +81,7 @@ impl LeftOut {
     pub fn add(&mut self, other: LeftOut) {
         self.failed += other.failed;
         self.redacted += other.redacted;
+        self.tainted += other.tainted;
         self.without_turn += other.without_turn;
         self.truncated_turns += other.truncated_turns;
         self.forced_tokens += other.forced_tokens;

@@ -445,6 +445,7 @@ pub fn checked(group: &Group) -> Rewards {
         rewards: group.rollouts.iter().map(|rollout| rollout.answer().map(reward)).collect(),
         source: Some(Source::Checker),
         turns: Vec::new(),
+        labelled: Vec::new(),
         words: group.rollouts.len(),
     }
 }

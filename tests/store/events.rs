@@ -6,7 +6,8 @@ use tillerman::engine::*;
 use tillerman::flow::event::{Body, Cause, Event, ModelCall};
 use tillerman::flow::memory::MemoryEntry;
 use tillerman::flow::trajectory::*;
-use tillerman::tools::{ToolFault, ToolResult};
+use tillerman::tools::approval::By;
+use tillerman::tools::{Answer, Approval, Consent, Effects, Taint, ToolFault, ToolResult};
 
 pub fn started(id: &str, session: &str, query: &str, conversation: Vec<(String, String)>) -> Event {
     let body = Body::Started {
@@ -22,6 +23,8 @@ pub fn started(id: &str, session: &str, query: &str, conversation: Vec<(String, 
         started_ms: 1_790_000_000_000,
         version: "0".into(),
         parent: None,
+        taint: Taint::default(),
+        sandbox: None,
     };
     Event { trajectory: id.into(), seq: 0, t_ms: 0.0, body }
 }
@@ -162,6 +165,7 @@ fn result() -> impl Strategy<Value = ToolResult> {
             exit,
             tier,
             sources,
+            effects: Effects { reads_private: time_ms > 1.0, ..Effects::default() },
             time_ms,
             calls: Vec::new(),
         },
@@ -235,6 +239,14 @@ pub fn body() -> impl Strategy<Value = Body> {
         }),
         (turn.clone(), text(), value())
             .prop_map(|(turn, tool, arguments)| Body::Command { turn, command: Command { tool, arguments } }),
+        (turn.clone(), text(), value()).prop_map(|(turn, tool, arguments)| Body::ApprovalAsked {
+            turn,
+            approval: Approval { tool, arguments, effects: Effects::default(), sandboxed: turn > 1 },
+        }),
+        turn.clone().prop_map(|turn| Body::ApprovalAnswered {
+            turn,
+            answer: Answer { consent: Consent::Session, by: By::Person },
+        }),
         (turn.clone(), result()).prop_map(|(turn, result)| Body::ToolResult { turn, result }),
         (turn.clone(), verdict()).prop_map(|(turn, verdict)| Body::Verdict { turn, verdict }),
         (turn.clone(), text()).prop_map(|(turn, result)| memory(turn, &result)),

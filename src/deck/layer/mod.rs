@@ -1,5 +1,6 @@
 //! Layers: what lies over a tab, topmost last. Each owns its keys and its rows; the frame is drawn here.
 
+pub mod approve;
 pub mod correct;
 pub mod find;
 pub mod help;
@@ -17,6 +18,7 @@ use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner}
 use crate::deck::row::Row;
 use crate::deck::tab::Look;
 use crate::deck::theme::Ink;
+use crate::tools::Consent;
 
 /// What becomes of a layer after a key, and what shall be done.
 #[derive(Debug, PartialEq)]
@@ -29,6 +31,11 @@ pub enum Reply {
     Try(Action, String),
     /// Close, then let the key do what it does without the layer.
     PassOn,
+    /// Close, and say whether a call may run.
+    Consent {
+        id: u64,
+        consent: Consent,
+    },
     /// Close, then label a trajectory bad, with what its answer should have been.
     Correct {
         trajectory: String,
@@ -54,6 +61,16 @@ pub trait Layer {
     fn key(&mut self, key: &KeyEvent, keymap: &Keymap, page: usize) -> Reply;
 
     fn paste(&mut self, _: &str) {}
+
+    /// Keys before this moment were meant for something else and are dropped.
+    fn deaf_until_ms(&self) -> u64 {
+        0
+    }
+
+    /// Nothing is left to ask once the query has ended.
+    fn ends_with_query(&self) -> bool {
+        false
+    }
 
     /// The rows at `width`; `height` is what there is room for, so that scrolling can be held in bounds.
     fn sheet(&mut self, width: usize, height: usize, look: &Look) -> Sheet;

@@ -11,7 +11,8 @@ use crate::deck::theme::Ink;
 use crate::engine::Role;
 use crate::flow::event::ProgressSource;
 use crate::flow::trajectory::Turn;
-use crate::tools::{ToolFault, ToolResult};
+use crate::tools::approval::By;
+use crate::tools::{Answer, Consent, ToolFault, ToolResult};
 
 pub fn page(live: &Live, turn: usize, width: usize) -> Page {
     let mut rows = Vec::new();
@@ -20,6 +21,7 @@ pub fn page(live: &Live, turn: usize, width: usize) -> Page {
         Some(command) => {
             rows.push(header(found, &command.tool));
             rows.extend(arguments(&command.arguments, width));
+            rows.extend(found.approval.as_ref().map(|(_, answer)| asked(answer.as_ref())));
         }
         None => {
             if let Some(text) = live.stream(ProgressSource::Role(Role::Executor), found.turn) {
@@ -53,6 +55,20 @@ fn header(turn: &Turn, tool: &str) -> Row {
         Some(tier) => row.say(format!("  sandbox {tier}"), Ink::Dim),
         None => row,
     }
+}
+
+/// What a person said before it ran.
+fn asked(answer: Option<&Answer>) -> Row {
+    let (words, ink) = match answer.map(|answer| (answer.consent, answer.by)) {
+        None => ("asked: waits for your word", Ink::Warning),
+        Some((Consent::Once, By::Person)) => ("asked: allowed once", Ink::Dim),
+        Some((Consent::Once, _)) => ("allowed: it stays in the sandbox", Ink::Dim),
+        Some((Consent::Session, By::Earlier)) => ("allowed earlier in this session", Ink::Dim),
+        Some((Consent::Session, _)) => ("asked: allowed for the session", Ink::Dim),
+        Some((Consent::No, By::Person)) => ("asked: refused", Ink::Warning),
+        Some((Consent::No, _)) => ("refused: nobody to ask", Ink::Warning),
+    };
+    Row::new().say(words, ink)
 }
 
 fn duration(ms: f64) -> String {
@@ -114,5 +130,6 @@ fn fault_words(fault: ToolFault) -> &'static str {
         ToolFault::Limit => "stopped by a limit",
         ToolFault::Unknown => "no such tool",
         ToolFault::Cancelled => "cancelled",
+        ToolFault::Refused => "not allowed",
     }
 }

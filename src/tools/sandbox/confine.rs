@@ -11,7 +11,7 @@ use landlock::{
 };
 
 use super::child::{Identity, Step, at};
-use super::{Limits, Policy, RUN_DIR, sys};
+use super::{Limits, Policy, RUN_DIR, WORKSPACE_DIR, sys};
 
 /// Seconds between the signal a program can handle and the one it cannot.
 const CPU_GRACE_S: u64 = 2;
@@ -91,8 +91,12 @@ fn ruleset(policy: &Policy) -> Result<RulesetStatus, Box<dyn std::error::Error>>
     for name in ["null", "zero", "random", "urandom"] {
         allow(PathBuf::from("/dev").join(name), device)?;
     }
+    let write = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     for path in [RUN_DIR, "/tmp", "/dev/shm"] {
-        allow(path.into(), all & !(AccessFs::MakeChar | AccessFs::MakeBlock))?;
+        allow(path.into(), write)?;
+    }
+    if let Some(workspace) = &policy.workspace {
+        allow(WORKSPACE_DIR.into(), if workspace.write { write } else { read })?;
     }
     Ok(ruleset.restrict_self()?.ruleset)
 }

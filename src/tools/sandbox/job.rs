@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Limits, Policy, STATUS_FD, SUBCOMMAND, Status};
+use super::{Limits, Policy, STATUS_FD, SUBCOMMAND, Status, Workspace};
 use crate::engine::OnPiece;
 
 /// How long output may still come once everything has been killed.
@@ -36,6 +36,10 @@ pub struct Job {
     pub binds: Vec<PathBuf>,
     /// Shown read-only as `data` in the run directory.
     pub data: Option<PathBuf>,
+    /// Shown at `WORKSPACE_DIR`.
+    pub workspace: Option<Workspace>,
+    /// Where the program starts, inside the private root.
+    pub cwd: PathBuf,
     pub limits: Limits,
 }
 
@@ -146,6 +150,8 @@ async fn start(job: &Job) -> Result<Started, String> {
         files: job.files.clone(),
         binds: job.binds.clone(),
         data: job.data.clone(),
+        workspace: job.workspace.clone(),
+        cwd: job.cwd.clone(),
         limits: job.limits.clone(),
     };
     let mut line = serde_json::to_vec(&policy).map_err(|error| format!("policy: {error}"))?;

@@ -27,6 +27,8 @@ pub use job::{End, Job, Kept, Outcome, run};
 pub use probe::{Probe, probe};
 pub use reader::confine_reader;
 
+use super::workspace::Workspace;
+
 /// Own user, mount, pid, net, ipc and uts namespaces, a private root, Landlock and seccomp.
 pub const TIER: &str = "A";
 
@@ -41,6 +43,9 @@ const STATUS_FD: i32 = 3;
 
 /// The directory the program starts in, inside the private root.
 pub const RUN_DIR: &str = "/work";
+
+/// Where the workspace is, inside the private root.
+pub const WORKSPACE_DIR: &str = "/workspace";
 
 /// Take this process out of its terminal's session and tie its life to the thread that started it, for a program
 /// that is not confined but must not outlive this one.
@@ -127,6 +132,10 @@ struct Policy {
     binds: Vec<PathBuf>,
     /// Shown read-only as `data` in the run directory.
     data: Option<PathBuf>,
+    /// Shown at [`WORKSPACE_DIR`].
+    workspace: Option<Workspace>,
+    /// Where the program starts.
+    cwd: PathBuf,
     limits: Limits,
 }
 

@@ -1,13 +1,13 @@
 //! The private root: an empty tree with the system's programs read-only and a run directory.
 //!
-//! Nothing of the user's is in it but the one data folder. Linux 5.12 or newer.
+//! Nothing of the user's is in it but the data folder and the workspace. Linux 5.12 or newer.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::child::{Identity, Step, at};
-use super::{Policy, RUN_DIR, sys};
+use super::{Policy, RUN_DIR, WORKSPACE_DIR, sys};
 
 /// The old tree, while the new one is being built.
 const OLD: &str = "/old";
@@ -27,13 +27,14 @@ pub(super) fn enter(policy: &Policy, identity: Identity) -> Step<()> {
         show(&old(path)?, path, PRIVATE | sys::READ_ONLY)?;
     }
     run_dir(policy, identity)?;
+    workspace(policy)?;
     account(identity)?;
     proc_files()?;
     sys::detach(Path::new(OLD)).map_err(at("leaving the old root"))?;
     fs::remove_dir(OLD).map_err(at("removing the old root"))?;
     sys::set_mount_attributes(Path::new("/"), PRIVATE | sys::READ_ONLY, false)
         .map_err(at("read-only root"))?;
-    std::env::set_current_dir(RUN_DIR).map_err(at("run directory"))
+    std::env::set_current_dir(&policy.cwd).map_err(at("run directory"))
 }
 
 /// An empty tmpfs becomes the root; what was is below /old.
@@ -116,6 +117,27 @@ fn run_dir(policy: &Policy, identity: Identity) -> Step<()> {
     match &policy.data {
         Some(data) => show(&old(data)?, &run_dir.join("data"), PRIVATE | sys::READ_ONLY | sys::NO_EXEC),
         None => Ok(()),
+    }
+}
+
+/// The person's folder. Its repository stays read-only even where the rest may be written: not only hooks and
+/// config, since `commondir` in a .git that may be written moves both elsewhere. It becomes a mount of its
+/// own, so it cannot be renamed away and replaced either.
+fn workspace(policy: &Policy) -> Step<()> {
+    let Some(workspace) = &policy.workspace else { return Ok(()) };
+    let target = Path::new(WORKSPACE_DIR);
+    let attributes = if workspace.write { PRIVATE } else { PRIVATE | sys::READ_ONLY };
+    show(&old(&workspace.path)?, target, attributes)?;
+    let git = target.join(".git");
+    match fs::symlink_metadata(&git) {
+        Ok(kind) if workspace.write && kind.is_symlink() => {
+            Err(format!("{} is a link; a workspace that may be written needs a real one", git.display()))
+        }
+        Ok(_) if workspace.write => {
+            sys::bind(&git, &git).map_err(at(".git"))?;
+            sys::set_mount_attributes(&git, PRIVATE | sys::READ_ONLY, true).map_err(at(".git"))
+        }
+        _ => Ok(()),
     }
 }
 

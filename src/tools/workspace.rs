@@ -1,0 +1,148 @@
+//! The one folder of the person's that tools may work in, chosen by the person and by nobody else.
+//!
+//! Never a folder a model, a page or a file in it names. It is opened once; what the files tool reads it
+//! reads below that handle, and the sandbox is shown this path and no other.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::sandbox;
+
+/// See the file's head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Absolute, without links.
+    pub path: PathBuf,
+    /// Programs in the sandbox may change it.
+    pub write: bool,
+}
+
+impl Workspace {
+    /// The folder as it is now. `state` is the data directory, `settings` the settings file: neither may lie
+    /// where a tool reads (keys) or writes (what is started next).
+    ///
+    /// # Errors
+    /// In words, with the remedy: no folder, or one that shares files with the program's own.
+    pub fn open(path: &Path, write: bool, state: &Path, settings: &Path) -> Result<Workspace, String> {
+        let real = std::fs::canonicalize(path)
+            .map_err(|e| format!("workspace {}: {e}; name a folder that is there", path.display()))?;
+        if !real.is_dir() {
+            return Err(format!("workspace {} is no folder; name one", path.display()));
+        }
+        if real.parent().is_none() {
+            return Err("the whole machine is no workspace; name a folder".into());
+        }
+        for (what, own) in [("the data directory", state), ("the settings file", settings)] {
+            let own = std::fs::canonicalize(own).unwrap_or_else(|_| own.to_path_buf());
+            if own.starts_with(&real) || real.starts_with(&own) {
+                return Err(format!(
+                    "workspace {} holds or lies in {what} ({}), which no tool may touch; name another folder",
+                    path.display(),
+                    own.display()
+                ));
+            }
+        }
+        Ok(Workspace { path: real, write })
+    }
+
+    /// Whether programs in the sandbox can use it.
+    ///
+    /// # Errors
+    /// Reason and remedy: started by root, they run as a user who may not.
+    pub fn readable_inside(&self) -> Result<(), (String, String)> {
+        let (bits, flag) = if self.write { (0o007, "rwx") } else { (0o005, "rx") };
+        if sandbox::runs_as_nobody() && !open_to_all(&self.path, bits) {
+            let path = self.path.display();
+            return Err((
+                format!("started as root, programs run as nobody and cannot use {path}"),
+                format!("start tillerman as yourself, or chmod o+{flag} {path}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Look whether it is a git repository, before a program runs in it.
+    pub fn watch_git(&self) -> GitWatch {
+        let git = self.path.join(".git");
+        GitWatch { armed: self.write && std::fs::symlink_metadata(&git).is_err(), git }
+    }
+}
+
+/// Everybody may do with the folder what the bits say.
+pub fn open_to_all(path: &Path, bits: u32) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & bits == bits)
+}
+
+/// A repository that was there is read-only in the sandbox. One that was not must not appear by a model's hand
+/// either: its settings and hooks would run when the person next calls git there.
+pub struct GitWatch {
+    git: PathBuf,
+    armed: bool,
+}
+
+impl GitWatch {
+    /// Put what appeared out of git's sight; answers what was done, for the result.
+    pub fn settle(self) -> Option<String> {
+        if !self.armed || std::fs::symlink_metadata(&self.git).is_err() {
+            return None;
+        }
+        let aside = (1..1000).map(|n| self.git.with_file_name(format!("git-made-in-sandbox-{n}")));
+        let free = aside.into_iter().find(|path| std::fs::symlink_metadata(path).is_err())?;
+        Some(match std::fs::rename(&self.git, &free) {
+            Ok(()) => format!("[the .git that appeared was renamed to {}]", free.display()),
+            Err(e) => format!("[a .git appeared and could not be renamed: {e}]"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_that_appears_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace { path: dir.path().to_path_buf(), write: true };
+        for n in 1..3 {
+            let watch = workspace.watch_git();
+            std::fs::create_dir_all(dir.path().join(".git/hooks")).unwrap();
+            assert!(watch.settle().unwrap().contains("was renamed"));
+            assert!(!dir.path().join(".git").exists());
+            assert!(dir.path().join(format!("git-made-in-sandbox-{n}/hooks")).exists());
+        }
+        std::fs::create_dir(dir.path().join(".git")).unwrap();
+        assert_eq!(workspace.watch_git().settle(), None, "it was there before");
+        let read_only = Workspace { write: false, ..workspace };
+        assert_eq!(read_only.watch_git().settle(), None);
+    }
+
+    #[test]
+    fn the_programs_own_files_are_in_no_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        let (work, state) = (dir.path().join("work"), dir.path().join("state"));
+        let settings = work.join("tillerman.toml");
+        std::fs::create_dir_all(state.join("blobs")).unwrap();
+        std::fs::create_dir(&work).unwrap();
+        let open = |path: &Path, settings: &Path| Workspace::open(path, false, &state, settings);
+        let elsewhere = state.join("config.toml");
+        assert_eq!(open(&work, &elsewhere).unwrap().path, work.canonicalize().unwrap());
+        std::fs::write(&settings, "").unwrap();
+        for (path, settings, words) in [
+            (&work, &settings, "the settings file"),
+            (&dir.path().to_path_buf(), &elsewhere, "the data directory"),
+            (&state.join("blobs"), &elsewhere, "the data directory"),
+            (&settings, &elsewhere, "no folder"),
+            (&work.join("missing"), &elsewhere, "name a folder that is there"),
+            (&PathBuf::from("/"), &elsewhere, "the whole machine"),
+        ] {
+            let told = open(path, settings).unwrap_err();
+            assert!(told.contains(words), "{path:?}: {told}");
+        }
+        // A link is what it points at.
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&state, &link).unwrap();
+        assert!(open(&link, &elsewhere).unwrap_err().contains("the data directory"));
+    }
+}
