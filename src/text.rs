@@ -14,6 +14,8 @@
 //!
 //! A carriage return overwrites on a terminal; here it begins a new line, so that nothing is hidden.
 
+pub mod held;
+
 use std::fmt;
 
 use unicode_width::UnicodeWidthChar;

@@ -84,6 +84,8 @@ pub fn run(args: &ToyGgufArgs) -> Result<()> {
             Kind::Q4 => TensorType::Q4_0,
         },
         tied: !args.untied,
+        control: &[],
+        user_defined: 0,
         context: args.context,
         seed: args.seed,
     };

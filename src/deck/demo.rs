@@ -105,6 +105,7 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
             | DeckCommand::Library(_)
             | DeckCommand::Study(_)
             | DeckCommand::Remember { .. } => {}
+            DeckCommand::Approve { .. } => {}
             DeckCommand::Quit => return,
         }
     }

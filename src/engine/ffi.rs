@@ -9,6 +9,7 @@ mod batch;
 mod context;
 mod grammar;
 mod log;
+mod markers;
 mod model;
 pub mod os;
 

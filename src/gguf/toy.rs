@@ -71,6 +71,10 @@ pub struct ToyModel {
     /// Tokens the file claims to have been trained on.
     pub context: u32,
     pub seed: u64,
+    /// Control tokens beside ChatML's, in place of as many fillers.
+    pub control: &'static [&'static str],
+    /// The last so many of them are declared user-defined.
+    pub user_defined: usize,
 }
 
 impl Default for ToyModel {
@@ -82,6 +86,8 @@ impl Default for ToyModel {
             tied: true,
             context: 8192,
             seed: 0,
+            control: &[],
+            user_defined: 0,
         }
     }
 }
@@ -171,6 +177,7 @@ impl ToyModel {
     fn tokenizer(&self, plan: &mut Plan) {
         let mut tokens: Vec<String> =
             ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].map(String::from).into();
+        tokens.extend(self.control.iter().map(ToString::to_string));
         let control = tokens.len();
         tokens.extend(byte_alphabet().map(String::from));
         tokens.extend(MERGES.iter().map(|(left, right)| format!("{left}{right}")));
@@ -178,7 +185,11 @@ impl ToyModel {
         tokens.extend((0..fillers).map(|index| format!("<filler{index}>")));
         plan.text("tokenizer.ggml.model", "gpt2");
         plan.text("tokenizer.ggml.pre", "qwen2");
-        let types = (0..tokens.len()).map(|index| if index < control { 3 } else { 1 });
+        let types = (0..tokens.len()).map(|index| match index {
+            _ if index >= control => 1,
+            _ if index >= control - self.user_defined => 4,
+            _ => 3,
+        });
         plan.set("tokenizer.ggml.token_type", Value::Array(Array::i32s(types)));
         plan.set("tokenizer.ggml.tokens", Value::Array(Array::Strings(tokens.iter().collect())));
         let merges = MERGES.iter().map(|(left, right)| format!("{left} {right}"));

@@ -1,20 +1,32 @@
 //! Secrets are taken out of texts before they are written.
 //!
-//! Finds what has an unmistakable form: cloud and code-host keys, JWTs, PEM private keys. A password in
-//! prose has none and stays; this is a net under careless pasting, not a promise.
+//! Finds the keys this program holds itself, exactly, and what has an unmistakable form: cloud and code-host
+//! keys, JWTs, PEM private keys. A password in prose has none and stays; for what people paste this is a net
+//! under carelessness, not a promise.
+
+use crate::text::held;
 
 /// Bytes of a PEM block looked through for its end; a 16,384-bit RSA key takes 13 KB.
 const LONGEST_KEY: usize = 16 << 10;
 
 /// The text without its secrets and how many there were; None when there were none.
 pub fn redact(text: &str) -> Option<(String, usize)> {
+    let Some((kept, held)) = held::without(text) else { return by_form(text) };
+    Some(match by_form(&kept) {
+        Some((kept, count)) => (kept, held + count),
+        None => (kept, held),
+    })
+}
+
+fn by_form(text: &str) -> Option<(String, usize)> {
     let bytes = text.as_bytes();
     let (mut kept, mut from, mut at, mut count) = (String::new(), 0, 0, 0);
     while at < bytes.len() {
         // Every form begins with one of these, so the scan costs little on ordinary text.
-        let hit = matches!(bytes[at], b'A' | b'g' | b's' | b'h' | b'x' | b'e' | b'-')
-            .then(|| secret_at(text, at))
-            .flatten();
+        let hit =
+            matches!(bytes[at], b'A' | b'g' | b's' | b'h' | b'x' | b'e' | b'-' | b't' | b'n' | b'p' | b'r')
+                .then(|| secret_at(text, at))
+                .flatten();
         match hit {
             Some((length, name)) => {
                 kept.push_str(&text[from..at]);
@@ -57,7 +69,7 @@ fn secret_at(text: &str, at: usize) -> Option<(usize, &'static str)> {
     if at > 0 && text.as_bytes()[at - 1] == b'-' {
         return None;
     }
-    let forms: [(&str, usize, &'static str); 13] = [
+    let forms: [(&str, usize, &'static str); 19] = [
         ("ghp_", 36, "code-host token"),
         ("gho_", 36, "code-host token"),
         ("ghu_", 36, "code-host token"),
@@ -70,7 +82,13 @@ fn secret_at(text: &str, at: usize) -> Option<(usize, &'static str)> {
         ("xoxb-", 20, "chat token"),
         ("xoxp-", 20, "chat token"),
         ("xoxa-", 20, "chat token"),
+        ("xapp-", 20, "chat token"),
         ("sk-", 20, "API key"),
+        ("sk_live_", 20, "API key"),
+        ("rk_live_", 20, "API key"),
+        ("tvly-", 20, "API key"),
+        ("npm_", 36, "registry token"),
+        ("pypi-", 60, "registry token"),
     ];
     for (prefix, least, name) in forms {
         if let Some(tail) = rest.strip_prefix(prefix) {
@@ -141,6 +159,7 @@ mod tests {
 
     #[test]
     fn secrets_go_and_are_counted() {
+        held::hold("zq-redact-held");
         let pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc=\n-----END RSA PRIVATE KEY-----";
         for (text, expected, count) in [
             ("key AKIAIOSFODNN7EXAMPLE.".to_string(), "key [redacted cloud key].", 1),
@@ -155,6 +174,13 @@ mod tests {
             (format!("a {pem} b {pem}"), "a [redacted private key] b [redacted private key]", 2),
             ("-----BEGIN PRIVATE KEY-----\nMIIEow\nab".to_string(), "[redacted private key]", 1),
             (format!("é ghp_{TAIL36}é"), "é [redacted code-host token]é", 1),
+            (format!("tvly-dev-{TAIL36}, npm_{TAIL36}"), "[redacted API key], [redacted registry token]", 2),
+            (format!("sk_live_{TAIL36} xapp-1-{TAIL36}"), "[redacted API key] [redacted chat token]", 2),
+            (
+                "x zq-redact-held, AKIAIOSFODNN7EXAMPLE".to_string(),
+                "x [redacted held key], [redacted cloud key]",
+                2,
+            ),
         ] {
             let (kept, found) = redact(&text).unwrap_or_else(|| panic!("nothing found in {text:?}"));
             assert_eq!((kept.as_str(), found), (expected, count));

@@ -127,10 +127,11 @@ impl Python {
         };
         let limits = Limits::default();
         Ok(Python {
-            card: card(&limits, data.is_some()),
+            card: card(&limits, data.is_some(), None),
             exe,
             interpreter,
             data,
+            workspace: None,
             limits,
             tier,
             private: false,
@@ -147,14 +148,8 @@ impl Python {
             reason,
             remedy,
         })?;
-        let mut tool = Python { private: true, ..self };
-        let change = if workspace.write { "can be changed" } else { "read-only" };
-        tool.card.limits.insert(
-            1,
-            format!("The workspace is at {WORKSPACE_DIR}, {change}: open('{WORKSPACE_DIR}/FILE')"),
-        );
-        tool.workspace = Some(workspace);
-        Ok(tool)
+        let card = card(&self.limits, self.data.is_some(), Some(&workspace));
+        Ok(Python { card, workspace: Some(workspace), private: true, ..self })
     }
 
     /// The same tool, its folders being the person's own or not.
@@ -166,11 +161,12 @@ impl Python {
     /// The same tool with narrower limits.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Python {
-        Python { card: card(&limits, self.data.is_some()), limits, ..self }
+        let card = card(&limits, self.data.is_some(), self.workspace.as_ref());
+        Python { card, limits, ..self }
     }
 }
 
-fn card(limits: &Limits, data: bool) -> ToolCard {
+fn card(limits: &Limits, data: bool, workspace: Option<&Workspace>) -> ToolCard {
     let example =
         |code: &str, result: &str| ToolExample { arguments: json!({ "code": code }), result: result.into() };
     let mut bounds = vec![
@@ -183,6 +179,11 @@ fn card(limits: &Limits, data: bool) -> ToolCard {
             limits.processes
         ),
     ];
+    if let Some(workspace) = workspace {
+        let change = if workspace.write { "can be changed" } else { "read-only" };
+        let place = format!("The workspace is at {WORKSPACE_DIR}, {change}: open('{WORKSPACE_DIR}/FILE')");
+        bounds.insert(1, place);
+    }
     if data {
         bounds.insert(1, "The data folder is at data/, read-only: open('data/FILE').".into());
     }

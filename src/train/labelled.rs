@@ -286,6 +286,7 @@ impl Policy {
 mod tests {
     use super::*;
     use crate::store::LedgerEntry;
+    use crate::tools::Taint;
     use crate::train::reward::tests::group;
     use crate::train::rows::tests::{policy, trajectory};
 
@@ -355,6 +356,24 @@ mod tests {
             self.add(group, rewards).unwrap();
             self
         }
+    }
+
+    #[test]
+    fn a_tainted_rollout_trains_only_on_a_persons_own_word() {
+        let (mut group, rewards) = labelled_group(&["42", "7", "7"]);
+        for rollout in &mut group.rollouts[..2] {
+            rollout.trajectory.inherited = Taint { outside: true, private: false };
+        }
+        let lesson = Lesson::new(policy()).tap(&group, &rewards);
+        assert!(lesson.groups.is_empty(), "the right one is left out, so there is no contrast");
+        assert_eq!(lesson.left.tainted, 2);
+        let rewards = Rewards { labelled: vec![0], ..rewards };
+        let lesson = Lesson::new(policy()).tap(&group, &rewards);
+        let kept: Vec<&str> = lesson.groups[0].rollouts.iter().map(|r| r.trajectory.as_str()).collect();
+        assert_eq!((kept, lesson.left.tainted), (vec!["t0", "t2"], 1));
+        // Private reading alone poisons nothing.
+        group.rollouts[1].trajectory.inherited = Taint { outside: false, private: true };
+        assert_eq!(Lesson::new(policy()).tap(&group, &rewards).left.tainted, 0);
     }
 
     #[test]

@@ -537,6 +537,7 @@ mod tests {
             rewards: values.to_vec(),
             source: Some(Source::Checker),
             turns: Vec::new(),
+            labelled: Vec::new(),
             words: values.len(),
         };
         let before = [group(&[Some(1.0); 20]), group(&[Some(0.0), None, Some(0.0)]), group(&[Some(0.0); 20])];

@@ -7,12 +7,14 @@ use std::ptr::NonNull;
 use llama_cpp_sys_2 as sys;
 
 use super::log::last_log_error;
+use super::markers::Markers;
 
 /// A loaded model. Contexts and adapters borrow it by `Arc`, so it outlives them.
 pub struct Model {
     pub(super) raw: NonNull<sys::llama_model>,
     vocab: NonNull<sys::llama_vocab>,
     vocabulary: usize,
+    markers: Markers,
 }
 
 // SAFETY: llama.cpp reads a loaded model from any thread; what writes to it (adapters) is called from the
@@ -96,7 +98,9 @@ impl Model {
         };
         // SAFETY: the vocabulary is live.
         let vocabulary = unsafe { sys::llama_vocab_n_tokens(vocab.as_ptr()) } as usize;
-        Ok(Model { raw, vocab, vocabulary })
+        let mut model = Model { raw, vocab, vocabulary, markers: Markers::default() };
+        model.markers = Markers::new(model.user_defined());
+        Ok(model)
     }
 
     pub(super) fn vocab_ptr(&self) -> *const sys::llama_vocab {
@@ -209,11 +213,30 @@ impl Model {
         unsafe { sys::llama_vocab_is_control(self.vocab_ptr(), token) }
     }
 
-    /// Append the tokens of `text` to `out`. `special`: control-token text becomes control tokens.
+    /// Texts of the tokens that llama.cpp finds in any text.
+    fn user_defined(&self) -> impl Iterator<Item = String> {
+        let count = i32::try_from(self.vocabulary).unwrap_or(i32::MAX);
+        let found = move |token: &i32| {
+            // SAFETY: the id is below the vocabulary's size.
+            let attributes = unsafe { sys::llama_vocab_get_attr(self.vocab_ptr(), *token) };
+            attributes & sys::LLAMA_TOKEN_ATTR_USER_DEFINED != 0
+        };
+        (0..count).filter(found).map(|token| self.token_text(token))
+    }
+
+    /// Append the tokens of `text` to `out`. `special`: control-token text becomes control tokens; else no
+    /// token that marks anything comes of it.
     ///
     /// # Errors
     /// When the text is longer than llama.cpp's tokeniser takes.
     pub fn tokenize(&self, text: &str, special: bool, out: &mut Vec<i32>) -> Result<(), String> {
+        if special {
+            return self.tokenize_whole(text, true, out);
+        }
+        self.markers.cut(text).into_iter().try_for_each(|piece| self.tokenize_whole(piece, false, out))
+    }
+
+    fn tokenize_whole(&self, text: &str, special: bool, out: &mut Vec<i32>) -> Result<(), String> {
         if text.is_empty() {
             return Ok(());
         }
