@@ -135,6 +135,8 @@ pub struct Tools {
     pub files: bool,
     /// Register the shell tool where a sandbox works.
     pub shell: bool,
+    /// Run model-written code with Landlock and seccomp alone where nothing better works.
+    pub allow_weak: bool,
 }
 
 impl Default for Tools {
@@ -147,6 +149,7 @@ impl Default for Tools {
             workspace_write: false,
             files: true,
             shell: false,
+            allow_weak: false,
         }
     }
 }

@@ -154,11 +154,12 @@ async fn first_words(engine: &Arc<crate::engine::client::LlamaEngine>) -> Check 
 }
 
 fn tools(global: &Global) -> Vec<Check> {
-    let mut checks = vec![sandbox()];
     let toolbox = setup::home_and_config(global).and_then(|(home, config)| {
         let pack = Arc::new(crate::flow::prompt::Pack::bundled("full")?);
         setup::toolbox(global, &home, &config, None, &pack)
     });
+    // Afterwards: the settings say which tiers may be tried.
+    let mut checks = vec![sandbox()];
     match toolbox {
         Err(error) => checks.push(Check::bad("tools", format!("{error:#}"), "check the [tools] settings")),
         Ok(toolbox) => {
@@ -183,7 +184,10 @@ fn sandbox() -> Check {
     };
     let probe = crate::tools::sandbox::probe(&crate::tools::sandbox_exe(), &interpreter);
     match &probe.tier {
-        Some(tier) => Check::ok("sandbox", format!("tier {tier}: model-written code runs confined")),
+        Some(tier) => match tier.lacks() {
+            None => Check::ok("sandbox", format!("tier {}: model-written code runs confined", tier.name())),
+            Some(lacks) => Check::ok("sandbox", lacks.to_string()),
+        },
         None => Check::bad("sandbox", probe.reason.clone(), probe.remedy.clone()),
     }
 }

@@ -139,6 +139,10 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
     let serving: Arc<dyn Engine> =
         if away.is_empty() { engine.clone() } else { Arc::new(Router::new(engine.clone(), away)) };
     let toolbox = Arc::new(toolbox(global, &home, &config, Some(serving.clone()), &pack)?);
+    if let Some(weak) = toolbox.sandbox_lacks() {
+        let before = notice.take().map_or_else(String::new, |notice| format!("{notice}; "));
+        notice = Some(format!("{before}{weak}"));
+    }
     let flow = Flow {
         engine: serving,
         toolbox,
@@ -314,6 +318,9 @@ pub fn toolbox(
     } else {
         (bundled_data(home)?, false)
     };
+    if config.tools.allow_weak {
+        crate::tools::sandbox::allow_weak();
+    }
     let prompts = pack.clone();
     let options = StandardOptions {
         engine,

@@ -37,6 +37,7 @@ impl Key {
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err("what key_env or key_file names holds no key (one line of ASCII)".to_string());
         }
+        crate::text::held::hold(text);
         Ok(Some(Key(text.to_string())))
     }
 

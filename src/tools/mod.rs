@@ -212,6 +212,11 @@ impl Toolbox {
         }
     }
 
+    /// What a person must know of that sandbox before relying on it.
+    pub fn sandbox_lacks(&self) -> Option<&'static str> {
+        sandbox::Tier::C.lacks().filter(|_| self.sandbox() == Some(sandbox::Tier::C.name()))
+    }
+
     /// The tier of the sandbox that model-written code runs in; None: there is no tool that runs any.
     pub fn sandbox(&self) -> Option<&str> {
         self.tools.iter().find_map(|tool| tool.sandbox())

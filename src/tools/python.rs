@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::ran::describe;
-use super::sandbox::{self, Job, Limits, RUN_DIR, WORKSPACE_DIR};
+use super::sandbox::{self, Job, Limits, RUN_DIR, Tier, WORKSPACE_DIR};
 use super::workspace::{GitWatch, Workspace, open_to_all};
 use super::{Effects, Refused, Tool, ToolCard, ToolContext, ToolExample, ToolResult};
 
@@ -79,6 +79,8 @@ impl Interpreter {
             data,
             workspace: None,
             cwd: RUN_DIR.into(),
+            tier: Tier::default(),
+            bwrap: sandbox::bwrap_program(),
             limits: Limits::default(),
         }
     }
@@ -92,7 +94,7 @@ pub struct Python {
     data: Option<PathBuf>,
     workspace: Option<Workspace>,
     limits: Limits,
-    tier: String,
+    tier: Tier,
     /// What it can read is the person's own.
     private: bool,
 }
@@ -221,13 +223,14 @@ impl Tool for Python {
     }
 
     fn sandbox(&self) -> Option<&str> {
-        Some(&self.tier)
+        Some(self.tier.name())
     }
 
     async fn call(&self, arguments: &Value, context: &ToolContext) -> ToolResult {
         let code = arguments["code"].as_str().unwrap_or_default();
         let mut job = self.interpreter.job(&self.exe, code, self.data.clone());
         job.limits = self.limits.clone();
+        job.tier = self.tier;
         job.workspace.clone_from(&self.workspace);
         let git = self.workspace.as_ref().map(Workspace::watch_git);
         let outcome = sandbox::run(job, &context.cancel, context.on_output.clone()).await;
@@ -235,7 +238,7 @@ impl Tool for Python {
         if let Some(note) = git.and_then(GitWatch::settle) {
             result.text = format!("{}\n{note}", result.text);
         }
-        result.tier = Some(self.tier.clone());
+        result.tier = Some(self.tier.name().to_owned());
         result
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::python::Interpreter;
 use super::ran::describe;
-use super::sandbox::{self, Job, Limits, RUN_DIR, WORKSPACE_DIR};
+use super::sandbox::{self, Job, Limits, RUN_DIR, Tier, WORKSPACE_DIR};
 use super::workspace::{GitWatch, Workspace};
 use super::{Effects, Refused, Tool, ToolCard, ToolContext, ToolExample, ToolResult};
 
@@ -26,7 +26,7 @@ pub struct Shell {
     shell: &'static str,
     workspace: Option<Workspace>,
     limits: Limits,
-    tier: String,
+    tier: Tier,
 }
 
 impl Shell {
@@ -81,6 +81,8 @@ impl Shell {
             data: None,
             cwd: if self.workspace.is_some() { WORKSPACE_DIR } else { RUN_DIR }.into(),
             workspace: self.workspace.clone(),
+            tier: self.tier,
+            bwrap: sandbox::bwrap_program(),
             limits: self.limits.clone(),
         }
     }
@@ -145,7 +147,7 @@ impl Tool for Shell {
     }
 
     fn sandbox(&self) -> Option<&str> {
-        Some(&self.tier)
+        Some(self.tier.name())
     }
 
     async fn call(&self, arguments: &Value, context: &ToolContext) -> ToolResult {
@@ -156,7 +158,7 @@ impl Tool for Shell {
         if let Some(note) = git.and_then(GitWatch::settle) {
             result.text = format!("{}\n{note}", result.text);
         }
-        result.tier = Some(self.tier.clone());
+        result.tier = Some(self.tier.name().to_owned());
         result
     }
 }

@@ -48,7 +48,7 @@ fn check_refused(files: &Files, arguments: Value, words: &str) {
 fn reads_lists_finds_and_heads() {
     let (_dir, files) = workspace();
     check(&files, json!({"action": "list"}), "data.csv  27 B\nempty.txt  0 B\nimage.bin  6 B\nnotes/");
-    check(&files, json!({"action": "list", "path": "notes"}), "deep/\nplan.md  33 B");
+    check(&files, json!({"action": "list", "path": "notes"}), "deep/\nplan.md  32 B");
     check(&files, json!({"action": "read", "path": "notes/plan.md"}), "# Plan\n\nThe deadline is Friday.");
     check(&files, json!({"action": "read", "path": "empty.txt"}), "[the file is empty]");
     let columns = "city,people\nLima,10\nOslo,1\n[2 rows below the column names]";

@@ -19,9 +19,12 @@ mod linux {
     use std::fs::{self, File};
     use std::io::{self, BufRead};
     use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+    use std::path::Path;
     use std::time::Duration;
 
-    use super::super::{EXIT_SETUP, Policy, STATUS_FD, Status, confine, root, sys, syscalls};
+    use super::super::{
+        EXIT_SETUP, Policy, RUN_DIR, STATUS_FD, Status, Tier, confine, root, sys, syscalls, weak,
+    };
 
     /// How often memory and processes are counted.
     const WATCH: Duration = Duration::from_millis(50);
@@ -69,12 +72,37 @@ mod linux {
         io::stdin().lock().read_line(&mut line).map_err(at("reading the policy"))?;
         let policy: Policy = serde_json::from_str(&line).map_err(|error| format!("policy: {error}"))?;
 
+        match policy.tier {
+            Tier::A => own_root(&policy),
+            Tier::B => in_bwrap(&policy),
+            Tier::C => weak::run(&policy).map(|status| report(&status)),
+        }
+    }
+
+    /// Tier B: namespaces and root are there, and end with bubblewrap, which ends with the starter.
+    fn in_bwrap(policy: &Policy) -> Step<()> {
+        let (uid, gid) = sys::uid();
+        if uid == 0 {
+            return Err("tier B is not for root; start as yourself".into());
+        }
+        for (name, content) in &policy.files {
+            fs::write(Path::new(RUN_DIR).join(name), content).map_err(at(name))?;
+        }
+        std::env::set_current_dir(&policy.cwd).map_err(at("run directory"))?;
+        null_input()?;
+        confine::limits(&policy.limits, true)?;
+        confine::drop_rights(Identity { uid, gid, change: false })?;
+        run_program(policy)
+    }
+
+    /// Tier A.
+    fn own_root(policy: &Policy) -> Step<()> {
         let identity = own_namespaces()?;
         let (alive_read, alive_write) = sys::pipe().map_err(at("pipe"))?;
         let init = sys::fork().map_err(at("fork"))?;
         if init == 0 {
             drop(alive_write);
-            let code = match first_process(&policy, identity, alive_read) {
+            let code = match first_process(policy, identity, alive_read) {
                 Ok(()) => 0,
                 Err(reason) => {
                     report(&Status::Failed(reason));
@@ -151,9 +179,8 @@ mod linux {
     fn first_process(policy: &Policy, identity: Identity, alive: OwnedFd) -> Step<()> {
         sys::process_control(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _).map_err(at("PDEATHSIG"))?;
         root::enter(policy, identity)?;
-        let null = File::open("/dev/null").map_err(at("/dev/null"))?;
-        sys::dup_onto(null.as_raw_fd(), STDIN).map_err(at("stdin"))?;
-        confine::limits(&policy.limits)?;
+        null_input()?;
+        confine::limits(&policy.limits, true)?;
         confine::drop_rights(identity)?;
         // A change of user takes the death signal away again.
         sys::process_control(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _).map_err(at("PDEATHSIG"))?;
@@ -161,22 +188,55 @@ mod linux {
             return Err("the starting process is gone".into());
         }
         drop(alive);
+        run_program(policy)
+    }
+
+    /// Nothing can be typed into a program.
+    pub(in super::super) fn null_input() -> Step<()> {
+        let null = File::open("/dev/null").map_err(at("/dev/null"))?;
+        sys::dup_onto(null.as_raw_fd(), STDIN).map_err(at("stdin"))
+    }
+
+    /// The last steps of this process, which the program inherits; then the program, watched to its end.
+    fn run_program(policy: &Policy) -> Step<()> {
         // Nothing of this process can be read or traced by the program.
         sys::process_control(libc::PR_SET_DUMPABLE, 0).map_err(at("PR_SET_DUMPABLE"))?;
         confine::landlock(policy)?;
-        let (argv, env) = (c_strings(&policy.argv)?, environment(policy)?);
         sys::block_child_signal();
-        syscalls::restrict()?;
+        syscalls::restrict(false)?;
         let program = sys::fork().map_err(at("fork"))?;
         if program == 0 {
-            sys::default_signals();
-            let error = sys::execute(&argv, &env);
-            report(&Status::Failed(format!("execve {:?}: {error}", policy.argv.first())));
-            sys::exit_now(EXIT_SETUP);
+            become_program(policy, |_| Ok(()));
         }
         let status = supervise(program, policy);
         report(&status);
         Ok(())
+    }
+
+    /// In the new process: what is left to give up, then the program. Never comes back.
+    pub(in super::super) fn become_program(policy: &Policy, confine: fn(&Policy) -> Step<()>) -> ! {
+        let begun = || -> Step<()> {
+            let (argv, env) = (c_strings(&policy.argv)?, environment(policy)?);
+            confine(policy)?;
+            sys::default_signals();
+            if policy.tier == Tier::C {
+                syscalls::restrict(true)?;
+            }
+            let error = sys::execute(&argv, &env);
+            Err(format!("execve {:?}: {error}", policy.argv.first()))
+        };
+        if let Err(reason) = begun() {
+            report(&Status::Failed(reason));
+        }
+        sys::exit_now(EXIT_SETUP)
+    }
+
+    pub(in super::super) fn ended(status: i32) -> Status {
+        if libc::WIFEXITED(status) {
+            Status::Exited(libc::WEXITSTATUS(status))
+        } else {
+            Status::Signalled(libc::WTERMSIG(status))
+        }
     }
 
     /// Until the program ends or the processes together go over a limit.
@@ -185,19 +245,16 @@ mod linux {
             sys::wait_child_signal(WATCH);
             while let Ok(Some((pid, status))) = sys::wait(-1, false) {
                 if pid == program {
-                    return if libc::WIFEXITED(status) {
-                        Status::Exited(libc::WEXITSTATUS(status))
-                    } else {
-                        Status::Signalled(libc::WTERMSIG(status))
-                    };
+                    return ended(status);
                 }
             }
             let (processes, resident) = confine::usage();
             if resident > policy.limits.memory_bytes {
                 return Status::Memory;
             }
-            // This process is one of them.
-            if processes > policy.limits.processes + 1 {
+            // This process is one of them, bubblewrap's another.
+            let own = if policy.tier == Tier::B { 2 } else { 1 };
+            if processes > policy.limits.processes + own {
                 return Status::Processes;
             }
         }
@@ -218,4 +275,4 @@ mod linux {
 }
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{Identity, Step, at};
+pub(super) use linux::{Identity, Step, at, become_program, ended, null_input};

@@ -11,18 +11,21 @@ use landlock::{
 };
 
 use super::child::{Identity, Step, at};
-use super::{Limits, Policy, RUN_DIR, WORKSPACE_DIR, sys};
+use super::{Limits, Policy, RUN_DIR, Tier, WORKSPACE_DIR, sys};
 
 /// Seconds between the signal a program can handle and the one it cannot.
 const CPU_GRACE_S: u64 = 2;
 /// Linux has 41 capabilities today; asking for more is refused and harmless.
 const MAX_CAPABILITIES: u64 = 64;
 
-pub(super) fn limits(limits: &Limits) -> Step<()> {
+/// `count`: the number of processes is this program's own to limit (in a user namespace), not the person's.
+pub(super) fn limits(limits: &Limits, count: bool) -> Step<()> {
     let set = |name: &str, resource, soft, hard| sys::limit(resource, soft, hard).map_err(at(name));
     set("RLIMIT_AS", libc::RLIMIT_AS, limits.memory_bytes, limits.memory_bytes)?;
     set("RLIMIT_CPU", libc::RLIMIT_CPU, limits.cpu_s, limits.cpu_s + CPU_GRACE_S)?;
-    set("RLIMIT_NPROC", libc::RLIMIT_NPROC, limits.processes, limits.processes)?;
+    if count {
+        set("RLIMIT_NPROC", libc::RLIMIT_NPROC, limits.processes, limits.processes)?;
+    }
     set("RLIMIT_NOFILE", libc::RLIMIT_NOFILE, limits.open_files, limits.open_files)?;
     set("RLIMIT_FSIZE", libc::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes)?;
     set("RLIMIT_CORE", libc::RLIMIT_CORE, 0, 0)?;
@@ -85,13 +88,21 @@ fn ruleset(policy: &Policy) -> Result<RulesetStatus, Box<dyn std::error::Error>>
     for path in &policy.binds {
         allow(path.clone(), read)?;
     }
-    for path in ["/etc", "/proc"] {
+    // Without a private root /etc and /proc are the machine's own.
+    let weak = policy.tier == Tier::C;
+    let known = ["/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"].as_slice();
+    for path in if weak { known } else { &["/etc", "/proc"] } {
         allow(path.into(), files)?;
     }
     for name in ["null", "zero", "random", "urandom"] {
         allow(PathBuf::from("/dev").join(name), device)?;
     }
     let write = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    if let (true, Some(run_dir)) = (weak, &policy.run_dir) {
+        allow(run_dir.clone(), write)?;
+        policy.data.iter().try_for_each(|data| allow(data.clone(), files))?;
+        return Ok(ruleset.restrict_self()?.ruleset);
+    }
     for path in [RUN_DIR, "/tmp", "/dev/shm"] {
         allow(path.into(), write)?;
     }

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Limits, Policy, STATUS_FD, SUBCOMMAND, Status, Workspace};
+use super::{Limits, Policy, RUN_DIR, STATUS_FD, SUBCOMMAND, Status, Tier, Workspace};
 use crate::engine::OnPiece;
 
 /// How long output may still come once everything has been killed.
@@ -40,6 +40,9 @@ pub struct Job {
     pub workspace: Option<Workspace>,
     /// Where the program starts, inside the private root.
     pub cwd: PathBuf,
+    pub tier: Tier,
+    /// The bubblewrap of tier B.
+    pub bwrap: PathBuf,
     pub limits: Limits,
 }
 
@@ -109,7 +112,7 @@ pub async fn run(job: Job, cancel: &CancellationToken, on_output: Option<OnPiece
     let mut survivors = false;
     let end = match start(&job).await {
         Err(reason) => End::Setup(reason),
-        Ok(Started { mut child, status, lifeline }) => {
+        Ok(Started { mut child, status, lifeline, run_dir }) => {
             let flood = Arc::new(Notify::new());
             let mut pumps = tokio::task::JoinSet::new();
             for (stream, pipe) in streams.iter().zip(pipes(&mut child)) {
@@ -122,9 +125,14 @@ pub async fn run(job: Job, cancel: &CancellationToken, on_output: Option<OnPiece
                 () = flood.notified() => End::Flood,
                 () = cancel.cancelled() => End::Cancelled,
             };
+            drop(lifeline);
+            if job.tier == Tier::C {
+                // No namespace ends with it: the child itself ends what it started, told by its closed input.
+                _ = tokio::time::timeout(DRAIN, child.wait()).await;
+            }
             // The first process dies with the child, and the namespace with the first process.
             _ = child.kill().await;
-            drop(lifeline);
+            drop(run_dir);
             let drained = async { while pumps.join_next().await.is_some() {} };
             survivors = tokio::time::timeout(DRAIN, drained).await.is_err();
             end
@@ -140,11 +148,13 @@ struct Started {
     /// The child's standard input. It stays open as long as the child is to live: when this process
     /// dies, the child sees it close. (`Child::wait` would close it if it were left there.)
     lifeline: Option<ChildStdin>,
+    /// Tier C: gone with this value.
+    run_dir: Option<tempfile::TempDir>,
 }
 
-/// Start the child and hand it the policy.
-async fn start(job: &Job) -> Result<Started, String> {
-    let policy = Policy {
+/// What the child is told. In tier C there is no private root: the run directory is a real one.
+fn policy(job: &Job, run_dir: Option<&Path>) -> Policy {
+    let mut policy = Policy {
         argv: job.argv.clone(),
         env: job.env.clone(),
         files: job.files.clone(),
@@ -152,16 +162,30 @@ async fn start(job: &Job) -> Result<Started, String> {
         data: job.data.clone(),
         workspace: job.workspace.clone(),
         cwd: job.cwd.clone(),
+        tier: job.tier,
+        run_dir: run_dir.map(Path::to_path_buf),
         limits: job.limits.clone(),
     };
+    if let Some(real) = run_dir {
+        let text = real.to_string_lossy().into_owned();
+        for (_, value) in policy.env.iter_mut().filter(|(_, value)| value == RUN_DIR || value == "/tmp") {
+            value.clone_from(&text);
+        }
+        policy.cwd = real.to_path_buf();
+    }
+    policy
+}
+
+/// Start the child and hand it the policy.
+async fn start(job: &Job) -> Result<Started, String> {
+    let run_dir = (job.tier == Tier::C).then(tempfile::tempdir).transpose();
+    let run_dir = run_dir.map_err(|error| format!("run directory: {error}"))?;
+    let policy = policy(job, run_dir.as_ref().map(tempfile::TempDir::path));
     let mut line = serde_json::to_vec(&policy).map_err(|error| format!("policy: {error}"))?;
     line.push(b'\n');
     let (status_read, status_write) = status_pipe().map_err(|error| format!("status pipe: {error}"))?;
-    let mut command = Command::new(&job.exe);
+    let mut command = command(job, &policy);
     command
-        // The program can read this name in /proc; a path would tell it about the machine.
-        .arg0("tillerman")
-        .arg(SUBCOMMAND)
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -176,7 +200,21 @@ async fn start(job: &Job) -> Result<Started, String> {
         _ = stdin.write_all(&line).await;
         _ = stdin.flush().await;
     }
-    Ok(Started { child, status: status_read, lifeline })
+    Ok(Started { child, status: status_read, lifeline, run_dir })
+}
+
+fn command(job: &Job, policy: &Policy) -> Command {
+    #[cfg(target_os = "linux")]
+    if job.tier == Tier::B {
+        let mut command = Command::new(&job.bwrap);
+        command.args(super::bwrap::arguments(policy, &super::bwrap::real_exe(&job.exe)));
+        return command;
+    }
+    let _ = policy;
+    let mut command = Command::new(&job.exe);
+    // The program can read this name in /proc; a path would tell it about the machine.
+    command.arg0("tillerman").arg(SUBCOMMAND);
+    command
 }
 
 #[allow(unsafe_code)]

@@ -1,11 +1,14 @@
-//! Runs model-written code in a process that can reach nothing: tier A of the safety design.
+//! Runs model-written code in a process that can reach nothing, in one of three tiers.
 //!
-//! `job` (this process) starts `tillerman __sandbox` and speaks to it; `child` is that process: it
-//! makes its own namespaces and a private root (`root`), gives up every right (`confine`,
-//! `syscalls`) and starts the program. `probe` decides by trying whether all that works here.
-//! Any failure to set it up is an error of the tool: nothing ever runs without it. There is no tier
-//! B or C yet, and nothing but Linux.
+//! `job` (this process) starts `tillerman __sandbox` and speaks to it; `child` is that process. In tier A it
+//! makes its own namespaces and a private root (`root`), gives up every right (`confine`, `syscalls`) and
+//! starts the program. In tier B `bwrap` makes namespaces and root and the child does the rest. Tier C has
+//! neither (`weak`): Landlock and seccomp alone, only where the person allows it. `probe` decides by trying
+//! which of them holds here. Any failure to set it up is an error of the tool: nothing ever runs without it.
+//! There is nothing but Linux yet.
 
+#[cfg(target_os = "linux")]
+mod bwrap;
 pub mod child;
 #[cfg(target_os = "linux")]
 mod confine;
@@ -18,19 +21,62 @@ mod root;
 mod sys;
 #[cfg(target_os = "linux")]
 mod syscalls;
+#[cfg(target_os = "linux")]
+mod weak;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use job::{End, Job, Kept, Outcome, run};
-pub use probe::{Probe, probe};
+pub use probe::{Probe, probe, try_tier};
 pub use reader::confine_reader;
 
 use super::workspace::Workspace;
 
-/// Own user, mount, pid, net, ipc and uts namespaces, a private root, Landlock and seccomp.
-pub const TIER: &str = "A";
+/// How a program is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tier {
+    /// Own user, mount, pid, net, ipc and uts namespaces, a private root, Landlock and seccomp.
+    #[default]
+    A,
+    /// The same with namespaces and root made by bubblewrap.
+    B,
+    /// Landlock and seccomp alone.
+    C,
+}
+
+impl Tier {
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::A => "A",
+            Tier::B => "B",
+            Tier::C => "C",
+        }
+    }
+
+    /// What a person must know before relying on it; None: nothing is missing.
+    pub fn lacks(self) -> Option<&'static str> {
+        match self {
+            Tier::A | Tier::B => None,
+            Tier::C => Some(
+                "sandbox tier C: programs are held by Landlock and seccomp alone. They see which processes and \
+                 files there are (not what is in them), what they write is bounded per file only, their \
+                 number is checked and not enforced, and if the supervisor is killed they may outlive it",
+            ),
+        }
+    }
+}
+
+/// The bubblewrap tier B uses: the distribution's, never one from the PATH.
+pub fn bwrap_program() -> PathBuf {
+    PathBuf::from("/usr/bin/bwrap")
+}
+
+/// Allow tier C from now on: the person's own settings say so.
+pub fn allow_weak() {
+    probe::WEAK_ALLOWED.store(true, std::sync::atomic::Ordering::SeqCst);
+}
 
 /// The argument that makes this binary a sandbox child.
 pub const SUBCOMMAND: &str = "__sandbox";
@@ -136,6 +182,9 @@ struct Policy {
     workspace: Option<Workspace>,
     /// Where the program starts.
     cwd: PathBuf,
+    tier: Tier,
+    /// Tier C: the run directory's real path.
+    run_dir: Option<PathBuf>,
     limits: Limits,
 }
 

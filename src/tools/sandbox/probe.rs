@@ -1,20 +1,24 @@
-//! Decides by trying: a canary program attempts what must not work, and the tier is granted only
-//! when every attempt failed and the program itself ran.
+//! Decides by trying: in each tier, from the strongest down, a canary program attempts what must not work,
+//! and the tier is granted only when every attempt failed and the program itself ran.
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Job, Limits, Outcome, TIER, run};
+use super::{End, Job, Limits, Outcome, Tier, run};
 use crate::tools::python::Interpreter;
+
+/// The person's settings allow tier C.
+pub(super) static WEAK_ALLOWED: AtomicBool = AtomicBool::new(false);
 
 /// Whether model-written code can run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// "A", or None: nothing may run.
-    pub tier: Option<String>,
+    /// None: nothing may run.
+    pub tier: Option<Tier>,
     /// Why not; empty where a tier was granted.
     pub reason: String,
     /// What would change that.
@@ -36,7 +40,29 @@ pub fn probe(exe: &Path, interpreter: &Interpreter) -> Probe {
     PROBE.get_or_init(|| try_out(exe, interpreter)).clone()
 }
 
+/// The strongest tier that holds. What is refused is told of the first, which is the one to repair.
 fn try_out(exe: &Path, interpreter: &Interpreter) -> Probe {
+    let first = try_tier(exe, interpreter, Tier::A, &super::bwrap_program());
+    if first.tier.is_some() {
+        return first;
+    }
+    let bwrap = super::bwrap_program();
+    let mut rest = Vec::new();
+    if bwrap.exists() {
+        rest.push(Tier::B);
+    }
+    if WEAK_ALLOWED.load(Ordering::SeqCst) {
+        rest.push(Tier::C);
+    }
+    let found = rest.into_iter().map(|tier| try_tier(exe, interpreter, tier, &bwrap));
+    found.into_iter().find(|probe| probe.tier.is_some()).unwrap_or_else(|| {
+        let other = "; or: install bubblewrap, or tools.allow_weak = true for Landlock alone";
+        Probe { remedy: format!("{}{other}", first.remedy), ..first }
+    })
+}
+
+/// Try one tier out.
+pub fn try_tier(exe: &Path, interpreter: &Interpreter, tier: Tier, bwrap: &Path) -> Probe {
     let bait = match tempfile::tempdir() {
         Ok(bait) => bait,
         Err(error) => return Probe::refused(format!("no temporary directory: {error}"), "set TMPDIR"),
@@ -48,10 +74,12 @@ fn try_out(exe: &Path, interpreter: &Interpreter) -> Probe {
     let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
     let mut job = interpreter.job(exe, CANARY, None);
     job.limits = Limits { wall_ms: 10_000, ..Limits::default() };
+    (job.tier, job.bwrap) = (tier, bwrap.to_path_buf());
     let places = [secret.as_path(), bait.path(), Path::new(&home)];
     job.argv.extend(places.map(|path| path.to_string_lossy().into_owned()));
+    job.argv.push(std::process::id().to_string());
     match run_alone(job) {
-        Ok(outcome) => judge(&outcome, bait.path()),
+        Ok(outcome) => judge(&outcome, bait.path(), tier),
         Err(reason) => Probe::refused(reason, "try again"),
     }
 }
@@ -66,7 +94,7 @@ fn run_alone(job: Job) -> Result<Outcome, String> {
     thread.join().unwrap_or_else(|_| Err("the probe panicked".into()))
 }
 
-fn judge(outcome: &Outcome, bait: &Path) -> Probe {
+fn judge(outcome: &Outcome, bait: &Path, tier: Tier) -> Probe {
     match &outcome.end {
         End::Exited(0) => {}
         End::Setup(reason) => return Probe::refused(reason.clone(), remedy(reason)),
@@ -81,14 +109,26 @@ fn judge(outcome: &Outcome, bait: &Path) -> Probe {
         .iter()
         .filter(|attempt| said[**attempt] != Value::Bool(false))
         .copied()
+        .chain(reaches_others(&said, tier).then_some("reach other processes"))
         .chain(std::fs::exists(bait.join("written")).unwrap_or(true).then_some("write outside"))
         .chain(outcome.survivors.then_some("survive the end"))
         .collect();
     if escaped.is_empty() {
-        return Probe { tier: Some(TIER.into()), reason: String::new(), remedy: String::new() };
+        return Probe { tier: Some(tier), reason: String::new(), remedy: String::new() };
     }
     let reason = format!("a test program could {}", escaped.join(", "));
     Probe::refused(reason, "please report this; nothing is run on this machine")
+}
+
+/// In a namespace of its own it sees itself, the supervisor and bubblewrap (and the starter's number may be one
+/// of theirs); without one it must not be able to signal the starter.
+fn reaches_others(said: &Value, tier: Tier) -> bool {
+    let most = match tier {
+        Tier::A => 2,
+        Tier::B => 3,
+        Tier::C => return said["signal"] != Value::Bool(false),
+    };
+    said["processes"].as_u64().is_none_or(|seen| seen > most)
 }
 
 /// What changes the machine so that the step that failed succeeds.
@@ -109,14 +149,14 @@ fn remedy(reason: &str) -> String {
     "needs Linux 5.13 or newer with user namespaces; inside a container, allow them there".into()
 }
 
-const ATTEMPTS: [&str; 6] =
-    ["read outside", "write outside", "list home", "open a socket", "make a namespace", "see processes"];
+const ATTEMPTS: [&str; 5] =
+    ["read outside", "write outside", "list home", "open a socket", "make a namespace"];
 
 /// Prints which attempts succeeded, and leaves a process in a session of its own behind that holds
 /// the output open: if it lived on, the output would not end.
 const CANARY: &str = r#"
 import json, os, socket, sys
-secret, outside, home = sys.argv[1:4]
+secret, outside, home, starter = sys.argv[1:5]
 def tried(attempt):
     try:
         return bool(attempt())
@@ -130,6 +170,11 @@ def connect():
 def namespace():
     import ctypes
     return ctypes.CDLL(None).unshare(0x10000000) == 0
+def seen():
+    try:
+        return len([name for name in os.listdir("/proc") if name.isdigit()])
+    except OSError:
+        return 0
 result = {
     "read outside": tried(lambda: open(secret).read()),
     "write outside": tried(write),
@@ -137,7 +182,8 @@ result = {
         name for name in os.listdir(home) if not sys.prefix.startswith(os.path.join(home, name))]),
     "open a socket": tried(lambda: socket.socket()) or tried(connect),
     "make a namespace": tried(namespace),
-    "see processes": len([name for name in os.listdir("/proc") if name.isdigit()]) > 2,
+    "signal": tried(lambda: os.kill(int(starter), 0) or True),
+    "processes": seen(),
 }
 if os.fork() == 0:
     os.setsid()

@@ -103,6 +103,16 @@ pub fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
+pub fn stop(pid: i32) {
+    // SAFETY: no memory involved; `pid` was just found below this process.
+    unsafe { libc::kill(pid, libc::SIGSTOP) };
+}
+
+pub fn own_id() -> i32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::getpid() }
+}
+
 /// Wait for one child (-1: any). None where `block` is false and none has ended.
 pub fn wait(pid: i32, block: bool) -> io::Result<Option<(i32, c_int)>> {
     let mut status = 0;

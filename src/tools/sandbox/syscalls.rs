@@ -17,8 +17,15 @@ use super::child::Step;
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The last step: after it this process can start the program and little else.
-pub(super) fn restrict() -> Step<()> {
-    apply(refusals()?, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?;
+///
+/// `metadata`: also refuse to change modes, owners and times, which Landlock does not see: where there is no
+/// private root they are those of the person's files.
+pub(super) fn restrict(metadata: bool) -> Step<()> {
+    let mut refused = refusals()?;
+    if metadata {
+        refused.extend(METADATA.iter().chain(OLD_METADATA).map(|call| (*call, Vec::new())));
+    }
+    apply(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?;
     let list = ALLOWED.iter().chain(OLD_ALLOWED).chain(REFUSED).map(|call| (*call, Vec::new()));
     apply(list.collect(), SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)
 }
@@ -141,6 +148,20 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_timer_create, libc::SYS_timer_settime, libc::SYS_timer_gettime, libc::SYS_timer_getoverrun,
     libc::SYS_timer_delete,
 ];
+
+const METADATA: &[c_long] =
+    &[libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat];
+#[cfg(target_arch = "x86_64")]
+const OLD_METADATA: &[c_long] = &[
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_METADATA: &[c_long] = &[];
 
 /// Calls newer machines no longer have.
 #[cfg(target_arch = "x86_64")]
