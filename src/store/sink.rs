@@ -188,6 +188,7 @@ impl Store {
         match &event.body {
             Body::TurnStarted { turn: begun } => turn = *begun,
             Body::ModelCall(call) => tokens = call.completion.sampled(),
+            Body::Started { sandbox, .. } => tier = sandbox.as_deref(),
             Body::ToolResult { result, .. } => tier = result.tier.as_deref(),
             Body::Answered { answer: text, .. } => {
                 status = Some("answered");

@@ -255,8 +255,8 @@ pub fn sandbox_exe() -> PathBuf {
     }
 }
 
-/// calculator, search, python, what the person switched on, and base, in this order; what cannot work here is refused with a reason.
-/// Reads the folders and tries the sandbox out, so it takes about 0.2 s.
+/// calculator, search, python, what the person switched on, and base, in this order; what cannot work here is
+/// refused with a reason. Reads the folders and tries the sandbox out, so it takes about 0.2 s.
 pub fn standard(options: StandardOptions) -> Toolbox {
     let mut toolbox = Toolbox::default();
     toolbox.tools.push(Arc::new(calculator::Calculator::new()));

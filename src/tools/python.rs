@@ -145,7 +145,7 @@ impl Python {
     /// # Errors
     /// Programs could not read it.
     pub fn in_workspace(self, workspace: Workspace) -> Result<Python, Refused> {
-        workspace.readable_inside().map_err(|(reason, remedy)| Refused {
+        workspace.readable_inside(self.tier).map_err(|(reason, remedy)| Refused {
             name: NAME.into(),
             reason,
             remedy,

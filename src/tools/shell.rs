@@ -38,9 +38,6 @@ impl Shell {
         let refused = |reason: String, remedy: String| Refused { name: NAME.into(), reason, remedy };
         let shell = SHELLS.into_iter().find(|path| Path::new(path).exists());
         let shell = shell.ok_or_else(|| refused("there is no /bin/sh".into(), "install one".into()))?;
-        if let Some(workspace) = &workspace {
-            workspace.readable_inside().map_err(|(reason, remedy)| refused(reason, remedy))?;
-        }
         // The canary that tells whether the sandbox holds is a Python program.
         let canary = Interpreter::find().map_err(|reason| {
             refused(format!("the sandbox cannot be tried out: {reason}"), "install Python 3".into())
@@ -49,6 +46,9 @@ impl Shell {
         let Some(tier) = probe.tier else {
             return Err(refused(format!("no sandbox: {}", probe.reason), probe.remedy));
         };
+        if let Some(workspace) = &workspace {
+            workspace.readable_inside(tier).map_err(|(reason, remedy)| refused(reason, remedy))?;
+        }
         let limits = Limits::default();
         Ok(Shell { card: card(&limits, workspace.as_ref()), exe, shell, workspace, limits, tier })
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::sandbox;
+use super::sandbox::{self, Tier};
 
 /// See the file's head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +50,14 @@ impl Workspace {
     /// Whether programs in the sandbox can use it.
     ///
     /// # Errors
-    /// Reason and remedy: started by root, they run as a user who may not.
-    pub fn readable_inside(&self) -> Result<(), (String, String)> {
+    /// Reason and remedy: the sandbox cannot show it, or programs run as a user who may not use it.
+    pub fn readable_inside(&self, tier: Tier) -> Result<(), (String, String)> {
+        if tier == Tier::C {
+            return Err((
+                "tier C of the sandbox has no place for a workspace".into(),
+                "install bubblewrap, or take the workspace away".into(),
+            ));
+        }
         let (bits, flag) = if self.write { (0o007, "rwx") } else { (0o005, "rx") };
         if sandbox::runs_as_nobody() && !open_to_all(&self.path, bits) {
             let path = self.path.display();
