@@ -339,7 +339,7 @@ fn a_starter_that_dies_takes_the_program_along() {
     let code = format!("{}time.sleep(300)", runaway(&marker));
     let policy = json!({
         "argv": job.argv, "env": job.env, "files": [["main.py", code]], "binds": job.binds, "data": null,
-        "limits": job.limits,
+        "cwd": job.cwd, "tier": "A", "limits": job.limits,
     });
     let mut child = Command::new("/bin/sh")
         .args(["-c", "exec \"$0\" __sandbox 3>/dev/null"])

@@ -17,7 +17,8 @@ const ETC: [&str; 2] = ["/etc/ld.so.cache", "/etc/alternatives"];
 /// The arguments of bubblewrap. `exe` is this program's file; the workspace's repository stays read-only.
 pub(super) fn arguments(policy: &Policy, exe: &Path) -> Vec<OsString> {
     let mut argv = Argv(Vec::new());
-    argv.say(&["--unshare-all", "--die-with-parent", "--new-session", "--hostname", "sandbox"]);
+    // The child makes its own session, and could not twice.
+    argv.say(&["--unshare-all", "--die-with-parent", "--hostname", "sandbox"]);
     argv.say(&["--cap-drop", "ALL"]);
     for path in SYSTEM.map(Path::new) {
         match std::fs::read_link(path) {
@@ -103,7 +104,7 @@ mod tests {
             limits: Limits::default(),
         };
         let shown = line(&policy);
-        assert!(shown.starts_with("--unshare-all --die-with-parent --new-session"), "{shown}");
+        assert!(shown.starts_with("--unshare-all --die-with-parent --hostname sandbox"), "{shown}");
         assert!(shown.ends_with("--remount-ro / --chdir /work -- /tillerman __sandbox"), "{shown}");
         for part in [
             "--ro-bind /usr /usr",
