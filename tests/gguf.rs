@@ -87,7 +87,15 @@ fn every_kind_of_random_model_is_written_and_passes() {
     for architecture in [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
         for kind in [TensorType::F32, TensorType::F16, TensorType::Q8_0, TensorType::Q4_0] {
             for tied in [true, false] {
-                let model = ToyModel { shape: SHAPES[0], architecture, kind, tied, context: 1024, seed: 7 };
+                let model = ToyModel {
+                    shape: SHAPES[0],
+                    architecture,
+                    kind,
+                    tied,
+                    context: 1024,
+                    seed: 7,
+                    ..ToyModel::default()
+                };
                 let (_folder, path) = written(&model);
                 let header = check(&path).unwrap();
                 assert_eq!(header.architecture, architecture.name());

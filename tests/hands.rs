@@ -138,7 +138,8 @@ fn flow(world: &World, steps: Vec<Step>, approvals: Arc<Approvals>) -> Flow {
         engine: Arc::new(engine),
         toolbox: world.toolbox.clone(),
         pack: Arc::new(pack),
-        limits: Limits::default(),
+        // Refused once is no reason to stop obeying.
+        limits: Limits { repeats: 0, ..Limits::default() },
         planner_temperature: None,
         adapter: None,
         approvals,

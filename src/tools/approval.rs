@@ -126,12 +126,10 @@ impl Approvals {
         let exact = (session.to_string(), approval.tool.clone(), approval.arguments.to_string());
         let by_mode = |consent| Answer { consent, by: By::Mode };
         match (self.mode, &self.person) {
-            (Mode::Never, _) => return by_mode(Consent::No),
-            (Mode::Sandboxed, _) if approval.sandboxed => return by_mode(Consent::Once),
-            _ if self.lock().contains(&exact) => {
-                return Answer { consent: Consent::Session, by: By::Earlier };
-            }
-            (_, None) => return by_mode(Consent::No),
+            (Mode::Never, _) => by_mode(Consent::No),
+            (Mode::Sandboxed, _) if approval.sandboxed => by_mode(Consent::Once),
+            _ if self.lock().contains(&exact) => Answer { consent: Consent::Session, by: By::Earlier },
+            (_, None) => by_mode(Consent::No),
             (_, Some(person)) => {
                 let consent = person.approve(approval).await;
                 if consent == Consent::Session {

@@ -18,7 +18,7 @@ pub fn confine_reader(memory_bytes: u64, cpu_s: u64) -> Result<(), String> {
     set("RLIMIT_FSIZE", libc::RLIMIT_FSIZE, 0)?;
     set("RLIMIT_CORE", libc::RLIMIT_CORE, 0)?;
     sys::process_control(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(at("no_new_privs"))?;
-    syscalls::restrict()
+    syscalls::restrict(true)
 }
 
 /// Elsewhere the process is bounded by its starter's clock only.
