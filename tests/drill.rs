@@ -67,6 +67,7 @@ fn flow(engine: Arc<LlamaEngine>) -> Flow {
         limits: Limits { turns: 4, seconds: 120, tokens: 4096, result_chars: 500, ..Limits::default() },
         planner_temperature: Some(1.0),
         adapter: None,
+        approvals: Arc::default(),
     }
 }
 
