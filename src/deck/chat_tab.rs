@@ -154,6 +154,7 @@ impl Tab for Chat {
             DeckEvent::Status(_)
             | DeckEvent::Library(_)
             | DeckEvent::Study(_)
+            | DeckEvent::Checks(_)
             | DeckEvent::Approve { .. } => {}
         }
     }

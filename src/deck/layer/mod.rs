@@ -2,6 +2,7 @@
 
 pub mod approve;
 pub mod correct;
+pub mod doctor;
 pub mod find;
 pub mod help;
 pub mod line;
@@ -14,6 +15,7 @@ use ratatui::widgets::{Clear, Widget};
 
 use crate::deck::command::Action;
 use crate::deck::keymap::Keymap;
+use crate::deck::message::DeckEvent;
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::Row;
 use crate::deck::tab::Look;
@@ -71,6 +73,9 @@ pub trait Layer {
     fn ends_with_query(&self) -> bool {
         false
     }
+
+    /// Something happened while it is open.
+    fn event(&mut self, _: &DeckEvent) {}
 
     /// The rows at `width`; `height` is what there is room for, so that scrolling can be held in bounds.
     fn sheet(&mut self, width: usize, height: usize, look: &Look) -> Sheet;
