@@ -119,7 +119,7 @@ fn only_our_sequences(bytes: &[u8], what: &str) {
         let end = sequence.find(|c: char| ('@'..='~').contains(&c)).unwrap();
         let (parameters, last) = (&sequence[..end], sequence.as_bytes()[end]);
         let own = match last {
-            b'H' | b'm' => parameters.chars().all(|c| c.is_ascii_digit() || c == ';' || c == ':'),
+            b'H' | b'C' | b'm' => parameters.chars().all(|c| c.is_ascii_digit() || c == ';' || c == ':'),
             b'h' | b'l' => ["?25", "?2026"].contains(&parameters),
             b'J' => parameters == "2",
             b'q' => parameters.ends_with(' '),
