@@ -329,7 +329,11 @@ fn no_color_leaves_the_colours_out_and_keeps_the_weight() {
     terminal.type_text("hello\r");
     terminal.wait_for("812 tokens");
     let text = String::from_utf8_lossy(&terminal.raw()).into_owned();
-    assert!(!text.contains("\u{1b}[38;") && !text.contains("\u{1b}[48;"), "colours were written");
+    let (parser, default) = (terminal.screen(), vt100::Color::Default);
+    let cells = (0..24).flat_map(|row| (0..80).map(move |column| (row, column)));
+    let cells: Vec<_> = cells.filter_map(|(row, column)| parser.screen().cell(row, column)).collect();
+    assert!(cells.iter().any(|cell| cell.contents() == "8"), "the screen is read");
+    assert!(cells.iter().all(|cell| (cell.fgcolor(), cell.bgcolor()) == (default, default)), "colours");
     assert!(text.contains("\u{1b}[1m"), "bold is gone as well");
     terminal.type_text("\u{4}");
     terminal.end();

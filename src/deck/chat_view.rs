@@ -35,7 +35,8 @@ impl Chat {
     pub(super) fn draw_body(&mut self, buffer: &mut Buffer, layout: &Layout, look: &Look) {
         if let Some(area) = layout.conversation {
             let inner = inner(area);
-            self.transcript.prepare(usize::from(inner.width), usize::from(inner.height));
+            let streaming = self.is_running();
+            self.transcript.prepare(usize::from(inner.width), usize::from(inner.height), streaming);
         }
         // Taken out while the trajectory they show is borrowed.
         let mut panes = std::mem::take(&mut self.panes);

@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod bench;
+mod cells;
 pub mod chat;
 mod chat_input;
 mod chat_inside;

@@ -5,16 +5,20 @@
 
 use std::io::{self, Write};
 
+use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::queue;
-use ratatui::backend::{Backend, CrosstermBackend};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 
 use crate::deck::app::App;
+use crate::deck::cells;
 use crate::deck::manners::Notify;
 use crate::deck::view;
 use crate::error::Error;
 use crate::text::safe;
+
+/// Cells up to which a frame is written with the cursor in sight: a word is there before anyone sees it travel.
+const FEW_CELLS: usize = 64;
 
 /// Gathers a frame and writes it at once. What was not flushed is dropped with it: after a panic in
 /// the middle of a frame nothing of it may reach the restored terminal.
@@ -43,7 +47,7 @@ impl<W: Write> Write for FrameWriter<W> {
 }
 
 pub struct Screen<W: Write> {
-    backend: CrosstermBackend<FrameWriter<W>>,
+    out: FrameWriter<W>,
     /// What the terminal shows.
     front: Buffer,
     back: Buffer,
@@ -56,8 +60,8 @@ pub struct Screen<W: Write> {
 impl<W: Write> Screen<W> {
     pub fn new(writer: W, size: (u16, u16)) -> Screen<W> {
         let buffer = Buffer::empty(Rect::new(0, 0, size.0, size.1));
-        let backend = CrosstermBackend::new(FrameWriter { inner: writer, frame: Vec::new() });
-        Screen { backend, front: buffer.clone(), back: buffer, cursor: None, stale: true }
+        let out = FrameWriter { inner: writer, frame: Vec::new() };
+        Screen { out, front: buffer.clone(), back: buffer, cursor: None, stale: true }
     }
 
     /// Forget what is on the terminal, so that the next frame writes all of it.
@@ -76,7 +80,7 @@ impl<W: Write> Screen<W> {
             self.back = Buffer::empty(area);
             self.cursor = None;
             self.stale = false;
-            self.backend.write_all(b"\x1b[0m\x1b[?25l\x1b[2J").map_err(failed)?;
+            self.out.write_all(b"\x1b[0m\x1b[?25l\x1b[2J").map_err(failed)?;
         }
         self.back.reset();
         let cursor = view::draw(&mut self.back, app);
@@ -87,22 +91,23 @@ impl<W: Write> Screen<W> {
 
     fn write(&mut self, cursor: Option<Position>) -> io::Result<()> {
         let changes = self.front.diff(&self.back);
-        if !changes.is_empty() {
-            if self.cursor.take().is_some() {
-                queue!(self.backend, crossterm::cursor::Hide)?;
+        let (few, changed) = (changes.len() <= FEW_CELLS, !changes.is_empty());
+        if changed {
+            if !few && self.cursor.take().is_some() {
+                queue!(self.out, Hide)?;
             }
-            self.backend.draw(changes.into_iter())?;
+            self.out.write_all(cells::bytes(changes, &self.back).as_bytes())?;
         }
-        if cursor != self.cursor {
-            match cursor {
-                Some(at) => {
-                    queue!(self.backend, crossterm::cursor::MoveTo(at.x, at.y), crossterm::cursor::Show)?;
-                }
-                None => queue!(self.backend, crossterm::cursor::Hide)?,
+        if changed || cursor != self.cursor {
+            match (self.cursor, cursor) {
+                (Some(_), Some(at)) => queue!(self.out, MoveTo(at.x, at.y))?,
+                (None, Some(at)) => queue!(self.out, MoveTo(at.x, at.y), Show)?,
+                (Some(_), None) => queue!(self.out, Hide)?,
+                (None, None) => {}
             }
             self.cursor = cursor;
         }
-        io::Write::flush(&mut self.backend)
+        self.out.flush()
     }
 
     /// The frame on the screen.
@@ -115,13 +120,13 @@ impl<W: Write> Screen<W> {
     /// # Errors
     /// The writer fails.
     pub fn notify(&mut self, how: Notify, text: &str) -> Result<(), Error> {
-        let backend = &mut self.backend;
+        let out = &mut self.out;
         match how {
             Notify::Off => return Ok(()),
-            Notify::Bell => backend.write_all(b"\x07"),
-            Notify::Osc9 => write!(backend, "\x1b]9;{}\x07", safe(text).replace('\n', " ")),
+            Notify::Bell => out.write_all(b"\x07"),
+            Notify::Osc9 => write!(out, "\x1b]9;{}\x07", safe(text).replace('\n', " ")),
         }
-        .and_then(|()| io::Write::flush(backend))
+        .and_then(|()| out.flush())
         .map_err(failed)
     }
 
@@ -130,9 +135,9 @@ impl<W: Write> Screen<W> {
     /// # Errors
     /// The writer fails.
     pub fn copy(&mut self, text: &str) -> Result<(), Error> {
-        let backend = &mut self.backend;
-        write!(backend, "\x1b]52;c;{}\x07", base64(text.as_bytes())).map_err(failed)?;
-        io::Write::flush(backend).map_err(failed)
+        let out = &mut self.out;
+        write!(out, "\x1b]52;c;{}\x07", base64(text.as_bytes())).map_err(failed)?;
+        out.flush().map_err(failed)
     }
 }
 

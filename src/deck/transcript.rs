@@ -43,6 +43,8 @@ pub struct Transcript {
     slots: Vec<Slot>,
     /// None: the window follows the newest row.
     anchor: Option<Anchor>,
+    /// The row at the top while an answer streams into the window.
+    standing: Option<Anchor>,
     selected: Option<usize>,
     /// What `prepare` found to show, top to bottom: (cell, row).
     window: Vec<(usize, usize)>,
@@ -213,8 +215,13 @@ impl Transcript {
         }
     }
 
-    /// Find the rows that fit a window and make them. Call before `draw`.
-    pub fn prepare(&mut self, width: usize, height: usize) {
+    /// Find the rows that fit a window and make them. Call before `draw`. While text is `streaming` into it the
+    /// window moves by a quarter of its height at a time: what is being read stands still, and a new line
+    /// does not write the whole block anew.
+    pub fn prepare(&mut self, width: usize, height: usize, streaming: bool) {
+        if !streaming || self.anchor.is_some() || (self.width, self.height) != (width, height) {
+            self.standing = None;
+        }
         (self.width, self.height) = (width, height);
         self.window.clear();
         let start = match self.anchor.filter(|anchor| anchor.cell < self.slots.len()) {
@@ -222,7 +229,7 @@ impl Transcript {
                 let last = self.height_of(anchor.cell).saturating_sub(1);
                 Anchor { cell: anchor.cell, row: anchor.row.min(last) }
             }
-            None => self.above(Anchor { cell: self.slots.len(), row: 0 }, height),
+            None => self.followed(streaming),
         };
         let mut at = start;
         while self.window.len() < height && at.cell < self.slots.len() {
@@ -246,6 +253,19 @@ impl Transcript {
         let (first, last) = (self.window.first()?, self.window.last()?);
         let whole = *first == (0, 0) && last.0 + 1 == self.slots.len() && self.is_following();
         (!whole).then(|| last.0 as f64 / (self.slots.len().max(2) - 1) as f64)
+    }
+
+    /// The top of a window that follows the newest row.
+    fn followed(&mut self, streaming: bool) -> Anchor {
+        let (height, end) = (self.height, Anchor { cell: self.slots.len(), row: 0 });
+        let standing = self.standing;
+        let moved = match standing {
+            Some(top) if self.rows_from(top, height + 1) <= height => return top,
+            Some(_) => self.above(end, height - height / 4),
+            None => self.above(end, height),
+        };
+        self.standing = streaming.then_some(moved);
+        moved
     }
 
     fn above(&mut self, from: Anchor, mut rows: usize) -> Anchor {
@@ -366,45 +386,65 @@ mod tests {
     #[test]
     fn follows_the_newest_until_scrolled() {
         let mut transcript = filled(10);
-        transcript.prepare(20, 4);
+        transcript.prepare(20, 4, false);
         assert_eq!(words(&transcript), ["cell 8", "", "cell 9", ""]);
         transcript.scroll(-3);
-        transcript.prepare(20, 4);
+        transcript.prepare(20, 4, false);
         assert_eq!(words(&transcript), ["", "cell 7", "", "cell 8"]);
         transcript.push(Cell::Words(vec![("cell 10".into(), Ink::Text)]));
-        transcript.prepare(20, 4);
+        transcript.prepare(20, 4, false);
         assert_eq!(words(&transcript), ["", "cell 7", "", "cell 8"]);
         transcript.scroll(100);
         assert!(transcript.is_following());
     }
 
     #[test]
+    fn streaming_moves_by_a_quarter_and_settles() {
+        let mut transcript = filled(4);
+        transcript.prepare(20, 8, true);
+        assert_eq!(words(&transcript).len(), 8);
+        transcript.push(Cell::Words(vec![("one more".into(), Ink::Text)]));
+        transcript.prepare(20, 8, true);
+        assert_eq!(words(&transcript), ["cell 2", "", "cell 3", "", "one more", ""]);
+        transcript.push(Cell::Words(vec![("and one".into(), Ink::Text)]));
+        transcript.prepare(20, 8, true);
+        assert_eq!(words(&transcript).first().map(String::as_str), Some("cell 2"));
+        transcript.scroll(-1);
+        transcript.prepare(20, 8, true);
+        assert_eq!(words(&transcript).len(), 8, "who scrolls sees a whole window");
+        transcript.follow();
+        transcript.push(Cell::Words(vec![("end".into(), Ink::Text)]));
+        transcript.prepare(20, 8, false);
+        assert_eq!(words(&transcript), ["cell 3", "", "one more", "", "and one", "", "end", ""]);
+    }
+
+    #[test]
     fn what_is_found_comes_into_the_window() {
         let mut transcript = filled(100);
-        transcript.prepare(20, 6);
+        transcript.prepare(20, 6, false);
         assert!(transcript.find("CELL 4", true, true));
-        transcript.prepare(20, 6);
+        transcript.prepare(20, 6, false);
         assert!(words(&transcript).contains(&"cell 49".to_string()), "{:?}", words(&transcript));
         assert!(transcript.find("cell 4", true, false));
-        transcript.prepare(20, 6);
+        transcript.prepare(20, 6, false);
         assert!(words(&transcript).contains(&"cell 48".to_string()));
         assert!(transcript.find("cell 4", false, false));
-        transcript.prepare(20, 6);
+        transcript.prepare(20, 6, false);
         assert!(words(&transcript).contains(&"cell 49".to_string()));
         assert!(!transcript.find("cell 4", false, false));
         assert!(!transcript.find("nowhere", true, true));
         assert!(transcript.find("cell 99", true, true));
-        transcript.prepare(20, 6);
+        transcript.prepare(20, 6, false);
         assert!(transcript.is_following());
     }
 
     #[test]
     fn far_cells_hold_no_rows() {
         let mut transcript = filled(100_000);
-        transcript.prepare(80, 50);
+        transcript.prepare(80, 50, false);
         for _ in 0..2_000 {
             transcript.scroll(-50);
-            transcript.prepare(80, 50);
+            transcript.prepare(80, 50, false);
         }
         assert!(transcript.cached.len() < 200, "{}", transcript.cached.len());
     }
@@ -412,10 +452,10 @@ mod tests {
     #[test]
     fn top_and_small_windows() {
         let mut transcript = filled(2);
-        transcript.prepare(20, 0);
-        transcript.prepare(20, 10);
+        transcript.prepare(20, 0, false);
+        transcript.prepare(20, 10, false);
         transcript.scroll(-100);
-        transcript.prepare(20, 10);
+        transcript.prepare(20, 10, false);
         assert_eq!(words(&transcript), ["cell 0", "", "cell 1", ""]);
     }
 }
