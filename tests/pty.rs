@@ -309,6 +309,35 @@ fn the_death_of_the_worker_leaves_the_deck_standing() {
     terminal.assert_restored();
 }
 
+/// `/model` serves another file; one that cannot be used is refused and what served goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_is_changed_and_a_bad_one_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let bad = home.path().join("bad.gguf");
+    std::fs::write(&bad, b"GGUF and nothing more").unwrap();
+    let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
+    terminal.wait_for("ask something");
+    terminal.wait_until("the model's name", |terminal| {
+        terminal.screen().screen().contents().contains("tillerman-embedded")
+    });
+    terminal.type_text(&format!("/model {}\r", bad.display()));
+    terminal.wait_for("the model stays as it was");
+    let models = std::fs::read_dir(home.path().join("models")).unwrap();
+    let shipped = models.flatten().map(|entry| entry.path()).find(|path| path.extension().unwrap() == "gguf");
+    let other = home.path().join("other.gguf");
+    std::fs::copy(shipped.unwrap(), &other).unwrap();
+    let first = worker_of(terminal.child.process_id().unwrap());
+    terminal.type_text(&format!("/model {}\r", other.display()));
+    terminal.wait_for("serves until you leave");
+    assert_ne!(worker_of(terminal.child.process_id().unwrap()), first, "another worker serves");
+    terminal.type_text("What is 6 times 7?\r");
+    terminal.wait_for(" tokens");
+    terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
 /// The engine worker among the children of `pid`.
 #[cfg(target_os = "linux")]
 fn worker_of(pid: u32) -> Option<u32> {

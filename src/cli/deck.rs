@@ -53,15 +53,16 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let past = library::past(&store, &session)?;
     let (history, fresh) = history(&store)?;
     let parts = Parts::begin(global, &runtime, &events, fresh);
+    let model = Arc::default();
     let wire = Wire {
-        study: Study::new(global, store.clone(), parts.clone(), events.clone()),
+        study: Study::new(global, store.clone(), parts.clone(), events.clone(), Arc::clone(&model)),
         parts,
         library: Library::new(store.clone()),
         store: store.clone(),
         events,
         seed: global.seed,
         settings,
-        model: Arc::default(),
+        model,
         running: None,
     };
     let newest = past.last().map(|past| past.trajectory.id.clone());
@@ -96,6 +97,13 @@ fn theme(setting: &str) -> String {
 fn first_lines(setup: &Setup, fresh: bool) -> Vec<String> {
     let tools = setup.flow.toolbox.names().join(", ");
     let mut lines: Vec<String> = setup.notice.iter().cloned().collect();
+    if fresh {
+        lines.push(
+            "Welcome. Three keys to know: Enter asks what you typed, + and - say whether an answer was good or \
+             bad, ? shows every other key. Press Up for a question to begin with, then Enter."
+                .to_string(),
+        );
+    }
     if setup.embedded {
         lines.push(
             "The embedded planner serves: a 5-million-parameter model made for this program. It can do \
@@ -104,20 +112,19 @@ fn first_lines(setup: &Setup, fresh: bool) -> Vec<String> {
              it is often wrong about what to try: that is what labels and training are for."
                 .to_string(),
         );
-        if fresh {
-            lines.push(
-                "This is your first start. Press Up for a question it can answer, then Enter.".to_string(),
-            );
-        }
         lines.push(
-            "A real model, any GGUF file that fits this machine: leave with Ctrl+D, then tillerman --model \
-             FILE.gguf; `tillerman model use FILE.gguf` keeps it."
+            "To choose another: F5 lists the models found on this machine, /model FILE.gguf serves a file, \
+             `tillerman model pull` in a shell downloads one, and `tillerman model use FILE.gguf` keeps the \
+             choice."
                 .to_string(),
         );
     } else {
         lines.push(format!("Serving {}.", setup.model.display()));
     }
-    lines.push(format!("Tools: {tools}."));
+    lines.push(format!(
+        "Tools: {tools}. Everything asked, answered and learned lies in {}.",
+        setup.home.root().display()
+    ));
     for refused in &setup.flow.toolbox.refused {
         lines.push(format!("Not available: {} ({}; {}).", refused.name, refused.reason, refused.remedy));
     }
@@ -154,7 +161,7 @@ fn stored_scope(scope: deck::Scope) -> Scope {
 
 /// Engine, tools and prompts, put together behind the first frame.
 #[derive(Clone)]
-pub struct Parts(tokio::sync::watch::Receiver<Option<Result<Arc<Setup>, String>>>);
+pub struct Parts(Arc<tokio::sync::watch::Sender<Option<Result<Arc<Setup>, String>>>>);
 
 impl Parts {
     fn begin(
@@ -163,8 +170,8 @@ impl Parts {
         events: &Sender<DeckEvent>,
         fresh: bool,
     ) -> Parts {
-        let (sender, receiver) = tokio::sync::watch::channel(None);
-        let (global, events) = (global.clone(), events.clone());
+        let parts = Parts(Arc::new(tokio::sync::watch::Sender::new(None)));
+        let (global, events, made_for) = (global.clone(), events.clone(), parts.clone());
         runtime.spawn_blocking(move || {
             let made = setup::open(&global, 2).map(Arc::new).map_err(|e| format!("{e:#}"));
             match &made {
@@ -174,10 +181,14 @@ impl Parts {
                     drop(events.send(DeckEvent::Notice { level: Level::Error, text: text.clone() }));
                 }
             }
-            // Nobody waits any more when the deck has gone.
-            let _ = sender.send(Some(made));
+            made_for.0.send_replace(Some(made));
         });
-        Parts(receiver)
+        parts
+    }
+
+    /// Other parts from now on: what runs keeps those it began with.
+    pub fn replace(&self, setup: Arc<Setup>) {
+        self.0.send_replace(Some(Ok(setup)));
     }
 
     /// The parts, once they are there.
@@ -185,7 +196,7 @@ impl Parts {
     /// # Errors
     /// Why they could not be put together.
     pub async fn ready(&self) -> Result<Arc<Setup>, String> {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.0.subscribe();
         match receiver.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(made)) => made.clone(),
             _ => Err("the program is ending".to_string()),
@@ -227,6 +238,7 @@ impl Wire {
                 DeckCommand::NewConversation => self.send(DeckEvent::Conversation { session: new_id() }),
                 DeckCommand::Library(command) => self.library(command).await,
                 DeckCommand::Study(command) => self.study.serve(command),
+                DeckCommand::Doctor => self.doctor(),
                 DeckCommand::Quit => break,
             }
         }
@@ -351,6 +363,21 @@ impl Wire {
             unshown(&trajectory, &events);
         });
         self.running = Some((cancel, query));
+    }
+
+    /// Check everything beside the loop: some of it takes seconds.
+    fn doctor(&self) {
+        let (parts, global, events) = (self.parts.clone(), self.study.global.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let found = super::doctor::checks(&global, parts.ready().await.ok()).await;
+            let line = |check: super::doctor::Check| deck::CheckLine {
+                name: check.name.to_string(),
+                ok: check.ok,
+                text: check.text,
+                remedy: check.remedy,
+            };
+            let _ = events.send(DeckEvent::Checks(found.into_iter().map(line).collect()));
+        });
     }
 
     /// Keep a setting of the deck for the next start.

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Engine, Message, Request, Role, Sampler, Speaker};
 use crate::text::safe;
 
-use super::{Global, setup};
+use super::Global;
+use super::setup::{self, Setup};
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -24,10 +25,10 @@ pub struct DoctorArgs {
 
 /// One line of the report.
 pub(super) struct Check {
-    name: &'static str,
-    ok: bool,
-    text: String,
-    remedy: String,
+    pub name: &'static str,
+    pub ok: bool,
+    pub text: String,
+    pub remedy: String,
 }
 
 impl Check {
@@ -48,11 +49,7 @@ pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<i32> {
     if args.network {
         return super::network::run(global, args.json);
     }
-    let mut checks = vec![Check::ok("version", version())];
-    checks.extend(store(global));
-    checks.extend(engine(global).await);
-    checks.extend(tools(global));
-    checks.push(terminal());
+    let checks = checks(global, None).await;
     let failed = checks.iter().filter(|check| !check.ok).count();
     for check in &checks {
         if args.json {
@@ -66,6 +63,29 @@ pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<i32> {
         }
     }
     Ok(i32::from(failed > 0))
+}
+
+/// Every check, done now; the engine's on the parts that serve, where there are any: a model is not loaded twice.
+pub(super) async fn checks(global: &Global, serving: Option<Arc<Setup>>) -> Vec<Check> {
+    let mut checks = vec![Check::ok("version", version())];
+    checks.extend(store(global));
+    let setup = match serving {
+        Some(setup) => Ok(setup),
+        None => setup::open(global, 1).map(Arc::new),
+    };
+    match setup {
+        Ok(setup) => checks.extend(engine(&setup).await),
+        Err(error) => {
+            checks.push(Check::bad("model", format!("{error:#}"), "`tillerman model use embedded`"))
+        }
+    }
+    let own = global.clone();
+    match tokio::task::spawn_blocking(move || tools(&own)).await {
+        Ok(found) => checks.extend(found),
+        Err(error) => checks.push(Check::bad("tools", error.to_string(), "see the logs folder")),
+    }
+    checks.push(terminal());
+    checks
 }
 
 /// The program's version and the llama.cpp it was built with.
@@ -88,14 +108,8 @@ fn store(global: &Global) -> Vec<Check> {
     }
 }
 
-async fn engine(global: &Global) -> Vec<Check> {
-    let setup = match setup::open(global, 1) {
-        Ok(setup) => setup,
-        Err(error) => {
-            return vec![Check::bad("model", format!("{error:#}"), "`tillerman model use embedded`")];
-        }
-    };
-    let mut checks = super::remote::checks(&setup).await;
+async fn engine(setup: &Setup) -> Vec<Check> {
+    let mut checks = super::remote::checks(setup).await;
     if super::remote::all_elsewhere(&setup.config) {
         return checks;
     }

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 
-use crate::deck::study::{Difference, GateOutcome, GateView, Side, StudyCommand, StudyEvent, TrainingView};
-use crate::deck::{DeckEvent, LabelValue as Press};
-use crate::engine::{Engine as _, Role};
+use crate::deck::study::{Difference, GateOutcome, GateView, Side, StudyCommand, StudyEvent};
+use crate::deck::{DeckEvent, LabelValue as Press, Level};
+use crate::engine::{Engine as _, ModelInfo, Role};
 use crate::error::Error;
 use crate::flow::event::{Collect, Event, Sink};
 use crate::flow::solve::{Ask, Flow, solve};
@@ -35,13 +35,31 @@ pub struct Study {
     /// Held while the engine's adapter is changed for a comparison: no query may plan meanwhile.
     pub engine: Arc<tokio::sync::RwLock<()>>,
     gate: Arc<Mutex<Option<GateView>>>,
+    training: Arc<Mutex<Told>>,
+    /// What serves, for the status line.
+    model: Arc<Mutex<ModelInfo>>,
+}
+
+/// What the deck was told of training last.
+#[derive(Default)]
+struct Told {
+    /// The last words of the step under way.
+    running: Option<String>,
+    /// The store's mark at the time.
+    mark: String,
 }
 
 impl Study {
-    pub fn new(global: &Global, store: Arc<Store>, parts: Parts, events: Sender<DeckEvent>) -> Study {
-        let (global, adapter, engine, gate) =
-            (global.clone(), Arc::default(), Arc::default(), Arc::default());
-        Study { global, store, parts, events, adapter, engine, gate }
+    pub fn new(
+        global: &Global,
+        store: Arc<Store>,
+        parts: Parts,
+        events: Sender<DeckEvent>,
+        model: Arc<Mutex<ModelInfo>>,
+    ) -> Study {
+        let (adapter, engine, gate, training) =
+            (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        Study { global: global.clone(), store, parts, events, adapter, engine, gate, training, model }
     }
 
     /// The flow with the adapter that plans now.
@@ -72,7 +90,14 @@ impl Study {
     async fn run(&self, command: StudyCommand) -> anyhow::Result<()> {
         match command {
             StudyCommand::ListGroups => self.send(StudyEvent::Groups(views::groups(&self.store)?)),
-            StudyCommand::ShowTraining => self.show_training(None).await?,
+            StudyCommand::ShowTraining => self.show_training().await?,
+            StudyCommand::WatchTraining => {
+                let mark = self.store.training_mark()?;
+                if self.training.lock().is_ok_and(|told| told.mark != mark) {
+                    self.show_training().await?;
+                }
+            }
+            StudyCommand::UseModel { path } => self.use_model(&path).await?,
             StudyCommand::RollGroup { query, size } => self.roll(&query, size).await?,
             StudyCommand::LabelCluster { group, cluster, value, correction } => {
                 self.label_cluster(&group, cluster, value, correction)?;
@@ -174,16 +199,64 @@ impl Study {
         Ok(())
     }
 
-    async fn view(&self, running: Option<String>) -> anyhow::Result<TrainingView> {
+    async fn show_training(&self) -> anyhow::Result<()> {
         let setup = self.ready().await?;
+        let mark = self.store.training_mark()?;
         let current = self.store.current_adapter(&setup.engine.model().await?.hash)?;
-        let view = views::training(&self.store, current.as_deref())?;
-        let gate = self.gate.lock().ok().and_then(|gate| gate.clone());
-        Ok(TrainingView { running, gate, ..view })
+        let mut view = views::training(&self.store, current.as_deref())?;
+        view.gate = self.gate.lock().ok().and_then(|gate| gate.clone()).or(view.gate);
+        if let Ok(mut told) = self.training.lock() {
+            told.mark = mark;
+            if told.running.is_some() {
+                (view.running, view.alive) = (told.running.clone(), true);
+            }
+        }
+        self.send(StudyEvent::Training(view));
+        Ok(())
     }
 
-    async fn show_training(&self, running: Option<String>) -> anyhow::Result<()> {
-        self.send(StudyEvent::Training(self.view(running).await?));
+    /// The step under way says this; None: it has ended.
+    fn says(&self, words: Option<String>) {
+        if let Ok(mut told) = self.training.lock() {
+            told.running = words;
+        }
+    }
+
+    /// Serve another GGUF. Its header is read before anything is given up; should it not load either, the one
+    /// that served comes back with the next query.
+    async fn use_model(&self, path: &str) -> anyhow::Result<()> {
+        let Ok(_planning) = self.engine.try_write() else {
+            anyhow::bail!("a query or a step is using it; let it end, or cancel it with Esc, and ask again");
+        };
+        let path = at_home(path);
+        let global = Global { model: Some(path), adapter: None, ..self.global.clone() };
+        let made = Arc::new(tokio::task::spawn_blocking(move || setup::open(&global, 2)).await??);
+        if let Ok(before) = self.parts.ready().await {
+            // Two models at once may be more than the memory holds.
+            before.engine.shutdown().await;
+        }
+        let info = match made.engine.model().await {
+            Ok(info) => info,
+            Err(error) => {
+                made.engine.shutdown().await;
+                return Err(error.into());
+            }
+        };
+        let hash = made.flow.adapter.clone();
+        if let Ok(mut kept) = self.adapter.lock() {
+            *kept = Some(hash.clone());
+        }
+        if let Ok(mut kept) = self.model.lock() {
+            kept.clone_from(&info);
+        }
+        self.parts.replace(made);
+        let _ = self.events.send(DeckEvent::Status(status(&info, hash.as_deref(), 0, 0.0)));
+        let text = format!(
+            "{} serves until you leave; `tillerman model use {}` keeps it",
+            info.name,
+            info.path.display()
+        );
+        let _ = self.events.send(DeckEvent::Notice { level: Level::Info, text });
         Ok(())
     }
 
@@ -197,7 +270,7 @@ impl Study {
         if let Ok(mut kept) = self.adapter.lock() {
             *kept = Some(hash);
         }
-        self.show_training(None).await
+        self.show_training().await
     }
 
     /// Put an adapter (None: none) under the engine's planner; answers its hash.
@@ -221,19 +294,21 @@ impl Study {
         // A person waits for it: a first look of the gate, which more pairs may follow by hand.
         command.args(["--pairs", "24"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        let view = self.view(Some("getting ready".to_string())).await?;
-        self.send(StudyEvent::Training(view.clone()));
-        let mut child = command.spawn()?;
+        self.says(Some("getting ready".to_string()));
+        self.show_training().await?;
+        let mut child = command.spawn().inspect_err(|_| self.says(None))?;
         let mut words = Vec::new();
         if let Some(stderr) = child.stderr.take() {
             let mut lines = BufReader::new(stderr).lines();
             while let Some(line) = lines.next_line().await? {
-                let running = Some(line.clone());
-                self.send(StudyEvent::Training(TrainingView { running, ..view.clone() }));
+                self.says(Some(line.clone()));
+                // A step goes on though it cannot be shown.
+                let _ = self.show_training().await;
                 words.push(line);
             }
         }
         let status = child.wait().await?;
+        self.says(None);
         let last = words.last().cloned().unwrap_or_default();
         self.judged(&words);
         self.swap(&setup).await?;
@@ -314,6 +389,15 @@ impl Study {
     }
 }
 
+/// `~` as the person's own folder: no shell has seen what was typed.
+fn at_home(path: &str) -> std::path::PathBuf {
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
+    match (path.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => path.into(),
+    }
+}
+
 fn name(command: &StudyCommand) -> &'static str {
     match command {
         StudyCommand::RollGroup { .. } => "rollouts",
@@ -323,7 +407,8 @@ fn name(command: &StudyCommand) -> &'static str {
         StudyCommand::Rollback => "roll back",
         StudyCommand::UseAdapter { .. } => "adapter",
         StudyCommand::WhatChanged { .. } => "comparison",
-        StudyCommand::ShowTraining => "training",
+        StudyCommand::ShowTraining | StudyCommand::WatchTraining => "training",
+        StudyCommand::UseModel { .. } => "the model stays as it was",
         StudyCommand::FindModels => "models",
     }
 }

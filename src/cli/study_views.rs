@@ -7,10 +7,13 @@ use crate::deck::study::{
 };
 use crate::error::Error;
 use crate::flow::trajectory::{Outcome, Trajectory};
-use crate::store::{Adapter, LabelValue, Scope, Source, Store, TrainingStep};
+use crate::store::{
+    Adapter, LabelValue, RunStatus, Scope, Source, Store, TrainingRun, TrainingStep, now_ms, short,
+};
 use crate::tasks::stats::wilson;
 use crate::train::reward::{self, Contrast, Known, Rewards, contrast, rewards};
 use crate::train::rollout::Group;
+use crate::train::watch::Alarm;
 
 use super::library::press;
 use super::sessions::when;
@@ -105,17 +108,31 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
         steps.extend(store.steps(&run.id)?);
     }
     let gate = steps.iter().rev().find_map(gate);
+    let under_way = runs.iter().rev().find(|run| is_alive(run, &steps));
+    let running = under_way.map(|run| {
+        let done = steps.iter().filter(|step| step.run == run.id).count();
+        format!("run {} is under way: {done} steps so far", short(&run.id))
+    });
     let skip = steps.len().saturating_sub(STEPS);
     let steps: Vec<StepLine> = steps.iter().skip(skip).map(|step| line(store, step)).collect();
     let steps = steps.into_iter().enumerate().map(|(n, step)| StepLine { step: n + 1 + skip, ..step });
     let mut adapters = store.adapters(None)?;
     adapters.reverse();
     Ok(TrainingView {
-        running: None,
+        alive: running.is_some(),
+        running,
         steps: steps.collect(),
         gate,
         adapters: adapters.iter().map(|adapter| adapter_line(adapter, current)).collect(),
     })
+}
+
+/// It says that it runs and has lately done something: what was killed cannot say so.
+fn is_alive(run: &TrainingRun, steps: &[TrainingStep]) -> bool {
+    const SILENT_MS: i64 = 60 * 60 * 1_000;
+    let own = steps.iter().filter(|step| step.run == run.id);
+    let last = own.map(|step| step.created_ms).max().unwrap_or(0).max(run.created_ms);
+    run.status == RunStatus::Running && now_ms() - last < SILENT_MS
 }
 
 /// The gate's word on a step's adapter.
@@ -195,5 +212,10 @@ fn line(store: &Store, step: &TrainingStep) -> StepLine {
         seconds: figure(&stepped["seconds"]),
         groups: step.groups.clone(),
         adapter: step.candidate.clone(),
+        alarms: serde_json::from_value::<Vec<Alarm>>(rolled["alarms"].clone())
+            .unwrap_or_default()
+            .iter()
+            .map(Alarm::words)
+            .collect(),
     }
 }

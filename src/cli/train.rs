@@ -381,15 +381,20 @@ fn say(as_json: bool, value: &Value, text: &str) {
 fn watch(as_json: bool) -> Watch {
     Arc::new(move |progress| match progress {
         progress if as_json => println!("{}", json!(progress)),
-        Progress::Rolled(rolled) => eprintln!(
-            "step {}: {} of {} rollouts right, {} of {} groups have contrast, {:.1} s",
-            rolled.step,
-            rolled.right,
-            rolled.rollouts - rolled.failed,
-            rolled.contrast,
-            rolled.groups,
-            rolled.seconds
-        ),
+        Progress::Rolled(rolled) => {
+            eprintln!(
+                "step {}: {} of {} rollouts right, {} of {} groups have contrast, {:.1} s",
+                rolled.step,
+                rolled.right,
+                rolled.rollouts - rolled.failed,
+                rolled.contrast,
+                rolled.groups,
+                rolled.seconds
+            );
+            for alarm in &rolled.alarms {
+                eprintln!("step {}: alarm: {}", rolled.step, alarm.words());
+            }
+        }
         Progress::Stepped(stepped) => match &stepped.skipped {
             Some(why) => eprintln!("step {}: skipped: {why}", stepped.step),
             None => eprintln!(

@@ -12,6 +12,7 @@ use crate::deck::command::{self, Action};
 use crate::deck::completion::Files;
 use crate::deck::composer::Edit;
 use crate::deck::keymap;
+use crate::deck::layer::doctor::Doctor;
 use crate::deck::layer::find::Find;
 use crate::deck::layer::help::Help;
 use crate::deck::layer::picker::{Item, Picker};
@@ -19,6 +20,7 @@ use crate::deck::layer::{Layer, Reply};
 use crate::deck::library::LibraryEvent;
 use crate::deck::manners::{Manners, Notify};
 use crate::deck::message::{DeckCommand, DeckEvent, DeckOptions, Level, StatusLine};
+use crate::deck::study::StudyCommand;
 use crate::deck::tab::{Context, Look, Tab, TabName, Tabs, Wishes};
 use crate::deck::theme::Theme;
 use crate::flow::event::Body;
@@ -47,7 +49,7 @@ pub enum Input {
     Inked,
     /// Something done beside the loop has this to say.
     Said(Level, String),
-    /// A second has passed while a query runs.
+    /// The time that the tab which shows waits for has passed.
     Tick,
     System(System),
 }
@@ -155,6 +157,12 @@ impl App {
             Input::Deck(event) => self.deck_event(*event, now_ms),
             Input::System(system) => self.system(system),
             Input::Wheel(down) => self.wheel(down, now_ms),
+            Input::Tick => {
+                let mut cx = context(now_ms, self.size, &self.session);
+                self.tabs.current_mut().due(&mut cx);
+                let wishes = cx.wishes;
+                self.grant(wishes, now_ms)
+            }
             Input::Edited(text) => self.perform(Action::Recall, &text, now_ms),
             other => {
                 self.note(other);
@@ -225,6 +233,7 @@ impl App {
         {
             self.session.clone_from(session);
         }
+        self.layers.iter_mut().for_each(|layer| layer.event(&event));
         let mut cx = context(now_ms, self.size, &self.session);
         self.tabs.all_mut().into_iter().for_each(|tab| tab.event(&event, &mut cx));
         let wishes = cx.wishes;
@@ -284,6 +293,16 @@ impl App {
             Action::Find if argument.is_empty() => {
                 self.tabs.shown = TabName::Chat;
                 self.layers.push(Box::new(Find::default()));
+            }
+            Action::Doctor => {
+                self.layers.push(Box::new(Doctor::default()));
+                return vec![Effect::Command(DeckCommand::Doctor)];
+            }
+            Action::Model if argument.is_empty() => return self.show(TabName::Models, now_ms),
+            Action::Model => {
+                self.say("reading the file; queries wait until it serves");
+                let path = argument.to_string();
+                return vec![Effect::Command(DeckCommand::Study(StudyCommand::UseModel { path }))];
             }
             Action::Theme if argument.is_empty() => self.choose_theme(),
             Action::Theme => return self.set_theme(argument, true),

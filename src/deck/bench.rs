@@ -77,6 +77,15 @@ pub fn first_frame(cells: usize, size: (u16, u16)) -> Result<f64, Error> {
 mod tests {
     use super::*;
 
+    /// What a word costs a slow line: half a kilobyte when every new line moved the whole block.
+    #[test]
+    fn a_streamed_word_writes_little() {
+        for size in [(80, 24), (120, 40), (200, 50)] {
+            let bytes = bytes_per_token(10, 500, size).unwrap();
+            assert!(bytes < 150.0, "{bytes} bytes a token at {size:?}");
+        }
+    }
+
     /// Prints the figures of this machine: `cargo test --release deck::bench -- --ignored --nocapture`.
     #[test]
     #[ignore = "a measurement, not a check"]

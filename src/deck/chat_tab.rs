@@ -151,7 +151,7 @@ impl Tab for Chat {
                 }
             }
             DeckEvent::FirstLines(lines) => self.first_lines(lines),
-            DeckEvent::Status(_) | DeckEvent::Library(_) | DeckEvent::Study(_) => {}
+            DeckEvent::Status(_) | DeckEvent::Library(_) | DeckEvent::Study(_) | DeckEvent::Checks(_) => {}
         }
     }
 

@@ -74,6 +74,10 @@ pub enum Action {
     Step,
     Rollback,
     NoAdapter,
+    /// Serve the GGUF of this name; without one, the models tab.
+    Model,
+    /// What works here, checked by doing it.
+    Doctor,
     Palette,
     /// Choose an earlier query.
     History,
@@ -189,7 +193,7 @@ pub const COMMANDS: &[Command] = &[
     named(Action::Tab(TabName::Replay), "replay", Look, "tabs: chat, replay, groups, training, models").also(&["sessions"]),
     named(Action::Tab(TabName::Groups), "groups", Look, "tabs: chat, replay, groups, training, models"),
     named(Action::Tab(TabName::Training), "training", Look, "tabs: chat, replay, groups, training, models").also(&["train"]),
-    named(Action::Tab(TabName::Models), "models", Look, "tabs: chat, replay, groups, training, models").also(&["model"]),
+    named(Action::Tab(TabName::Models), "models", Look, "tabs: chat, replay, groups, training, models"),
     key(Action::PreviousTab, "previous-tab", Look, "tab before and after"),
     key(Action::NextTab, "next-tab", Look, "tab before and after"),
     key(Action::NextPane, "next-pane", Look, "next pane, then back to the conversation"),
@@ -246,6 +250,7 @@ pub const COMMANDS: &[Command] = &[
     named(Action::Roll, "roll", Learning, "roll a query out as a group").with("SIZE").also(&["group"]),
     key(Action::Step, "step", Learning, "learn from what is labelled"),
     named(Action::Rollback, "rollback", Learning, "back to the adapter before"),
+    named(Action::Model, "model", Learning, "serve another GGUF").with("[FILE]"),
     key(Action::NoAdapter, "no-adapter", Learning, "plan with no adapter"),
 
     key(Action::Edit(Edit::Up), "line-up", Heading::Edit, "line above and below; at the ends, input before and after"),
@@ -264,6 +269,7 @@ pub const COMMANDS: &[Command] = &[
 
     named(Action::Help, "help", Program, "this page").also(&["keys"]),
     named(Action::Palette, "palette", Program, "find a command by its name (or type / in the input)").also(&["commands"]),
+    named(Action::Doctor, "doctor", Program, "what works here, checked by doing it"),
     named(Action::Theme, "theme", Program, "colours: walk the themes and see each at once").with("[NAME]"),
     named(Action::Mouse, "mouse", Program, "take the mouse, or give it back to the terminal"),
     key(Action::Interrupt, "interrupt", Program, "close, clear the input, cancel; twice: quit"),

@@ -11,7 +11,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::deck::app::{App, Input};
 use crate::deck::manners::Manners;
-use crate::deck::message::{DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, Past, StatusLine};
+use crate::deck::message::{
+    CheckLine, DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, Past, StatusLine,
+};
 use crate::deck::theme::Theme;
 use crate::engine::{Completion, Message, ModelInfo, Request, Role, Sampler, Speaker, Timings};
 use crate::error::Error;
@@ -101,6 +103,7 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
             DeckCommand::NewConversation => {
                 drop(events.send(DeckEvent::Conversation { session: format!("demo-session-{count}") }));
             }
+            DeckCommand::Doctor => drop(events.send(DeckEvent::Checks(checks()))),
             DeckCommand::Cancel
             | DeckCommand::Library(_)
             | DeckCommand::Study(_)
@@ -108,6 +111,20 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
             DeckCommand::Quit => return,
         }
     }
+}
+
+/// One check that passes and one that does not.
+pub fn checks() -> Vec<CheckLine> {
+    let line = |name: &str, ok, text: &str, remedy: &str| CheckLine {
+        name: name.to_string(),
+        ok,
+        text: text.to_string(),
+        remedy: remedy.to_string(),
+    };
+    vec![
+        line("engine", true, "sampled 8 tokens (41 tokens/s in this short run)", ""),
+        line("sandbox", false, "no interpreter was found", "install Python 3 (Debian: apt install python3)"),
+    ]
 }
 
 /// A thread of this name that panics.

@@ -34,6 +34,8 @@ pub enum DeckCommand {
     Library(LibraryCommand),
     /// About groups, training, adapters and models.
     Study(StudyCommand),
+    /// Check what works here; answered by `Checks`.
+    Doctor,
     /// Write a setting of the deck into the settings file.
     Remember {
         key: &'static str,
@@ -84,6 +86,8 @@ pub enum DeckEvent {
     FirstLines(Vec<String>),
     Library(LibraryEvent),
     Study(StudyEvent),
+    /// What works here and what does not.
+    Checks(Vec<CheckLine>),
     /// Queries belong to this session from now on.
     Conversation {
         session: String,
@@ -110,6 +114,16 @@ pub enum DeckEvent {
         reason: String,
         remedy: String,
     },
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CheckLine {
+    pub name: String,
+    pub ok: bool,
+    pub text: String,
+    /// What helps where it is not.
+    pub remedy: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

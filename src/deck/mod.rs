@@ -69,7 +69,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::deck::app::{App, Effect, Input, System};
 use crate::deck::inputs::Keyboard;
 pub use crate::deck::message::{
-    DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue, Level, Past, Scope, StatusLine,
+    CheckLine, DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue, Level, Past, Scope,
+    StatusLine,
 };
 use crate::deck::screen::Screen;
 use crate::deck::theme::Theme;

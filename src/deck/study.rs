@@ -24,6 +24,10 @@ pub enum StudyCommand {
     WhatChanged { query: String, before: Option<String>, after: Option<String> },
     /// Answered by `Training`.
     ShowTraining,
+    /// Answered by `Training` if anything of it has changed since.
+    WatchTraining,
+    /// Serve this GGUF from now on; refused, what served goes on. Answered by a status line and a notice.
+    UseModel { path: String },
     /// Look for models on this machine; answered by `Models`.
     FindModels,
 }
@@ -111,6 +115,8 @@ pub fn contrast_chance(p: f64, size: usize) -> f64 {
 pub struct TrainingView {
     /// What is going on now ("forward 3 of 8"); None: nothing runs.
     pub running: Option<String>,
+    /// A run is under way, in this program or another, and writes its steps as it goes.
+    pub alive: bool,
     /// Oldest first.
     pub steps: Vec<StepLine>,
     pub gate: Option<GateView>,
@@ -137,6 +143,8 @@ pub struct StepLine {
     pub groups: Vec<String>,
     /// The adapter it made.
     pub adapter: Option<String>,
+    /// What moved since its run began, in words.
+    pub alarms: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

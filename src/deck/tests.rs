@@ -435,7 +435,7 @@ fn foreign_sequences(bytes: &[u8]) -> Vec<String> {
             self.0.push(format!("C0 {byte}"));
         }
         fn csi_dispatch(&mut self, _: &vte::Params, _: &[u8], _: bool, action: char) {
-            if !"HmJhl".contains(action) {
+            if !"CHmJhl".contains(action) {
                 self.0.push(format!("CSI {action}"));
             }
         }

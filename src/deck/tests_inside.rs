@@ -347,6 +347,11 @@ fn training_view() -> TrainingView {
         seconds: 0.7,
         groups: vec![format!("{n}f3a90cd")],
         adapter: None,
+        alarms: if n == 8 {
+            vec!["tokens per plan: 30.00 at the start, 19.00 now".to_string()]
+        } else {
+            Vec::new()
+        },
     };
     let adapter = |id: &str, parent: Option<&str>, current, status: &str, words: &str| AdapterLine {
         id: id.to_string(),
@@ -358,6 +363,7 @@ fn training_view() -> TrainingView {
     };
     TrainingView {
         running: Some("forward 3 of 8".to_string()),
+        alive: true,
         steps: (1..=8).map(step).collect(),
         gate: Some(GateView {
             adapter: "c0ffee12".to_string(),
@@ -374,6 +380,46 @@ fn training_view() -> TrainingView {
             adapter("c0ffee12", Some("a3f9c0de"), true, "candidate", "steps 2 to 8, 7 groups"),
         ],
     }
+}
+
+#[test]
+fn a_run_under_way_is_looked_at_while_its_tab_shows() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(4));
+    study(&mut deck, StudyEvent::Training(TrainingView { alive: false, ..training_view() }));
+    assert_eq!(deck.app.wait(), None, "nothing runs, nothing is polled");
+    study(&mut deck, StudyEvent::Training(training_view()));
+    assert!(deck.app.wait().is_some());
+    assert!(deck.text().contains("alarm in step 8: tokens per plan: 30.00 at the start, 19.00 now"));
+    deck.input(Input::Tick);
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::WatchTraining));
+    deck.press(KeyCode::F(1));
+    assert_eq!(deck.app.wait(), None, "hidden, it is left alone");
+    deck.effects.clear();
+    deck.input(Input::Tick);
+    assert_eq!(deck.effects, []);
+}
+
+#[test]
+fn a_model_is_served_by_its_name() {
+    let mut deck = Deck::new((80, 24));
+    deck.ask("/model ~/big.gguf");
+    let path = "~/big.gguf".to_string();
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::UseModel { path }));
+    deck.ask("/model");
+    assert_eq!(deck.app.tabs.shown, TabName::Models);
+}
+
+#[test]
+fn the_doctor_says_what_helps() {
+    each_size("doctor", |size| {
+        let mut deck = Deck::new(size);
+        deck.ask("/doctor");
+        assert_eq!(deck.effects.pop(), Some(Effect::Command(DeckCommand::Doctor)));
+        assert!(deck.text().contains("checking the engine"));
+        deck.input(Input::Deck(Box::new(DeckEvent::Checks(demo::checks()))));
+        deck
+    });
 }
 
 #[test]

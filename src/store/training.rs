@@ -189,6 +189,25 @@ impl Store {
         })
     }
 
+    /// A figure that differs once any process has written of training: cheap enough to be asked every other
+    /// second.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn training_mark(&self) -> Result<String> {
+        self.read(|view| {
+            let mut statement = view
+                .prepare_cached(
+                    "SELECT (SELECT count(*) || ' ' || count(CASE status WHEN 'running' THEN 1 END)
+                               FROM training_runs) || ' ' ||
+                            (SELECT count(*) || ' ' || count(verdict) || ' ' || coalesce(max(created_ms), 0)
+                               FROM training_steps)",
+                )
+                .map_err(|e| self.sql(e))?;
+            statement.query_row([], |row| row.get(0)).map_err(|e| self.sql(e))
+        })
+    }
+
     /// One run by its whole id.
     ///
     /// # Errors

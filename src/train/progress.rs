@@ -13,6 +13,7 @@ use crate::train::reward::Rewards;
 use crate::train::rollout::Group;
 use crate::train::step::Done;
 use crate::train::validation::Marks;
+use crate::train::watch::{Alarm, Behaviour, Groups, alarms};
 
 /// Receives progress; must return at once.
 pub type Watch = Arc<dyn Fn(&Progress) + Send + Sync>;
@@ -50,6 +51,12 @@ pub struct Rolled {
     /// Plans per tool.
     pub tools: BTreeMap<String, usize>,
     pub seconds: f64,
+    /// The same rollouts as the run is watched by.
+    #[serde(default)]
+    pub behaviour: Behaviour,
+    /// What has moved since the run began.
+    #[serde(default)]
+    pub alarms: Vec<Alarm>,
 }
 
 impl Rolled {
@@ -74,7 +81,24 @@ impl Rolled {
                     planned.map(|call| call.completion.completion_ids.len()).sum::<usize>();
             }
         }
+        let all = groups.iter().flat_map(|group| &group.rollouts);
+        rolled.behaviour = Behaviour::of(all.map(|rollout| &rollout.trajectory));
         rolled
+    }
+
+    /// Look for alarms: beside the rollouts the run began with, and in the rewards themselves.
+    pub fn watched(&mut self, start: &Behaviour, rewards: &[Rewards]) {
+        self.alarms = alarms(start, &self.behaviour);
+        let known: Vec<Vec<f32>> = rewards
+            .iter()
+            .map(|group| group.rewards.iter().flatten().map(|reward| *reward as f32).collect())
+            .collect();
+        let contrast = |rewards: &[f32]| rewards.windows(2).any(|two| two[0] != two[1]);
+        let groups = Groups::of(known.iter().map(|rewards| (&rewards[..], contrast(rewards))));
+        if groups.all_equal {
+            let figure = "every reward of the step is the same".to_string();
+            self.alarms.push(Alarm { figure, start: groups.reward_mean, now: groups.reward_mean });
+        }
     }
 }
 
@@ -157,4 +181,38 @@ impl Validated {
 pub struct Look {
     pub validated: Validated,
     pub marks: Marks,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_watched_beside_the_first_and_for_itself() {
+        let behaviour = |plan_tokens| Behaviour {
+            rollouts: 32,
+            turns: 64,
+            plans: 64,
+            plan_tokens,
+            ..Behaviour::default()
+        };
+        let rewards = |second| {
+            [[1.0, 1.0], [1.0, second]]
+                .map(|values| Rewards { rewards: values.map(Some).to_vec(), ..Rewards::default() })
+        };
+        let mut rolled = Rolled { behaviour: behaviour(1_280), ..Rolled::default() };
+        rolled.watched(&behaviour(1_280), &rewards(0.0));
+        assert_eq!(rolled.alarms, []);
+        rolled.watched(&behaviour(640), &rewards(1.0));
+        let words: Vec<String> = rolled.alarms.iter().map(Alarm::words).collect();
+        assert_eq!(words[0], "tokens per plan: 10.00 at the start, 20.00 now");
+        assert!(words[1].starts_with("every reward of the step is the same"), "{words:?}");
+        // What an older record lacks is empty, not an error.
+        let older: Rolled = serde_json::from_value(serde_json::json!({
+            "step": 1, "groups": 0, "rollouts": 0, "failed": 0, "right": 0, "contrast": 0, "turns": 0,
+            "refused": 0, "planner_tokens": 0, "tools": {}, "seconds": 0.0,
+        }))
+        .unwrap();
+        assert_eq!(older.alarms, []);
+    }
 }

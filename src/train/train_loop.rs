@@ -30,6 +30,7 @@ use crate::train::rollout::{Group, Question, RollOptions, roll};
 use crate::train::rows::{LeftOut, Policy, TrainTurn, turns};
 use crate::train::step::{Done, Job};
 use crate::train::validation::{Marks, Validation, best};
+use crate::train::watch::Behaviour;
 
 /// What a run needs from outside.
 pub struct Trainer {
@@ -86,6 +87,8 @@ struct State {
     /// The KL budget is used up: no further step.
     spent: bool,
     marks: Vec<Marks>,
+    /// How the planner behaved in the run's first step, which alarms are raised against.
+    start: Option<Behaviour>,
 }
 
 impl Trainer {
@@ -202,7 +205,10 @@ impl Trainer {
             (None, None) => Vec::new(),
         };
         let step = done.last().map_or(0, |step| step.step);
-        Ok(State { adapter, frozen, step, drawn, spent: false, marks })
+        let start = done
+            .first()
+            .and_then(|step| serde_json::from_value(step.stats["rolled"]["behaviour"].clone()).ok());
+        Ok(State { adapter, frozen, step, drawn, spent: false, marks, start })
     }
 
     /// Let an adapter answer for the planner from now on.
@@ -253,7 +259,8 @@ impl Trainer {
                 break;
             }
         }
-        let rolled = Rolled::of(number, &groups, &rewards, rolling.elapsed().as_secs_f64());
+        let mut rolled = Rolled::of(number, &groups, &rewards, rolling.elapsed().as_secs_f64());
+        rolled.watched(state.start.get_or_insert_with(|| rolled.behaviour.clone()), &rewards);
         (self.watch)(&Progress::Rolled(rolled.clone()));
         if plan.shuffle_rewards {
             shuffle(&mut rewards, seed);

@@ -144,6 +144,13 @@ pub struct Alarm {
     pub now: f64,
 }
 
+impl Alarm {
+    /// `tokens per plan: 19.8 at the start, 31.0 now`
+    pub fn words(&self) -> String {
+        format!("{}: {:.2} at the start, {:.2} now", self.figure, self.start, self.now)
+    }
+}
+
 /// What moved by more than 30 % (tool mix: a third of all plans; format failures: 10 points) between the start
 /// of a run and now. Figures of fewer than `LEAST` rollouts on either side alarm nobody.
 pub fn alarms(start: &Behaviour, now: &Behaviour) -> Vec<Alarm> {

@@ -1,6 +1,7 @@
 //! Layers: what lies over a tab, topmost last. Each owns its keys and its rows; the frame is drawn here.
 
 pub mod correct;
+pub mod doctor;
 pub mod find;
 pub mod help;
 pub mod line;
@@ -13,6 +14,7 @@ use ratatui::widgets::{Clear, Widget};
 
 use crate::deck::command::Action;
 use crate::deck::keymap::Keymap;
+use crate::deck::message::DeckEvent;
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::Row;
 use crate::deck::tab::Look;
@@ -54,6 +56,9 @@ pub trait Layer {
     fn key(&mut self, key: &KeyEvent, keymap: &Keymap, page: usize) -> Reply;
 
     fn paste(&mut self, _: &str) {}
+
+    /// Something happened while it is open.
+    fn event(&mut self, _: &DeckEvent) {}
 
     /// The rows at `width`; `height` is what there is room for, so that scrolling can be held in bounds.
     fn sheet(&mut self, width: usize, height: usize, look: &Look) -> Sheet;

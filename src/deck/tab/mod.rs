@@ -143,6 +143,9 @@ pub trait Tab {
         None
     }
 
+    /// It shows and its `wait` has passed.
+    fn due(&mut self, _: &mut Context) {}
+
     /// What helps now, most useful first: the keys come from the keymap.
     fn hints(&self) -> Vec<(Action, &'static str)>;
 

@@ -81,7 +81,12 @@ impl Tab for Models {
             Action::First => self.walk(isize::MIN / 2),
             Action::Newest => self.walk(isize::MAX / 2),
             Action::Open => match self.lines().get(self.selected) {
-                Some(line) => cx.say(format!("serve it with: tillerman --model {}", line.path)),
+                Some(line) if line.current => cx.say("it serves already"),
+                Some(line) => {
+                    let path = line.path.clone();
+                    cx.effect(Effect::Command(DeckCommand::Study(StudyCommand::UseModel { path })));
+                    cx.say("loading it; what serves stays if it cannot be used");
+                }
                 None => return false,
             },
             _ => return false,
@@ -97,13 +102,13 @@ impl Tab for Models {
     }
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
-        vec![(Action::Open, "how to serve it"), (Action::ScrollDown, "next")]
+        vec![(Action::Open, "serve it"), (Action::ScrollDown, "next")]
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
         if self.lines().is_empty() {
-            let looked =
-                "None was found. `tillerman --model FILE.gguf` serves any GGUF this program can read.";
+            let looked = "None was found. /model FILE.gguf in the chat serves any GGUF this program can read; `tillerman \
+                          model pull` downloads one.";
             let looking = "Looking for them.";
             let second = if self.models.is_some() { looked } else { looking };
             let words = [

@@ -1,6 +1,8 @@
 //! The training tab: what the steps did (reward, divergence, clipping, plans, tools), what the gate says,
 //! the adapters as a tree, and what a step changed on one of the person's own questions.
 
+use std::time::Duration;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 
@@ -18,6 +20,9 @@ use crate::deck::study::{
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::Ink;
+
+/// How often a run under way is looked at, while this tab shows.
+const POLL: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub struct Training {
@@ -147,6 +152,16 @@ impl Training {
         rows
     }
 
+    /// What moved in the newest step that moved anything, while its run is the newest.
+    fn alarm_rows(&self, width: usize) -> Vec<Row> {
+        let Some(step) = self.view.steps.last().filter(|step| !step.alarms.is_empty()) else {
+            return Vec::new();
+        };
+        let words = format!("alarm in step {}: ", step.step);
+        let prose = Prose::of(words, Ink::Warning).say(step.alarms.join("; "), Ink::Text);
+        prose.wrap(width, &Row::new(), &Row::new())
+    }
+
     fn gate_rows(&self, width: usize) -> Vec<Row> {
         let Some(gate) = &self.view.gate else {
             return Prose::of("no adapter has been before the gate yet", Ink::Dim).wrap(
@@ -235,7 +250,8 @@ impl Training {
             }
         }
         let below = Rect { y: charts.bottom(), height: area.bottom() - charts.bottom(), ..area };
-        let gate = self.gate_rows(width.saturating_sub(4));
+        let mut gate = self.alarm_rows(width.saturating_sub(4));
+        gate.extend(self.gate_rows(width.saturating_sub(4)));
         let gate_height = u16::try_from(gate.len() + 2).unwrap_or(4).min(below.height);
         let block = Rect { height: gate_height, ..below };
         Training::draw_block(buffer, block, "gate", &gate, look);
@@ -383,6 +399,16 @@ impl Tab for Training {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn wait(&self) -> Option<Duration> {
+        self.view.alive.then_some(POLL)
+    }
+
+    fn due(&mut self, cx: &mut Context) {
+        if self.view.alive {
+            cx.effect(ask(StudyCommand::WatchTraining));
         }
     }
 
