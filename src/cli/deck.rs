@@ -159,9 +159,12 @@ fn stored_scope(scope: deck::Scope) -> Scope {
     }
 }
 
+/// The parts, or why they could not be put together.
+type Made = Result<Arc<Setup>, String>;
+
 /// Engine, tools and prompts, put together behind the first frame.
 #[derive(Clone)]
-pub struct Parts(Arc<tokio::sync::watch::Sender<Option<Result<Arc<Setup>, String>>>>);
+pub struct Parts(Arc<tokio::sync::watch::Sender<Option<Made>>>);
 
 impl Parts {
     fn begin(
