@@ -105,32 +105,28 @@ fn first_lines(setup: &Setup, fresh: bool) -> Vec<String> {
     let mut lines: Vec<String> = setup.notice.iter().cloned().collect();
     if fresh {
         lines.push(
-            "Welcome. Three keys to know: Enter asks what you typed, + and - say whether an answer was good or \
-             bad, ? shows every other key. Press Up for a question to begin with, then Enter."
+            "Three keys to know: Enter asks, + and - say whether an answer was good, ? shows the rest. Press Up \
+             for a question to begin with."
                 .to_string(),
         );
     }
     if setup.embedded {
         lines.push(
-            "The embedded planner serves: a 5-million-parameter model made for this program. It can do \
-             arithmetic, units and dates, the Game of 24, facts about countries, elements, planets, rivers, \
-             mountains and cities (also over two or three steps), and small CSV files. It cannot chat, and \
-             it is often wrong about what to try: that is what labels and training are for."
+            "The embedded planner serves: a 5-million-parameter model made for this program. It knows \
+             arithmetic, units and dates, the Game of 24, facts about countries, elements, planets, rivers and \
+             cities, and small CSV files. It cannot chat and is often wrong about what to try: that is what \
+             labels and training are for."
                 .to_string(),
         );
         lines.push(
-            "To choose another: F5 lists the models found on this machine, /model FILE.gguf serves a file, \
-             `tillerman model pull` in a shell downloads one, and `tillerman model use FILE.gguf` keeps the \
-             choice."
+            "Another model: F5 lists those found here, /model FILE.gguf serves one, `tillerman model pull` in a \
+             shell downloads one."
                 .to_string(),
         );
     } else {
         lines.push(format!("Serving {}.", setup.model.display()));
     }
-    lines.push(format!(
-        "Tools: {tools}. Everything asked, answered and learned lies in {}.",
-        setup.home.root().display()
-    ));
+    lines.push(format!("Tools: {tools}. What is kept lies in {}.", setup.home.root().display()));
     for refused in &setup.flow.toolbox.refused {
         lines.push(format!("Not available: {} ({}; {}).", refused.name, refused.reason, refused.remedy));
     }

@@ -155,7 +155,10 @@ impl Trainer {
         let back_to = back.and_then(|best| best.adapter);
         let validated = Validated::of(state.step, &marks, is_best, back_to.clone(), asking.elapsed());
         let look = Look { validated: validated.clone(), marks };
-        self.store.add_look(&plan.run, state.step, &json!(look))?;
+        // What the run began with is looked at before there is a step to keep the look with.
+        if state.step > 0 {
+            self.store.add_look(&plan.run, state.step, &json!(look))?;
+        }
         (self.watch)(&Progress::Validated(validated));
         if let Some(id) = back_to {
             let adapter = self.store.adapter(&id)?;
