@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. Both install what is missing first.
-.PHONY: setup run test fmt lint bench drill clean
+.PHONY: setup run test fmt lint bench drill reproduce clean
 
 # One optimised profile for everything: llama.cpp compiles once.
 CARGO ?= cargo
@@ -30,6 +30,12 @@ drill: setup
 
 bench: setup
 	@. scripts/env.sh && $(CARGO) run $(PROFILE) --quiet -- bench
+
+# The training comparison on the embedded planner: five arms, three seeds, about two hours on two cores. Goes on where
+# it was interrupted; the report and its pictures are in reproduce/.
+reproduce: setup
+	@. scripts/env.sh && $(CARGO) build $(PROFILE) --quiet
+	@sh scripts/reproduce.sh reproduce
 
 clean:
 	@. scripts/env.sh && $(CARGO) clean
