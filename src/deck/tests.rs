@@ -587,6 +587,9 @@ proptest! {
         // Whatever happened: what was asked can end, and the next query is asked.
         deck.app.layers.clear();
         deck.app.tabs.shown = TabName::Chat;
+        // Nothing stands over the input: a view inside a trajectory, or a pane, takes Enter for itself.
+        deck.app.tabs.chat.inside = None;
+        deck.app.tabs.chat.panes.focus = None;
         while !feeder.pending.is_empty() {
             feeder.play(&mut deck, 10);
             feeder.listen(&deck.effects);
