@@ -96,6 +96,30 @@ fn a_run_hands_over_the_best_by_its_own_validation_and_remembers_its_looks() {
 }
 
 #[test]
+fn a_run_goes_on_from_the_adapter_that_serves() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("config.toml"), "[engine]\nthreads = 1\n[train]\nlr = 0.001\ngroup = 4\n")
+        .unwrap();
+    let gate = fs::read_to_string("assets/tasks/gate.jsonl").unwrap();
+    let few = home.path().join("few.jsonl");
+    fs::write(&few, gate.lines().take(90).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let mut args = vec!["--seed", "2", "train", "--json", "--tasks", TASKS, "--questions", "8"];
+    args.extend(["--pairs", "0", "--validate-every", "1", "--steps", "1", "--gate", few.to_str().unwrap()]);
+    let (code, out, err) = run(tillerman(home.path()).args(&args));
+    assert_eq!(code, 0, "{err}");
+    let told = lines(&out);
+    // What it began with is looked at first, and the fuel bar is measured from the bare model all along.
+    let (_, list, _) = run(tillerman(home.path()).args(["adapters", "list", "--json"]));
+    let shipped = lines(&list).into_iter().find(|line| line["origin"] == "shipped").unwrap();
+    assert_eq!(find(&told, "validated")[0]["adapter"], shipped["id"], "{out}");
+    let stepped = find(&told, "stepped")[0];
+    assert!(
+        stepped["skipped"].is_string() || stepped["drift"].as_f64().is_some_and(|drift| drift > 0.01),
+        "{out}"
+    );
+}
+
+#[test]
 fn a_run_killed_at_any_moment_resumes_to_the_same_bits() {
     let whole = tempfile::tempdir().unwrap();
     settle(whole.path());
