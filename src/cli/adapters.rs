@@ -62,8 +62,8 @@ enum Format {
 pub fn run(global: &Global, args: &AdaptersArgs) -> anyhow::Result<i32> {
     let (home, config) = setup::home_and_config(global)?;
     let (model, embedded) = setup::model_path(global, &home, &config)?;
-    if embedded && config.engine.shipped_adapter {
-        super::shipped::settle(&home, &model)?;
+    if embedded {
+        super::shipped::settle(&home, &config, &model)?;
     }
     let store = Store::open(&home)?;
     let shelf = Shelf { home, store, model, json: args.json };

@@ -105,8 +105,8 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
     };
     let planner_elsewhere = away.get(&Role::Planner).map(|engine| engine.name().to_string());
     let mut notice = None;
-    if embedded && planner_elsewhere.is_none() && config.engine.shipped_adapter {
-        let settled = super::shipped::settle(&home, &model);
+    if embedded && planner_elsewhere.is_none() {
+        let settled = super::shipped::settle(&home, &config, &model);
         notice =
             settled.err().map(|e| format!("the shipped adapter cannot be kept: {e:#}; going on without"));
     }

@@ -10,22 +10,29 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::config::Home;
+use crate::config::{Config, Home};
 use crate::engine::ModelInfo;
 use crate::error::Error;
 use crate::gguf;
 use crate::store::{AdapterShelf, NewAdapter, Origin, Store, WEIGHTS};
 use crate::train::adapter_file;
 
+use super::setup::PLANNER;
+
 const ADAPTER: &[u8] = include_bytes!("../../assets/adapter/adapter.gguf");
 const MANIFEST: &str = include_str!("../../assets/adapter/manifest.json");
 
-/// Keep and serve the shipped adapter where the embedded planner has never had one.
+/// Keep and serve the shipped adapter where the embedded planner has never had one, unless the settings say not
+/// to. A planner retrained by the recipe, or merged with an adapter, bears the same name and is another model.
 ///
 /// # Errors
 /// The data directory or its database cannot be written.
-pub fn settle(home: &Home, model: &Path) -> anyhow::Result<()> {
-    if ADAPTER.is_empty() || AdapterShelf::open(home)?.ever_moved(model)? {
+pub fn settle(home: &Home, config: &Config, model: &Path) -> anyhow::Result<()> {
+    if !config.engine.shipped_adapter || AdapterShelf::open(home)?.ever_moved(model)? {
+        return Ok(());
+    }
+    let hash = AdapterShelf::open(home)?.model_hash(model)?;
+    if hash != blake3::hash(PLANNER).to_hex().as_str() {
         return Ok(());
     }
     let store = Store::open(home)?;
@@ -37,7 +44,7 @@ pub fn settle(home: &Home, model: &Path) -> anyhow::Result<()> {
     let info = ModelInfo {
         name: base.name().to_string(),
         path: model.to_path_buf(),
-        hash: AdapterShelf::open(home)?.model_hash(model)?,
+        hash,
         ..ModelInfo::default()
     };
     let manifest: Value = serde_json::from_str(MANIFEST).context("the shipped manifest is no JSON")?;
