@@ -181,6 +181,8 @@ async fn act(run: &mut Run<'_>, command: &Command) -> Result<ToolResult, Halt> {
             question = asked.recv() => question,
             () = run.past_deadline() => {
                 context.cancel.cancel();
+                // Ends soon, and with everything it started.
+                call.await;
                 return Err(Halt::Limit(run.time_limit()));
             }
         };

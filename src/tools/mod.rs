@@ -158,6 +158,9 @@ pub struct Refused {
     pub remedy: String,
 }
 
+/// How long a cancelled call may take to end what it started: above the sandbox's own patience with a child.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// The tools of this machine, in the order their cards are shown.
 #[derive(Clone, Default)]
 pub struct Toolbox {
@@ -205,10 +208,18 @@ impl Toolbox {
             result.effects = effects;
             Ok(result)
         };
-        tokio::select! {
+        tokio::pin!(allowed_call);
+        let ended = tokio::select! {
             biased;
-            result = allowed_call => result.unwrap_or_else(|refused| refused),
-            () = context.cancel.cancelled() => ToolResult::fault(ToolFault::Cancelled, "cancelled"),
+            ended = &mut allowed_call => Some(ended),
+            // One that runs programs heard the same word, and has processes to end and files to put right:
+            // dropped now, it could not.
+            () = context.cancel.cancelled(), if sandboxed => tokio::time::timeout(GRACE, allowed_call).await.ok(),
+            () = context.cancel.cancelled(), if !sandboxed => None,
+        };
+        match ended {
+            Some(result) => result.unwrap_or_else(|refused| refused),
+            None => ToolResult::fault(ToolFault::Cancelled, "cancelled"),
         }
     }
 

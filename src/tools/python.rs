@@ -151,7 +151,7 @@ impl Python {
             remedy,
         })?;
         let card = card(&self.limits, self.data.is_some(), Some(&workspace));
-        Ok(Python { card, workspace: Some(workspace), private: true, ..self })
+        Ok(Python { card, workspace: Some(workspace), ..self })
     }
 
     /// The same tool, its folders being the person's own or not.
@@ -218,8 +218,13 @@ impl Tool for Python {
     }
 
     fn effects(&self, _: &Value) -> Effects {
-        // A file of the person's is private, and who wrote what stands in it is unknown.
-        Effects { reads_private: self.private, brings_outside_text: self.private, acts_outward: false }
+        let workspace = self.workspace.as_ref().map(Workspace::effects).unwrap_or_default();
+        // The data folder, too, can be the person's own, with text of unknown hand in it.
+        Effects {
+            reads_private: workspace.reads_private || self.private,
+            brings_outside_text: workspace.brings_outside_text || self.private,
+            ..workspace
+        }
     }
 
     fn sandbox(&self) -> Option<&str> {

@@ -136,14 +136,8 @@ impl Tool for Shell {
         &self.card
     }
 
-    /// A file of the workspace is private, and who wrote it is unknown. Without a network a change of the
-    /// workspace is all a command can do to the world.
     fn effects(&self, _: &Value) -> Effects {
-        Effects {
-            reads_private: self.workspace.is_some(),
-            brings_outside_text: self.workspace.is_some(),
-            acts_outward: self.workspace.as_ref().is_some_and(|workspace| workspace.write),
-        }
+        self.workspace.as_ref().map(Workspace::effects).unwrap_or_default()
     }
 
     fn sandbox(&self) -> Option<&str> {

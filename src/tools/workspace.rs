@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Effects;
 use super::sandbox::{self, Tier};
 
 /// See the file's head.
@@ -69,6 +70,12 @@ impl Workspace {
         Ok(())
     }
 
+    /// What a program in it touches: its files are private and who wrote them is unknown. Without a network, a
+    /// change of them is all that program can do to the world.
+    pub fn effects(&self) -> Effects {
+        Effects { reads_private: true, brings_outside_text: true, acts_outward: self.write }
+    }
+
     /// Look whether it is a git repository, before a program runs in it.
     pub fn watch_git(&self) -> GitWatch {
         let git = self.path.join(".git");
@@ -82,7 +89,8 @@ pub fn open_to_all(path: &Path, bits: u32) -> bool {
 }
 
 /// A repository that was there is read-only in the sandbox. One that was not must not appear by a model's hand
-/// either: its settings and hooks would run when the person next calls git there.
+/// either: its settings and hooks would run when the person next calls git there. Dropped with the call it
+/// watched, whatever ended that, it does the same as settled.
 pub struct GitWatch {
     git: PathBuf,
     armed: bool,
@@ -90,8 +98,12 @@ pub struct GitWatch {
 
 impl GitWatch {
     /// Put what appeared out of git's sight; answers what was done, for the result.
-    pub fn settle(self) -> Option<String> {
-        if !self.armed || std::fs::symlink_metadata(&self.git).is_err() {
+    pub fn settle(mut self) -> Option<String> {
+        self.put_aside()
+    }
+
+    fn put_aside(&mut self) -> Option<String> {
+        if !std::mem::take(&mut self.armed) || std::fs::symlink_metadata(&self.git).is_err() {
             return None;
         }
         let aside = (1..1000).map(|n| self.git.with_file_name(format!("git-made-in-sandbox-{n}")));
@@ -100,6 +112,12 @@ impl GitWatch {
             Ok(()) => format!("[the .git that appeared was renamed to {}]", free.display()),
             Err(e) => format!("[a .git appeared and could not be renamed: {e}]"),
         })
+    }
+}
+
+impl Drop for GitWatch {
+    fn drop(&mut self) {
+        let _ = self.put_aside();
     }
 }
 
@@ -118,6 +136,11 @@ mod tests {
             assert!(!dir.path().join(".git").exists());
             assert!(dir.path().join(format!("git-made-in-sandbox-{n}/hooks")).exists());
         }
+        // A call that is dropped settles too.
+        let watch = workspace.watch_git();
+        std::fs::create_dir(dir.path().join(".git")).unwrap();
+        drop(watch);
+        assert!(!dir.path().join(".git").exists() && dir.path().join("git-made-in-sandbox-3").exists());
         std::fs::create_dir(dir.path().join(".git")).unwrap();
         assert_eq!(workspace.watch_git().settle(), None, "it was there before");
         let read_only = Workspace { write: false, ..workspace };

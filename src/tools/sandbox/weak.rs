@@ -50,6 +50,8 @@ pub(super) fn run(policy: &Policy) -> Step<Status> {
 fn confine_program(policy: &Policy) -> Step<()> {
     null_input()?;
     confine::limits(&policy.limits, false)?;
+    // Should the supervisor be killed before it has ended what it watches.
+    sys::process_control(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _).map_err(at("PDEATHSIG"))?;
     sys::process_control(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(at("no_new_privs"))?;
     confine::landlock(policy)
 }
