@@ -18,12 +18,13 @@ use crate::tasks::{Split, Task, files};
 use crate::train::gate::{Decision, Gate, Report, Trial, disjoint};
 use crate::train::judge::{self, Patience};
 use crate::train::labelled::{Lesson, stored_groups};
+use crate::train::material::probes;
 use crate::train::presets::Settings;
 use crate::train::progress::{Progress, Stepped, Watch};
 use crate::train::reward::{Known, rewards};
 use crate::train::rollout::Group;
 use crate::train::rows::Policy;
-use crate::train::train_loop::{Lessons, Plan, Trainer, probes};
+use crate::train::train_loop::{Lessons, Plan, Trainer};
 use crate::train::validation::Validation;
 
 use super::{Global, setup};
@@ -289,9 +290,9 @@ async fn on_groups(
         );
     }
     let drawn: Vec<Group> = groups.into_iter().map(|(group, _)| group).collect();
-    let (probes, frozen) = probes(&drawn, &lesson)?;
+    let probes = probes(&drawn, &lesson)?;
     let frozen = match champion {
-        None => frozen,
+        None => probes.clone(),
         Some(champion) => trainer.frozen_of(champion)?,
     };
     let ids: Vec<&String> = drawn.iter().map(|group| &group.id).collect();

@@ -19,6 +19,7 @@ pub mod kernels;
 pub mod kl_budget;
 pub mod labelled;
 pub mod lora;
+pub mod material;
 pub mod memory;
 pub mod merge;
 pub mod model;

@@ -6,9 +6,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rand::seq::SliceRandom as _;
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -17,17 +14,18 @@ use crate::engine::ModelInfo;
 use crate::error::Error;
 use crate::flow::solve::Flow;
 use crate::store::{
-    Adapter, NewAdapter, OPTIMIZER, Origin, RunStatus, Source, Store, TrainingRun, TrainingStep, WEIGHTS,
+    Adapter, NewAdapter, OPTIMIZER, Origin, RunStatus, Store, TrainingRun, TrainingStep, WEIGHTS,
     now_ms,
 };
-use crate::tasks::{Task, check};
+use crate::tasks::Task;
 use crate::train::client;
 use crate::train::labelled::Lesson;
+use crate::train::material::{checked, draw, lesson, probes, shuffle, step_seed};
 use crate::train::presets::Settings;
 use crate::train::progress::{Look, Progress, Rolled, Stepped, Validated, Watch};
 use crate::train::reward::Rewards;
-use crate::train::rollout::{Group, Question, RollOptions, roll};
-use crate::train::rows::{LeftOut, Policy, TrainTurn, turns};
+use crate::train::rollout::{Question, RollOptions, roll};
+use crate::train::rows::{Policy, TrainTurn};
 use crate::train::step::{Done, Job};
 use crate::train::validation::{Marks, Validation, best};
 use crate::train::watch::Behaviour;
@@ -74,9 +72,6 @@ pub struct Plan {
     pub validation: Validation,
 }
 
-/// Turns kept for measuring a step, and as many frozen ones for the fuel bar.
-const PROBES: usize = 48;
-
 /// State of a run between two steps; everything else is in the store.
 struct State {
     adapter: Option<Adapter>,
@@ -107,17 +102,16 @@ impl Trainer {
         let model = self.flow.engine.model().await?;
         let mut state = self.begin(plan, &model)?;
         self.put(state.adapter.as_ref()).await?;
-        // An interruption may have come between a step and the look that was due after it.
-        self.validate(plan, &mut state, false, cancel).await?;
         let result = loop {
-            let late = || plan.seconds > 0.0 && began.elapsed().as_secs_f64() >= plan.seconds;
-            if state.step >= plan.steps || late() || state.spent {
+            // First thing, because an interruption may have come between a step and the look due after it.
+            if let Err(error) = self.validate(plan, &mut state, false, cancel).await {
+                break Err(error);
+            }
+            let late = plan.seconds > 0.0 && began.elapsed().as_secs_f64() >= plan.seconds;
+            if state.step >= plan.steps || late || state.spent {
                 break self.validate(plan, &mut state, true, cancel).await;
             }
             if let Err(error) = self.step(plan, tasks, &model, &mut state, cancel).await {
-                break Err(error);
-            }
-            if let Err(error) = self.validate(plan, &mut state, false, cancel).await {
                 break Err(error);
             }
         };
@@ -143,8 +137,10 @@ impl Trainer {
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         let id = state.adapter.as_ref().map(|adapter| adapter.id.clone());
+        let begun = plan.parent.as_ref().map(|adapter| adapter.id.clone());
         let seen = state.marks.iter().any(|marks| marks.adapter == id);
-        if id.is_none() || seen || !plan.validation.due(state.step, last) {
+        // What the run began with is the gate's to compare with.
+        if id == begun || seen || !plan.validation.due(state.step, last) {
             return Ok(());
         }
         let asking = std::time::Instant::now();
@@ -155,10 +151,7 @@ impl Trainer {
         let back_to = back.and_then(|best| best.adapter);
         let validated = Validated::of(state.step, &marks, is_best, back_to.clone(), asking.elapsed());
         let look = Look { validated: validated.clone(), marks };
-        // What the run began with is looked at before there is a step to keep the look with.
-        if state.step > 0 {
-            self.store.add_look(&plan.run, state.step, &json!(look))?;
-        }
+        self.store.add_look(&plan.run, state.step, &json!(look))?;
         (self.watch)(&Progress::Validated(validated));
         if let Some(id) = back_to {
             let adapter = self.store.adapter(&id)?;
@@ -211,7 +204,10 @@ impl Trainer {
         let start = done
             .first()
             .and_then(|step| serde_json::from_value(step.stats["rolled"]["behaviour"].clone()).ok());
-        Ok(State { adapter, frozen, step, drawn, spent: false, marks, start })
+        let spent = done.last().is_some_and(|step| {
+            step.stats["stepped"]["drift"].as_f64().is_some_and(|drift| drift >= plan.settings.kl_budget)
+        });
+        Ok(State { adapter, frozen, step, drawn, spent, marks, start })
     }
 
     /// Let an adapter answer for the planner from now on.
@@ -275,10 +271,10 @@ impl Trainer {
         };
         let imitates = plan.settings.mode == Mode::Imitation;
         let lesson = lesson(&groups, &rewards, policy, imitates)?;
-        let (probes, frozen) = probes(&groups, &lesson)?;
+        let probes = probes(&groups, &lesson)?;
         let first = state.frozen.is_empty() && state.adapter.is_none();
         if first {
-            state.frozen = frozen;
+            state.frozen.clone_from(&probes);
         }
         let stepped = match lesson.ready() {
             Ok(()) => self.learn(plan, model, state, &lesson, probes, cancel).await?,
@@ -419,143 +415,4 @@ pub struct Lessons {
     pub groups: Vec<crate::train::rows::TrainGroup>,
     pub probes: Vec<TrainTurn>,
     pub frozen: Vec<TrainTurn>,
-}
-
-/// Seed of a step, below 2^52.
-fn step_seed(seed: u64, step: usize) -> u64 {
-    let hash = blake3::hash(format!("step {seed} {step}").as_bytes());
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&hash.as_bytes()[..8]);
-    u64::from_le_bytes(bytes) >> 12
-}
-
-/// The next questions after `before` others: every task once per epoch, in an order that follows from seed and
-/// epoch alone.
-fn draw(tasks: &[Task], count: usize, seed: u64, before: usize) -> Vec<&Task> {
-    let count = count.clamp(1, tasks.len().max(1));
-    let mut drawn = Vec::with_capacity(count);
-    let mut at = before;
-    while drawn.len() < count && !tasks.is_empty() {
-        let (epoch, place) = (at / tasks.len(), at % tasks.len());
-        let mut order: Vec<usize> = (0..tasks.len()).collect();
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(step_seed(seed, usize::MAX - epoch)));
-        drawn.push(&tasks[order[place]]);
-        at += 1;
-    }
-    drawn
-}
-
-/// The checker's word on every rollout that ended.
-pub fn checked(group: &Group) -> Rewards {
-    let reward = |answer: &str| {
-        let right = group.question.answer.as_ref().is_some_and(|wanted| check(wanted, answer));
-        f64::from(u8::from(right))
-    };
-    Rewards {
-        rewards: group.rollouts.iter().map(|rollout| rollout.answer().map(reward)).collect(),
-        source: Some(Source::Checker),
-        turns: Vec::new(),
-        labelled: Vec::new(),
-        words: group.rollouts.len(),
-    }
-}
-
-/// Deal the rewards of all groups out anew, failures staying failures.
-fn shuffle(rewards: &mut [Rewards], seed: u64) {
-    let mut all: Vec<f64> =
-        rewards.iter().flat_map(|group| group.rewards.iter().flatten().copied()).collect();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
-    all.shuffle(&mut rng);
-    let mut dealt = all.into_iter();
-    for reward in rewards.iter_mut().flat_map(|group| group.rewards.iter_mut().flatten()) {
-        *reward = dealt.next().unwrap_or(*reward);
-    }
-    // Draw once more so that an empty deal and a full one leave equal generators behind.
-    let _: u64 = rng.random();
-}
-
-fn lesson(groups: &[Group], rewards: &[Rewards], policy: Policy, imitates: bool) -> Result<Lesson, Error> {
-    let mut lesson = Lesson { imitates, ..Lesson::new(policy) };
-    for (group, rewards) in groups.iter().zip(rewards) {
-        lesson.add(group, rewards)?;
-    }
-    Ok(lesson)
-}
-
-/// Planner turns to measure a step on, and as many for the fuel bar: half of them of groups that train, half
-/// of others where there are any, so that neither certain nor doubtful questions alone say how far a step went.
-///
-/// # Errors
-/// A rollout of another policy.
-pub fn probes(groups: &[Group], lesson: &Lesson) -> Result<(Vec<TrainTurn>, Vec<TrainTurn>), Error> {
-    let (mut own, mut aside) = (Vec::new(), Vec::new());
-    for group in groups {
-        let trains = lesson.groups.iter().any(|trained| trained.question_id == group.question.id);
-        let into = if trains { &mut own } else { &mut aside };
-        for rollout in group.rollouts.iter().take(4) {
-            let turns = turns(&rollout.trajectory, &lesson.policy, &mut LeftOut::default())?;
-            into.extend(turns.unwrap_or_default());
-        }
-    }
-    let half = aside.len().min(PROBES / 2);
-    let mut probes: Vec<TrainTurn> = spread(&own, PROBES - half);
-    probes.extend(spread(&aside, half));
-    Ok((probes.clone(), probes))
-}
-
-/// `count` turns evenly spread over all.
-fn spread(turns: &[TrainTurn], count: usize) -> Vec<TrainTurn> {
-    let count = count.min(turns.len());
-    (0..count).map(|i| turns[i * turns.len() / count].clone()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tasks::{Answer, Family};
-
-    fn task(n: usize) -> Task {
-        Task {
-            id: format!("t{n}"),
-            family: Family::Arithmetic,
-            query: format!("What is {n}?"),
-            answer: Answer::Number { value: n as f64, tolerance: 0.0 },
-            steps: Vec::new(),
-            wrong: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn an_epoch_asks_every_question_once_and_follows_from_the_seed() {
-        let tasks: Vec<Task> = (0..12).map(task).collect();
-        let epoch = |seed| -> Vec<String> {
-            (0..3).flat_map(|step| draw(&tasks, 4, seed, 4 * step)).map(|task| task.id.clone()).collect()
-        };
-        let mut once = epoch(1);
-        assert_ne!(once, epoch(2));
-        assert_eq!(once, epoch(1));
-        once.sort();
-        once.dedup();
-        assert_eq!(once.len(), 12);
-        let next: Vec<_> = draw(&tasks, 4, 1, 12).iter().map(|task| task.id.clone()).collect();
-        assert_ne!(next, epoch(1)[..4], "every epoch has its own order");
-    }
-
-    #[test]
-    fn shuffled_rewards_keep_their_number_and_leave_failures_alone() {
-        let group = |values: &[Option<f64>]| Rewards {
-            rewards: values.to_vec(),
-            source: Some(Source::Checker),
-            turns: Vec::new(),
-            labelled: Vec::new(),
-            words: values.len(),
-        };
-        let before = [group(&[Some(1.0); 20]), group(&[Some(0.0), None, Some(0.0)]), group(&[Some(0.0); 20])];
-        let mut after = before.clone();
-        shuffle(&mut after, 7);
-        let sum = |groups: &[Rewards]| groups.iter().flat_map(|g| g.rewards.iter().flatten()).sum::<f64>();
-        assert_eq!(sum(&before).to_bits(), sum(&after).to_bits());
-        assert_eq!(after[1].rewards[1], None);
-        assert_ne!(before.to_vec(), after.to_vec());
-    }
 }

@@ -19,7 +19,8 @@ use crate::train::presets::Settings;
 use crate::train::reward::{Contrast, Rewards, contrast};
 use crate::train::rollout::{Group, Question, RollOptions, roll};
 use crate::train::rows::Policy;
-use crate::train::train_loop::{Lessons, Trainer, checked, probes};
+use crate::train::material::{checked, probes};
+use crate::train::train_loop::{Lessons, Trainer};
 
 /// Rollouts of the group, and paired rollouts of the gate's first look.
 const SIZE: usize = 8;
@@ -53,8 +54,8 @@ pub(super) async fn label_to_live(runs: usize) -> anyhow::Result<Figure> {
         let mut lesson = Lesson::new(policy.clone());
         lesson.add(&group, &rewards)?;
         lesson.ready()?;
-        let (probes, frozen) = probes(std::slice::from_ref(&group), &lesson)?;
-        let lessons = Lessons { groups: lesson.groups, probes, frozen };
+        let probes = probes(std::slice::from_ref(&group), &lesson)?;
+        let lessons = Lessons { groups: lesson.groups, frozen: probes.clone(), probes };
         let made = serde_json::json!({ "bench": run });
         let (_, adapter) = trainer.take(&settings, run as u64, &model, None, lessons, made, &cancel).await?;
         let adapter = adapter.context("the step was discarded")?;
