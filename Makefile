@@ -31,8 +31,8 @@ drill: setup
 bench: setup
 	@. scripts/env.sh && $(CARGO) run $(PROFILE) --quiet -- bench
 
-# The training comparison on the embedded planner: five arms, three seeds, about two hours on two cores. Goes on where
-# it was interrupted; the report and its pictures are in reproduce/.
+# The training comparison on the embedded planner: five arms, three seeds, a quarter of an hour each. Goes on where it
+# was interrupted; the report and its pictures are in reproduce/.
 reproduce: setup
 	@. scripts/env.sh && $(CARGO) build $(PROFILE) --quiet
 	@sh scripts/reproduce.sh reproduce
