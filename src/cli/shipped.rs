@@ -41,12 +41,8 @@ pub fn settle(home: &Home, config: &Config, model: &Path) -> anyhow::Result<()> 
     adapter_file::place(&draft.path(WEIGHTS), ADAPTER).map_err(Error::from)?;
     let print = adapter_file::fingerprint(model, &base).map_err(Error::from)?;
     let lora = adapter_file::read(&draft.path(WEIGHTS), &base, Some(&print)).map_err(Error::from)?;
-    let info = ModelInfo {
-        name: base.name().to_string(),
-        path: model.to_path_buf(),
-        hash,
-        ..ModelInfo::default()
-    };
+    let info =
+        ModelInfo { name: base.name().to_string(), path: model.to_path_buf(), hash, ..ModelInfo::default() };
     let manifest: Value = serde_json::from_str(MANIFEST).context("the shipped manifest is no JSON")?;
     let (rank, alpha) = (lora.rank, lora.alpha);
     let new = NewAdapter { parent: None, model: &info, rank, alpha, origin: Origin::Shipped, manifest };

@@ -69,7 +69,12 @@ pub fn shuffle(rewards: &mut [Rewards], seed: u64) {
     let _: u64 = rng.random();
 }
 
-pub fn lesson(groups: &[Group], rewards: &[Rewards], policy: Policy, imitates: bool) -> Result<Lesson, Error> {
+pub fn lesson(
+    groups: &[Group],
+    rewards: &[Rewards],
+    policy: Policy,
+    imitates: bool,
+) -> Result<Lesson, Error> {
     let mut lesson = Lesson { imitates, ..Lesson::new(policy) };
     for (group, rewards) in groups.iter().zip(rewards) {
         lesson.add(group, rewards)?;

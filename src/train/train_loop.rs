@@ -14,8 +14,7 @@ use crate::engine::ModelInfo;
 use crate::error::Error;
 use crate::flow::solve::Flow;
 use crate::store::{
-    Adapter, NewAdapter, OPTIMIZER, Origin, RunStatus, Store, TrainingRun, TrainingStep, WEIGHTS,
-    now_ms,
+    Adapter, NewAdapter, OPTIMIZER, Origin, RunStatus, Store, TrainingRun, TrainingStep, WEIGHTS, now_ms,
 };
 use crate::tasks::Task;
 use crate::train::client;

@@ -15,11 +15,11 @@ use crate::store::{Store, WEIGHTS};
 use crate::tasks::{Split, files};
 use crate::train::judge::{self, Patience};
 use crate::train::labelled::Lesson;
+use crate::train::material::{checked, probes};
 use crate::train::presets::Settings;
 use crate::train::reward::{Contrast, Rewards, contrast};
 use crate::train::rollout::{Group, Question, RollOptions, roll};
 use crate::train::rows::Policy;
-use crate::train::material::{checked, probes};
 use crate::train::train_loop::{Lessons, Trainer};
 
 /// Rollouts of the group, and paired rollouts of the gate's first look.
