@@ -93,8 +93,8 @@ pub struct Flow {
     pub tokens: usize,
     /// Characters of a result that enter memory; 0: no limit.
     pub result_chars: usize,
-    /// An equal command ends the query when it comes up again this often, and at once if it had failed; 0: no
-    /// limit.
+    /// An equal command ends the query when it comes up again this often, and at once if it can only fail
+    /// again; an act upon the world in between makes it a new one. 0: no limit.
     pub repeats: usize,
     /// Prompt pack: `auto`, `full`, `compact` or the folder of an own one; `auto` goes by the model.
     pub pack: String,

@@ -1,5 +1,8 @@
 //! The true loop with the scripted engine and real tools: every way through it ends in a well-formed record.
 
+#[path = "flow/circles.rs"]
+mod circles;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -179,7 +182,7 @@ async fn a_planner_that_walks_in_circles_is_stopped_before_the_tool_runs_again()
         assert_eq!(trajectory.turns.len(), results + 1);
         assert!(trajectory.turns[results].command.is_some() && trajectory.turns[results].result.is_none());
     }
-    // The same words that are no plan end it too; other words do not.
+    // The same words that are no plan end it too.
     let refused = ScriptedEngine::new(|request: &Request| {
         Ok(if request.role == Role::Planner { "what?" } else { say(request.role) })
     });

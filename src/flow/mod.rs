@@ -8,6 +8,7 @@
 //! ```
 
 pub mod analyst;
+pub mod circles;
 pub mod event;
 pub mod executor;
 pub mod fork;

@@ -15,7 +15,7 @@ use crate::flow::memory::{Memory, MemoryEntry, cut};
 use crate::flow::prompt::Pack;
 use crate::flow::run::{Halt, Run};
 use crate::flow::trajectory::{Command, Decision, Limits, Plan, QueryAnalysis, Trajectory, Verdict};
-use crate::flow::{analyst, executor, generator, planner, verifier};
+use crate::flow::{analyst, circles, executor, generator, planner, verifier};
 use crate::tools::approval::Asked;
 use crate::tools::{Approvals, Taint, ToolContext, ToolFault, ToolResult, Toolbox};
 
@@ -124,40 +124,20 @@ async fn take_turn(
             let verdict =
                 Verdict { decision: Decision::Continue, reason: "the plan could not be run".to_string() };
             run.record(Body::Verdict { turn, verdict: verdict.clone() })?;
+            circles::nothing_new(run)?;
             let command = Command { tool: plan.tool.clone(), arguments: serde_json::Value::Null };
-            nothing_new(run, memory, &plan, &command)?;
             let result = ToolResult::fault(ToolFault::Unknown, reason);
             return Ok(remember(run, turn, &plan, &command, &result, verdict, started));
         }
     };
     let command = executor::command(run, &plan).await?;
     run.record(Body::Command { turn, command: command.clone() })?;
-    nothing_new(run, memory, &plan, &command)?;
+    circles::nothing_new(run)?;
     let result = act(run, &command).await?;
     run.record(Body::ToolResult { turn, result: result.clone() })?;
     let verdict = verifier::verify(run, memory, &plan, &command, &result).await?;
     run.record(Body::Verdict { turn, verdict: verdict.clone() })?;
     Ok(remember(run, turn, &plan, &command, &result, verdict, started))
-}
-
-/// Small and greedy models walk in circles: an equal command that failed fails again, one that worked says what
-/// memory already holds. The query ends there and answers with what it has, before the tool runs once more.
-fn nothing_new(run: &Run<'_>, memory: &Memory, plan: &Plan, command: &Command) -> Result<(), Halt> {
-    let most = run.flow.limits.repeats;
-    let equal = |entry: &&MemoryEntry| {
-        let refused = command.arguments.is_null();
-        entry.tool == plan.tool
-            && entry.command == command.arguments
-            && (!refused || entry.sub_goal == plan.sub_goal)
-    };
-    let before: Vec<&MemoryEntry> = memory.entries.iter().filter(equal).collect();
-    match before.last() {
-        Some(last) if most > 0 && (last.error || before.len() >= most) => {
-            let what = if last.error { "failed" } else { "was run" };
-            Err(Halt::Limit(format!("repeats (the same command {what} in turn {})", last.turn)))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Run the tool under the query's cancel token and deadline; record what was asked of a person meanwhile and

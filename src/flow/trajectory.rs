@@ -53,8 +53,8 @@ pub struct Limits {
     pub tokens: usize,
     /// Characters of a result that enter memory.
     pub result_chars: usize,
-    /// Turns that only say again what memory holds: an equal command that failed ends the query at its first
-    /// repetition, one that worked at this many. Records made before it was known had no such limit.
+    /// A query that walks in circles ends at this many repetitions of a command, at the first of one that can
+    /// only fail again (`flow::circles`). Records made before it was known had no such limit.
     #[serde(default)]
     pub repeats: usize,
 }
