@@ -39,6 +39,8 @@ pub enum StoreError {
         "blob {hash} of trajectory {trajectory} cannot be read: {reason}; the other trajectories are not touched"
     )]
     Blob { hash: String, trajectory: String, reason: String },
+    #[error("database {}: {record} is not what was written (a disk or memory fault changed it); the other records are not touched, a copy of the file from before may still have this one", .path.display())]
+    Changed { path: PathBuf, record: String },
     /// A record that cannot be what it claims.
     #[error("{0}")]
     Invalid(String),

@@ -9,7 +9,7 @@ use rusqlite::{Row as SqlRow, params};
 use serde::{Deserialize, Serialize};
 
 use crate::store::redact::redact;
-use crate::store::{Result, Row, Store, StoreError, Sync, canonical, now_ms};
+use crate::store::{Result, Row, Store, StoreError, Sync, canonical, checksum, now_ms};
 
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $text:literal),* $(,)? }) => {
@@ -165,7 +165,7 @@ pub struct LedgerEntry {
 
 const LABEL: &str = "SELECT l.id, l.trajectory, l.question_id, l.canonical_answer, l.scope, l.turn, l.value,
   l.text, l.correction, l.source, l.shown_set, l.\"order\", l.propensity, l.seconds, l.adapter, l.expiry_ms,
-  l.audit, l.re_ask_of, l.created_ms, c.cleared_ms
+  l.audit, l.re_ask_of, l.created_ms, c.cleared_ms, l.sum
   FROM labels l LEFT JOIN label_clears c ON c.label = l.id";
 
 impl Store {
@@ -178,7 +178,8 @@ impl Store {
         let clean = |text: &Option<String>| {
             text.as_ref().map(|text| redact(text).map_or_else(|| text.clone(), |(kept, _)| kept))
         };
-        let (text, correction) = (clean(&label.text), clean(&label.correction));
+        let label =
+            &Label { text: clean(&label.text), correction: clean(&label.correction), ..label.clone() };
         let shown = serde_json::to_string(&label.shown_set).unwrap_or_default();
         let small = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.write(Sync::Full, |transaction| {
@@ -186,8 +187,9 @@ impl Store {
                 .execute(
                     "INSERT INTO labels (trajectory, question_id, canonical_answer, scope, turn, value, text,
                        correction, source, shown_set, \"order\", propensity, seconds, adapter, expiry_ms,
-                       audit, re_ask_of, created_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                       audit, re_ask_of, created_ms, sum)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+                       ?19)",
                     params![
                         label.trajectory,
                         label.question_id,
@@ -195,8 +197,8 @@ impl Store {
                         label.scope.name(),
                         label.turn.map(small),
                         label.value.name(),
-                        text,
-                        correction,
+                        label.text,
+                        label.correction,
                         label.source.name(),
                         shown,
                         small(label.order),
@@ -207,6 +209,7 @@ impl Store {
                         label.audit,
                         label.re_ask_of,
                         label.created_ms,
+                        checksum::label(label),
                     ],
                 )
                 .map_err(|e| self.sql(e))?;
@@ -304,8 +307,17 @@ impl Store {
             let mut statement = view
                 .prepare_cached(&format!("{LABEL} WHERE {which} ORDER BY l.id"))
                 .map_err(|e| self.sql(e))?;
-            let rows = statement.query_map([key], read_label);
-            rows.and_then(Iterator::collect).map_err(|e| self.sql(e))
+            let rows = statement.query_map([key], |row| Ok((read_label(row)?, row.get(20)?)));
+            let rows: Vec<(Label, Option<checksum::Sum>)> =
+                rows.and_then(Iterator::collect).map_err(|e| self.sql(e))?;
+            rows.into_iter()
+                .map(|(label, sum)| match sum {
+                    Some(sum) if sum != checksum::label(&label) => {
+                        Err(self.changed(format!("label {}", label.id)))
+                    }
+                    _ => Ok(label),
+                })
+                .collect()
         })
     }
 }

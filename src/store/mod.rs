@@ -11,6 +11,7 @@ mod adapters;
 mod ballast;
 mod blobs;
 mod canonical;
+mod checksum;
 mod error;
 mod groups;
 mod labels;

@@ -8,7 +8,7 @@ use crate::engine::Timings;
 use crate::flow::event::Event;
 use crate::flow::trajectory::Trajectory;
 use crate::store::record::{CallRow, Record};
-use crate::store::{Result, Store, StoreError, blobs};
+use crate::store::{Result, Store, StoreError, blobs, checksum};
 
 impl Store {
     /// Every event of a trajectory, in order, equal to what was recorded (but for redacted secrets).
@@ -22,7 +22,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT e.seq, e.t_ms, e.kind, e.body, c.prompt_ids, c.completion_ids, c.logprobs,
                        c.forced, c.sampler, c.template_hash, c.adapter, c.queue_ms, c.prefill_ms,
-                       c.decode_ms, c.text
+                       c.decode_ms, c.text, e.sum
                      FROM events e LEFT JOIN model_calls c USING (trajectory, seq)
                      WHERE e.trajectory = ?1 ORDER BY e.seq",
                 )
@@ -36,13 +36,22 @@ impl Store {
                         blobs: Vec::new(),
                         redacted: 0,
                     };
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, f64>(1)?, record))
+                    Ok((
+                        row.get::<_, i64>(0)?,
+                        row.get::<_, f64>(1)?,
+                        record,
+                        row.get::<_, Option<[u8; 16]>>(15)?,
+                    ))
                 })
                 .map_err(|e| self.sql(e))?;
             let mut events = Vec::new();
             for row in rows {
-                let (seq, t_ms, mut record) = row.map_err(|e| self.sql(e))?;
+                let (seq, t_ms, mut record, sum) = row.map_err(|e| self.sql(e))?;
                 record.blobs = long.remove(&seq).unwrap_or_default();
+                // Rows of earlier versions have none.
+                if sum.is_some_and(|sum| sum != checksum::event(id, seq, t_ms, &record)) {
+                    return Err(self.changed(format!("event {seq} of trajectory {id}")));
+                }
                 events.push(record.into_event(id, seq.cast_unsigned(), t_ms)?);
             }
             if events.is_empty() { Err(StoreError::NotFound(id.to_string())) } else { Ok(events) }
@@ -55,6 +64,11 @@ impl Store {
     /// As [`Store::trajectory_events`].
     pub fn trajectory(&self, id: &str) -> Result<Trajectory> {
         Ok(Trajectory::from_events(&self.trajectory_events(id)?))
+    }
+
+    /// A row whose checksum does not fit.
+    pub(super) fn changed(&self, record: String) -> StoreError {
+        StoreError::Changed { path: self.home.database(), record }
     }
 
     /// seq -> (pointer, text) of what lies in blobs.

@@ -8,7 +8,7 @@ use crate::flow::event::{Body, Event, ModelCall, Progress, Sink};
 use crate::store::record::{CallRow, Record};
 use crate::store::redact::redact;
 use crate::store::sessions::title;
-use crate::store::{Result, Store, StoreError, Sync, blobs, canonical, question_id};
+use crate::store::{Result, Store, StoreError, Sync, blobs, canonical, checksum, question_id};
 
 /// Records into the store and then, if there is one, into the next sink: recorded before shown.
 pub struct StoreSink {
@@ -115,9 +115,12 @@ impl Store {
         let seq = i64::try_from(event.seq).unwrap_or(i64::MAX);
         transaction
             .prepare_cached(
-                "INSERT INTO events (trajectory, seq, t_ms, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO events (trajectory, seq, t_ms, kind, body, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )
-            .and_then(|mut s| s.execute(params![id, seq, event.t_ms, record.kind, record.body]))
+            .and_then(|mut s| {
+                let sum = checksum::event(id, seq, event.t_ms, record);
+                s.execute(params![id, seq, event.t_ms, record.kind, record.body, sum])
+            })
             .map_err(|e| match e.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::ConstraintViolation) => {
                     StoreError::Invalid(format!("event {seq} of trajectory {id} is already recorded"))

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tillerman::config::Home;
-use tillerman::store::{Store, StoreError, WEIGHTS};
+use tillerman::store::{Label, LabelValue, Scope, Store, StoreError, WEIGHTS};
 
 use crate::adapters::{keep, model};
 use crate::crash::{CHILD, nth};
@@ -258,6 +258,45 @@ fn a_page_of_noise_is_told_or_was_not_needed() {
     let seen = damage(5, noise);
     assert_eq!(seen.silent, 0, "{seen:?}");
     assert!(seen.told > 0, "{seen:?}");
+}
+
+#[test]
+fn a_bit_that_turned_over_is_told_or_was_not_needed() {
+    let seen = damage(3, one_bit);
+    assert_eq!(seen.silent, 0, "{seen:?}");
+    assert!(seen.told > 0, "{seen:?}");
+}
+
+#[test]
+fn a_changed_row_is_named_and_the_others_are_read() {
+    let dir = quick_dir();
+    let store = open(dir.path());
+    let events = trajectory("id-1", "s", "What is 2+2?", "4");
+    events.iter().for_each(|event| store.record(event).unwrap());
+    let other = trajectory("id-2", "s", "What is 2+3?", "5");
+    other.iter().for_each(|event| store.record(event).unwrap());
+    let row = store.row("id-1").unwrap();
+    let label = store.add_label(&Label::on(&row, Scope::Answer, LabelValue::Good)).unwrap();
+    assert_eq!(store.labels("id-1").unwrap().len(), 1);
+
+    let database = Home::open(Some(dir.path())).unwrap().database();
+    let connection = rusqlite::Connection::open(&database).unwrap();
+    // What a disk may do, no trigger hinders.
+    connection.execute_batch("DROP TRIGGER labels_keep; UPDATE labels SET value = 'bad'").unwrap();
+    let told = store.labels("id-1").unwrap_err().to_string();
+    assert!(told.contains(&format!("label {label} is not what was written")), "{told}");
+    for column in ["t_ms = t_ms + 1", "kind = 'x' || kind", "body = replace(body, '2+2', '2+7')"] {
+        connection.execute_batch("SAVEPOINT before").unwrap();
+        connection.execute(&format!("UPDATE events SET {column} WHERE trajectory = 'id-1'"), []).unwrap();
+        connection.execute_batch("RELEASE before").unwrap();
+        let told = store.trajectory_events("id-1").unwrap_err().to_string();
+        assert!(told.contains("of trajectory id-1 is not what was written"), "{column}: {told}");
+        assert_eq!(store.trajectory_events("id-2").unwrap(), other);
+    }
+    // A record of a version that wrote no checksums is read as it is.
+    connection.execute("UPDATE events SET sum = NULL WHERE trajectory = 'id-1'", []).unwrap();
+    connection.execute("UPDATE events SET kind = substr(kind, 2) WHERE trajectory = 'id-1'", []).unwrap();
+    assert_eq!(store.trajectory_events("id-1").unwrap().len(), events.len());
 }
 
 #[test]
