@@ -154,8 +154,13 @@ async fn a_killed_worker_costs_one_query() {
         // Held in the middle of a call: between two calls nobody would have to hear of its death.
         loop {
             kill("STOP");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            if engine.busy() {
+            // What it wrote before is read first: only a call still open after a while is one that hangs.
+            let mut open = true;
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                open &= engine.busy();
+            }
+            if open {
                 break;
             }
             kill("CONT");

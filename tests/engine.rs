@@ -286,6 +286,7 @@ async fn a_killed_worker_is_reported_and_replaced() {
     let engine = Arc::new(endless());
     let expected = complete(&engine, greedy("Again.", 8)).await.text;
 
+    let began = std::time::Instant::now();
     // Stopped, it cannot get past the prompt.
     signal(&engine, "STOP");
     let waiting = tokio::spawn({
@@ -315,7 +316,9 @@ async fn a_killed_worker_is_reported_and_replaced() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let fourth = engine.complete(greedy("Again.", 8), None, CancellationToken::new()).await;
-    assert!(matches!(&fourth, Err(EngineError::Other(text)) if text.contains("died 3 times")), "{fourth:?}");
+    let refused = matches!(&fourth, Err(EngineError::Other(text)) if text.contains("died 3 times"));
+    // It is three deaths within a minute that count: a machine too slow for that is answered.
+    assert!(refused || began.elapsed() > Duration::from_secs(60) && fourth.is_ok(), "{fourth:?}");
 }
 
 #[tokio::test]

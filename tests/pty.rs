@@ -294,7 +294,8 @@ fn the_death_of_the_worker_leaves_the_deck_standing() {
     });
     let kill = |worker: u32| Command::new("kill").args(["-s", "ABRT", &worker.to_string()]).status();
     let pid = terminal.child.process_id().unwrap();
-    let first = worker_of(pid).expect("a worker runs");
+    terminal.wait_until("a worker", |_| worker_of(pid).is_some());
+    let first = worker_of(pid).unwrap();
     assert!(kill(first).unwrap().success());
     terminal.wait_until("the end of the worker", |_| worker_of(pid) != Some(first));
     terminal.type_text("What is 6 times 7?\r");
@@ -327,10 +328,13 @@ fn a_model_is_changed_and_a_bad_one_refused() {
     let shipped = models.flatten().map(|entry| entry.path()).find(|path| path.extension().unwrap() == "gguf");
     let other = home.path().join("other.gguf");
     std::fs::copy(shipped.unwrap(), &other).unwrap();
-    let first = worker_of(terminal.child.process_id().unwrap());
+    let pid = terminal.child.process_id().unwrap();
+    terminal.wait_until("a worker", |_| worker_of(pid).is_some());
+    let first = worker_of(pid);
     terminal.type_text(&format!("/model {}\r", other.display()));
     terminal.wait_for("serves until you leave");
-    assert_ne!(worker_of(terminal.child.process_id().unwrap()), first, "another worker serves");
+    // The one before may take its time to go.
+    terminal.wait_until("another worker", |_| worker_of(pid).is_some_and(|worker| Some(worker) != first));
     terminal.type_text("What is 6 times 7?\r");
     terminal.wait_for(" tokens");
     terminal.type_text("\u{3}\u{3}\u{3}");

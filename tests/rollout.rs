@@ -262,7 +262,7 @@ async fn rows_of_the_real_engine_name_its_adapter_and_another_is_refused() {
 
 fn tillerman(home: &Path, args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tillerman"));
-    command.env("TILLERMAN_HOME", home).timeout(std::time::Duration::from_secs(300));
+    command.env("TILLERMAN_HOME", home).timeout(std::time::Duration::from_secs(1200));
     let output = command.args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))

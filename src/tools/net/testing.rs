@@ -15,6 +15,9 @@ pub const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 /// Stands for the inside, where no page may lead.
 pub const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
+/// Long enough for a loaded machine; nothing waits that long when it passes.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
 /// What is special, but for the one address that stands for the public internet.
 pub fn special_but_public(address: IpAddr) -> Option<&'static str> {
     if address == IpAddr::V4(PUBLIC) { None } else { super::address::special(address) }
@@ -75,7 +78,7 @@ impl Server {
 }
 
 fn serve(mut stream: TcpStream, answer: &Answer, requests: &Mutex<Vec<String>>) {
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
+    let _ = stream.set_read_timeout(Some(PATIENCE));
     let Some(request) = read_request(&mut stream) else { return };
     requests.lock().expect("requests").push(request.clone());
     let _ = answer(&request, &mut stream);

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Limits, Policy, RUN_DIR, STATUS_FD, SUBCOMMAND, Status, Tier, Workspace};
 use crate::engine::OnPiece;
 
-/// How long output may still come once everything has been killed.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How long output may still come once everything has been killed: what a busy machine delays has not survived.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// What to run and how far it may go.
 #[derive(Clone)]
@@ -100,7 +100,7 @@ pub struct Outcome {
     pub end: End,
     pub stdout: Kept,
     pub stderr: Kept,
-    /// Something still held the output open two seconds after the kill. Must never be true.
+    /// Something still held the output open long after the kill. Must never be true.
     pub survivors: bool,
     pub time: Duration,
 }

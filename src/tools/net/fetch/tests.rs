@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::Ordering;
 
-use super::super::testing::{Answer, INSIDE, PUBLIC, Scripted, Server, special_but_public};
+use super::super::testing::{Answer, INSIDE, PATIENCE, PUBLIC, Scripted, Server, special_but_public};
 use super::*;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -14,7 +14,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// To this fetcher 127.0.0.1 on `port` is the public internet, and names answer as scripted.
 fn fetcher(port: u16, answers: &[&[IpAddr]]) -> Fetcher {
     let guard = Guard::new(&[]).for_test(Scripted::new(answers), port, special_but_public);
-    Fetcher::new(guard)
+    patient(guard)
+}
+
+/// The clock of the program would end what a loaded machine only delays.
+fn patient(guard: Guard) -> Fetcher {
+    Fetcher::new(guard).with_limits(FetchLimits { total: PATIENCE, ..FetchLimits::default() })
 }
 
 fn fetch(fetcher: &Fetcher, url: &str) -> Result<Page, NetFault> {
@@ -120,7 +125,7 @@ fn an_answer_that_changes_between_check_and_use_changes_nothing() {
     let answers: [&[IpAddr]; 2] = [&here(), &inside];
     let resolver = Scripted::new(&answers);
     let guard = Guard::new(&[]).for_test(resolver.clone(), server.port(), special_but_public);
-    let fetcher = Fetcher::new(guard);
+    let fetcher = patient(guard);
     let url = format!("http://rebind.example:{}/page", server.port());
     assert_eq!(fetch(&fetcher, &url).unwrap().text, "page");
     assert_eq!(resolver.asked.load(Ordering::SeqCst), 1, "a name is asked for once");
@@ -130,7 +135,7 @@ fn an_answer_that_changes_between_check_and_use_changes_nothing() {
     let resolver = Scripted::new(&answers);
     let guard = Guard::new(&[]).for_test(resolver.clone(), server.port(), special_but_public);
     let url = format!("http://rebind.example:{}/to/http://rebind.example:{}/", server.port(), server.port());
-    assert!(matches!(fetch(&Fetcher::new(guard), &url), Err(NetFault::Address { .. })));
+    assert!(matches!(fetch(&patient(guard), &url), Err(NetFault::Address { .. })));
     assert_eq!(resolver.asked.load(Ordering::SeqCst), 2);
     assert_eq!(trap.asked(), 0, "the inside was contacted");
 }
@@ -139,7 +144,7 @@ fn an_answer_that_changes_between_check_and_use_changes_nothing() {
 fn keys_and_bodies_go_to_one_host_and_no_further() {
     let server = Server::start(PUBLIC, 0, redirector());
     let trap = Server::start(PUBLIC, 0, redirector());
-    let listed = |server: &Server| Fetcher::new(Guard::new(&[server.address.to_string()]));
+    let listed = |server: &Server| patient(Guard::new(&[server.address.to_string()]));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "abc\n").unwrap();
     let key = Key::of("", file.path()).unwrap().unwrap();
@@ -240,16 +245,21 @@ fn dripping(gone: std::sync::mpsc::Sender<()>) -> Answer {
 
 #[test]
 fn a_slow_body_ends_with_the_clock_and_with_a_cancel() {
-    let patience = Duration::from_secs(120);
     let (tell, gone) = std::sync::mpsc::channel();
     let server = Server::start(PUBLIC, 0, dripping(tell));
-    let limits = FetchLimits { total: Duration::from_secs(1), ..FetchLimits::default() };
-    let hasty = fetcher(server.port(), &[&here()]).with_limits(limits);
-    assert!(matches!(fetch(&hasty, &server.url("/")), Err(NetFault::Time { seconds: 1, .. })));
-    gone.recv_timeout(patience).expect("the connection ends with the request");
+    // A clock that ends before the request was sent proves nothing: on a loaded machine it is given more time.
+    let ended = [1, 4, 16, 64].into_iter().any(|seconds| {
+        let limits = FetchLimits { total: Duration::from_secs(seconds), ..FetchLimits::default() };
+        let hasty = fetcher(server.port(), &[&here()]).with_limits(limits);
+        let fault = fetch(&hasty, &server.url("/")).unwrap_err();
+        assert!(matches!(fault, NetFault::Time { seconds: after, .. } if after == seconds), "{fault}");
+        gone.recv_timeout(Duration::from_secs(30)).is_ok()
+    });
+    assert!(ended, "the connection outlives its request");
 
-    let patient = fetcher(server.port(), &[&here()])
-        .with_limits(FetchLimits { total: patience, ..FetchLimits::default() });
+    let (tell, gone) = std::sync::mpsc::channel();
+    let server = Server::start(PUBLIC, 0, dripping(tell));
+    let patient = fetcher(server.port(), &[&here()]);
     let cancel = CancellationToken::new();
     let ask = Ask { url: server.url("/"), accept: "*/*", ..Ask::default() };
     let asked = server.requests.clone();
@@ -257,7 +267,7 @@ fn a_slow_body_ends_with_the_clock_and_with_a_cancel() {
         let stop = cancel.clone();
         let watch = tokio::spawn(async move {
             // A connection that is cut before its request is read never begins to drip.
-            while asked.lock().unwrap().len() < 2 {
+            while asked.lock().unwrap().is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             stop.cancel();
@@ -267,12 +277,13 @@ fn a_slow_body_ends_with_the_clock_and_with_a_cancel() {
         fault
     });
     assert_eq!(fault, NetFault::Cancelled);
-    gone.recv_timeout(patience).expect("the connection ends with the call");
+    gone.recv_timeout(PATIENCE).expect("the connection ends with the call");
 }
 
 #[test]
 fn a_host_nobody_answers_for_is_named() {
-    let port = std::net::TcpListener::bind((PUBLIC, 0)).unwrap().local_addr().unwrap().port();
+    // Below what the system hands out: a port that was free a moment ago is soon another test's.
+    let port = 1;
     let fault = fetch(&fetcher(port, &[&here()]), &format!("http://127.0.0.1:{port}/")).unwrap_err();
     assert!(matches!(fault, NetFault::Unreachable { .. }), "{fault}");
 }
