@@ -241,6 +241,16 @@ pub const PROCESSES: &[Probe] = &[
     ),
     way("cores of a process outside", "os.sched_getaffinity(@pid@)", "taskset -p @pid@"),
     way(
+        "move a process outside to other cores",
+        "os.sched_setaffinity(@pid@, range(os.cpu_count()))",
+        "taskset -p -c 0-$(($(nproc --all) - 1)) @pid@",
+    ),
+    way(
+        "change limits of a process outside",
+        "__import__('resource').prlimit(@pid@, 4, (0, 0))",
+        "prlimit --pid @pid@ --core=0:0",
+    ),
+    way(
         "a handle on a process outside",
         "os.pidfd_open(@pid@)",
         "perl -e 'exit(syscall(434, @pid@, 0) == -1 ? 1 : 0)'",
@@ -278,6 +288,16 @@ pub const PROCESSES: &[Probe] = &[
         "mount --bind /usr /work",
     ),
     bad("another root by a program", "os.chroot('/tmp')", "/usr/sbin/chroot / true"),
+];
+
+/// Names of the probes that get out of tier C; what that means stands in [`Tier::lacks`].
+///
+/// [`Tier::lacks`]: tillerman::tools::sandbox::Tier::lacks
+pub const TIER_C_LACKS: &[&str] = &[
+    "know the machine",
+    "see this machine's processes",
+    "cores of a process outside",
+    "a handle on a process outside",
 ];
 
 pub const CALLS: &[Probe] = &[

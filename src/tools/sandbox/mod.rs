@@ -60,8 +60,8 @@ impl Tier {
         match self {
             Tier::A | Tier::B => None,
             Tier::C => Some(
-                "sandbox tier C: programs are held by Landlock and seccomp alone. They see which processes and \
-                 files there are (not what is in them), what they write is bounded per file only, their \
+                "sandbox tier C: programs are held by Landlock and seccomp alone. They know the machine's \
+                 name, see which processes and files there are (not what is in them), what they write is bounded per file only, their \
                  number is checked and not enforced, and if the supervisor is killed they may outlive it",
             ),
         }

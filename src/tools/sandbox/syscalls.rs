@@ -18,12 +18,14 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The last step: after it this process can start the program and little else.
 ///
-/// `metadata`: also refuse to change modes, owners and times, which Landlock does not see: where there is no
-/// private root they are those of the person's files.
-pub(super) fn restrict(metadata: bool) -> Step<()> {
+/// `alone`: no namespaces, no private root. Then it is also refused to change modes, owners and times, which
+/// Landlock does not see and which are those of the person's files, and the limits, priority and cores of any
+/// process but the calling one, which may be the person's.
+pub(super) fn restrict(alone: bool) -> Step<()> {
     let mut refused = refusals()?;
-    if metadata {
+    if alone {
         refused.extend(METADATA.iter().chain(OLD_METADATA).map(|call| (*call, Vec::new())));
+        refused.extend(other_processes()?);
     }
     apply(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?;
     let list = ALLOWED.iter().chain(OLD_ALLOWED).chain(REFUSED).map(|call| (*call, Vec::new()));
@@ -64,6 +66,21 @@ fn refusals() -> Step<Rules> {
     });
     rules.insert(libc::SYS_ioctl, terminal.into_iter().collect::<Step<Vec<_>>>()?);
     Ok(rules)
+}
+
+/// Calls that name the process they change, for any name but 0, which is the caller.
+fn other_processes() -> Step<Rules> {
+    let unless_0 = |argument| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+            .map_err(|error| format!("seccomp: {error}"))
+    };
+    Ok(Rules::from([
+        (libc::SYS_prlimit64, vec![unless_0(0)?]),
+        (libc::SYS_sched_setaffinity, vec![unless_0(0)?]),
+        // What the name means (0: a process), and the name.
+        (libc::SYS_setpriority, vec![unless_0(0)?, unless_0(1)?]),
+    ]))
 }
 
 fn rule_with_bit(argument: u8, bit: u64) -> Step<SeccompRule> {
