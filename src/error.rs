@@ -6,6 +6,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// The last cause of an error says what happened; those around it say only where.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
 /// What went wrong at which boundary. `Display` names what, where and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

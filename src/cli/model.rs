@@ -43,7 +43,8 @@ pub async fn run(global: &Global, args: &ModelArgs) -> anyhow::Result<i32> {
         ModelCommand::Check { path, json } => check(path, *json),
         ModelCommand::Pull(args) => {
             network::must_be_on(global)?;
-            pull::run(args).await
+            let (_, config) = setup::home_and_config(global)?;
+            pull::run(args, &config.network.allow_hosts).await
         }
     }
 }

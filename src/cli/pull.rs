@@ -85,13 +85,14 @@ type Result<T> = std::result::Result<T, PullError>;
 pub fn hosts() -> Vec<(String, String)> {
     let endpoint =
         hub::endpoint().map_or_else(|_| "HF_ENDPOINT (not an address)".to_string(), |url| hub::host(&url));
-    let served = format!("whatever host {endpoint} names for the bytes");
+    let served = format!("whatever public host {endpoint} names for the bytes");
     let only = "`tillerman model pull`, and only that command".to_string();
     vec![(endpoint, only.clone()), (served, format!("{only}; the access token is not sent there"))]
 }
 
-pub async fn run(args: &PullArgs) -> anyhow::Result<i32> {
-    let work = pull(args);
+/// `allowed`: hosts the user lists as reachable though they are not public (`network.allow_hosts`).
+pub async fn run(args: &PullArgs, allowed: &[String]) -> anyhow::Result<i32> {
+    let work = pull(args, allowed);
     let done = tokio::select! {
         done = work => done,
         _ = tokio::signal::ctrl_c() => {
@@ -107,9 +108,9 @@ pub async fn run(args: &PullArgs) -> anyhow::Result<i32> {
 }
 
 /// Answers where the file lies.
-async fn pull(args: &PullArgs) -> Result<PathBuf> {
+async fn pull(args: &PullArgs, allowed: &[String]) -> Result<PathBuf> {
     let wish = Wish::new(&args.repo, &args.file, &args.revision)?;
-    let (hub, cache) = (Hub::from_env()?, Cache::from_env(&wish)?);
+    let (hub, cache) = (Hub::from_env(allowed)?, Cache::from_env(&wish)?);
     if !args.json {
         eprintln!("asking {} for {}", safe(&hub.name()), safe(&wish.to_string()));
     }
@@ -118,7 +119,7 @@ async fn pull(args: &PullArgs) -> Result<PathBuf> {
     if let Some(path) = cache.present(&wish, &remote)? {
         return Ok(path);
     }
-    let partial = cache.partial(&remote)?;
+    let partial = cache.partial(&remote);
     let here = std::fs::metadata(&partial).map_or(0, |meta| meta.len());
     announce(args, &remote, &cache, here)?;
     let mut meter = Meter::new(args.json, remote.bytes);

@@ -7,6 +7,7 @@ pub mod chat;
 pub mod client;
 pub mod ffi;
 pub mod grammar;
+pub mod http;
 pub mod key;
 pub mod peer;
 pub mod remote;

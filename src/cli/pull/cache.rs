@@ -57,11 +57,8 @@ impl Cache {
     }
 
     /// Where the file grows. The name is ours: what other programs left half done is theirs.
-    ///
-    /// # Errors
-    /// The folder cannot be made.
-    pub fn partial(&self, remote: &Remote) -> Result<PathBuf> {
-        Ok(self.repo.join("blobs").join(format!("{}.tillerman.incomplete", remote.sha256)))
+    pub fn partial(&self, remote: &Remote) -> PathBuf {
+        self.repo.join("blobs").join(format!("{}.tillerman.incomplete", remote.sha256))
     }
 
     /// The lock other programs of the cache take for the same blob; waits until it is free.

@@ -12,9 +12,10 @@ use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RAN
 use reqwest::{Method, Response, StatusCode, Url};
 use sha2::{Digest, Sha256};
 
-use super::hub::{Hub, chain, host};
+use super::hub::{Hub, host};
 use super::meter::Meter;
 use super::{PullError, Result};
+use crate::error::innermost;
 
 /// Attempts in a row that brought nothing new.
 const BARREN: u32 = 6;
@@ -95,7 +96,7 @@ pub async fn fetch(hub: &Hub, want: &Want<'_>, partial: &Path, meter: &mut Meter
     // Gigabytes may be there already; Ctrl-C must be heard meanwhile.
     let opened = tokio::task::spawn_blocking(move || Part::open(&path)).await;
     let mut part = opened.map_err(|e| PullError::cache(partial, std::io::Error::other(e)))??;
-    let (mut barren, mut best, mut tag) = (0_u32, part.len, None);
+    let (mut barren, mut best, mut tag, mut afresh) = (0_u32, part.len, None, false);
     if part.len > want.bytes {
         part.clear()?;
     }
@@ -108,14 +109,14 @@ pub async fn fetch(hub: &Hub, want: &Want<'_>, partial: &Path, meter: &mut Meter
             }
             let patched = part.patched;
             part.clear()?;
-            if !patched {
-                // Bytes that are wrong throughout are no beginning of anything.
+            if afresh || !patched {
+                // Wrong in one piece, or wrong again: no beginning of anything.
                 let _ = std::fs::remove_file(partial);
                 let announced = want.sha256.to_string();
                 return Err(PullError::Corrupt { host: host(&want.url), announced, got });
             }
             meter.say("what earlier attempts left does not fit together: once more from the start");
-            best = 0;
+            (best, afresh) = (0, true);
         }
         let (reason, pause) = match round(hub, want, &mut part, &mut tag, meter).await? {
             Round::Ended(None) => continue,
@@ -208,7 +209,9 @@ async fn receive(mut answer: Response, want: &Want<'_>, part: &mut Part, meter: 
             }
             Ok(None) if part.len == want.bytes => return Ok(Round::Ended(None)),
             Ok(None) => return Ok(Round::Ended(Some(format!("{from} ended the answer early")))),
-            Err(error) => return Ok(Round::Ended(Some(format!("{from}: {}", chain(&error.without_url()))))),
+            Err(error) => {
+                return Ok(Round::Ended(Some(format!("{from}: {}", innermost(&error.without_url())))));
+            }
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Asks a Hugging Face hub about one file: its commit, size and sha256; and sends every request by hand.
 //!
 //! Redirects are followed here, not by the client, so that the access token goes to the endpoint's own origin
-//! and never to the host it sends the download to. HF_ENDPOINT names another hub, HF_TOKEN the token.
+//! and never to the host it sends the download to. They lead where the guard of the network tools would let them:
+//! to public addresses, which are looked up once and dialled as checked, or to hosts the user named. HF_ENDPOINT
+//! names another hub, HF_TOKEN the token.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
@@ -13,6 +16,9 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::{PullError, Result};
+use crate::engine::http::plain_client;
+use crate::error::innermost;
+use crate::tools::net::{Guard, NetFault, Pinned, Target};
 
 const ENDPOINT: &str = "https://huggingface.co";
 const REDIRECTS: usize = 8;
@@ -96,7 +102,9 @@ pub fn host(url: &Url) -> String {
 
 /// See the file's head.
 pub struct Hub {
+    /// For the hosts the user named; others get one that knows their checked addresses only.
     client: Client,
+    guard: Guard,
     endpoint: Url,
     token: Option<HeaderValue>,
 }
@@ -104,7 +112,7 @@ pub struct Hub {
 impl Hub {
     /// # Errors
     /// HF_HUB_OFFLINE is set, or an address or token that cannot be used.
-    pub fn from_env() -> Result<Hub> {
+    pub fn from_env(allowed: &[String]) -> Result<Hub> {
         if std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0")) {
             return Err(PullError::Usage(
                 "HF_HUB_OFFLINE is set: nothing is downloaded; unset it first".into(),
@@ -120,7 +128,13 @@ impl Hub {
             let words = "HF_TOKEN would travel unencrypted to HF_ENDPOINT; use https or unset HF_TOKEN";
             return Err(PullError::Usage(words.to_string()));
         }
-        Ok(Hub { client: client()?, endpoint, token })
+        let named = format!(
+            "{}:{}",
+            endpoint.host_str().unwrap_or_default(),
+            endpoint.port_or_known_default().unwrap_or_default()
+        );
+        let guard = Guard::new(&[allowed, &[named]].concat());
+        Ok(Hub { client: client(None)?, guard, endpoint, token })
     }
 
     pub fn name(&self) -> String {
@@ -240,7 +254,7 @@ impl Hub {
         Some(names.take(LISTED).map(str::to_string).collect())
     }
 
-    /// Send, and follow redirects to whatever host they lead.
+    /// Send, and follow redirects.
     ///
     /// # Errors
     /// [`PullError::Network`], or a redirect that may not be followed.
@@ -273,21 +287,32 @@ impl Hub {
         if let Some(token) = self.token.as_ref().filter(|_| url.origin() == self.endpoint.origin()) {
             headers.insert(AUTHORIZATION, token.clone());
         }
-        let sent = self.client.request(method, url.clone()).headers(headers).send().await;
+        let client = self.client_for(url).await?;
+        let sent = client.request(method, url.clone()).headers(headers).send().await;
         // The address of a download is signed: who reads it in a log could use it.
-        sent.map_err(|error| PullError::network(&host(url), chain(&error.without_url())))
+        sent.map_err(|error| PullError::network(&host(url), innermost(&error.without_url())))
     }
-}
 
-/// An error with its causes, which is where reqwest says what happened.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = format!("{words}: {cause}");
-        source = cause.source();
+    /// A client that may dial this host.
+    async fn client_for(&self, url: &Url) -> Result<Client> {
+        let refused = |fault: NetFault| match fault {
+            // The others show the whole address.
+            NetFault::Address { .. } | NetFault::LocalName { .. } | NetFault::Port { .. } => PullError::hub(
+                &host(&self.endpoint),
+                format!("sends us on to a host that is not public: {fault}"),
+            ),
+            NetFault::NoAddress { .. } => PullError::network(&host(url), fault),
+            _ => PullError::hub(&host(&self.endpoint), "sends us on to an address that may not be asked for"),
+        };
+        let target = self.guard.target(url.as_str()).map_err(refused)?;
+        // A proxy, which the user named too, looks names up and dials by itself.
+        if target.listed || proxied() {
+            return Ok(self.client.clone());
+        }
+        let addresses = self.guard.addresses(&target).await.map_err(refused)?;
+        let Target { host, .. } = target;
+        client(Some(Pinned { host, addresses }))
     }
-    words
 }
 
 fn bearer(token: &str) -> Result<HeaderValue> {
@@ -306,20 +331,22 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn client() -> Result<Client> {
-    // Fails when somebody else of this process has done it.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let built = Client::builder()
+/// The environment names a proxy, which is then what dials.
+fn proxied() -> bool {
+    let names = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+fn client(pinned: Option<Pinned>) -> Result<Client> {
+    let builder = plain_client()
         .user_agent(concat!("tillerman/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
-        .referer(false)
-        .no_gzip()
-        .no_brotli()
-        .no_deflate()
-        .build();
-    built.map_err(|error| PullError::Usage(format!("no HTTP client: {}", chain(&error))))
+        .read_timeout(SILENCE);
+    let builder = match pinned {
+        Some(pinned) => builder.dns_resolver(Arc::new(pinned)),
+        None => builder,
+    };
+    builder.build().map_err(|error| PullError::Usage(format!("no HTTP client: {}", innermost(&error))))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! login, no retries and one user agent. Nothing here decides what a page means; see `page` and the tools.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
@@ -19,7 +19,9 @@ use super::body::{self, Unpacker};
 use super::fault::{NetFault, shown};
 use super::guard::{Guard, Target};
 use super::resolve::Pinned;
+use crate::engine::http::plain_client;
 use crate::engine::key::Key;
+use crate::error::innermost;
 
 /// Said to every host.
 const USER_AGENT: &str = concat!("Tillerman/", env!("CARGO_PKG_VERSION"), " (an agent in a terminal)");
@@ -103,7 +105,7 @@ impl Fetcher {
         Fetcher { guard, limits: FetchLimits::default() }
     }
 
-    #[must_use]
+    #[cfg(test)]
     pub fn with_limits(self, limits: FetchLimits) -> Fetcher {
         Fetcher { limits, ..self }
     }
@@ -190,7 +192,7 @@ impl Fetcher {
         while let Some(piece) = answer
             .chunk()
             .await
-            .map_err(|error| NetFault::Broken { url: url.clone(), reason: innermost(&error) })?
+            .map_err(|error| NetFault::Broken { url: url.clone(), reason: shown(&innermost(&error)) })?
         {
             unpacker.push(&piece)?;
         }
@@ -203,20 +205,12 @@ impl Fetcher {
 
 /// A client for one hop.
 fn client(target: &Target, addresses: Vec<SocketAddr>) -> Result<Client, NetFault> {
-    static PROVIDER: Once = Once::new();
-    // Fails only where another part of the program was first, with the same provider.
-    PROVIDER.call_once(|| _ = rustls::crypto::ring::default_provider().install_default());
     let pinned = Pinned { host: target.host.clone(), addresses };
-    let builder = Client::builder()
+    let builder = plain_client()
         .user_agent(USER_AGENT)
         .dns_resolver(Arc::new(pinned))
-        .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .referer(false)
-        .no_gzip()
-        .no_brotli()
-        .no_deflate()
         .http1_only()
         .pool_max_idle_per_host(0);
     // Without TLS no certificates are needed, and a machine that has none can still read a local host.
@@ -224,9 +218,10 @@ fn client(target: &Target, addresses: Vec<SocketAddr>) -> Result<Client, NetFaul
         "https" => builder.https_only(true),
         _ => builder.tls_certs_only(std::iter::empty()),
     };
-    builder
-        .build()
-        .map_err(|error| NetFault::Certificate { host: target.host.clone(), reason: innermost(&error) })
+    builder.build().map_err(|error| NetFault::Certificate {
+        host: target.host.clone(),
+        reason: shown(&innermost(&error)),
+    })
 }
 
 /// Where an answer sends us, if it does.
@@ -252,20 +247,11 @@ fn unreachable(host: &str, error: &reqwest::Error) -> NetFault {
     while let Some(inner) = cause {
         let text = inner.to_string();
         if text.contains("certificate") || text.contains("TLS") || text.contains("tls") {
-            return NetFault::Certificate { host, reason: innermost(error) };
+            return NetFault::Certificate { host, reason: shown(&innermost(error)) };
         }
         cause = inner.source();
     }
-    NetFault::Unreachable { host, reason: innermost(error) }
-}
-
-/// The last cause says what happened; those around it say only where.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    shown(&cause.to_string())
+    NetFault::Unreachable { host, reason: shown(&innermost(error)) }
 }
 
 /// `base` with these pairs added to its query.

@@ -25,16 +25,17 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-pub use cache::Cache;
 pub use extract::Extractor;
 pub use fault::NetFault;
-pub use fetch::{Ask, FetchLimits, Fetcher, Page};
 pub use guard::{Guard, Target};
+pub use resolve::Pinned;
 
-use super::{Refused, Tool, ToolResult, Toolbox};
+use super::{Effects, Refused, Tool, ToolResult, Toolbox};
 use crate::config::{Network, SearchProvider};
 use crate::engine::key::Key;
+use cache::Cache;
 use fault::shown;
+use fetch::{Ask, Fetcher, Page};
 
 /// The tools of this module and the key that switches each on.
 pub const SWITCHES: [(&str, &str); 3] = [
@@ -43,8 +44,12 @@ pub const SWITCHES: [(&str, &str); 3] = [
     ("web_search", "network.search = \"searxng\", \"brave\" or \"tavily\""),
 ];
 
+/// What every call here does: what comes back is other people's text, and an address or words that a model chose
+/// can carry anything out.
+const EFFECTS: Effects = Effects { reads_private: false, brings_outside_text: true, acts_outward: true };
+
 /// What the network tools share: the guard behind the fetcher, the kept copies, the switch.
-pub struct Net {
+struct Net {
     fetcher: Fetcher,
     cache: Cache,
     extractor: Extractor,
@@ -69,23 +74,34 @@ impl Got {
 }
 
 impl Net {
-    pub fn new(fetcher: Fetcher, cache: Cache, extractor: Extractor, offline: bool) -> Net {
-        Net { fetcher, cache, extractor, offline }
-    }
-
     /// A kept copy where there is one, else a request. A URL the guard refuses gets neither.
     async fn get(&self, ask: &Ask, cancel: &CancellationToken) -> Result<Got, NetFault> {
         let url = self.fetcher.check(&ask.url)?.url;
         let key = format!("{url} {}", ask.body.as_deref().unwrap_or_default());
-        if let Some((page, age)) = self.cache.get(&key) {
+        if let Some((page, age)) = self
+            .kept({
+                let key = key.clone();
+                move |cache| cache.get(&key)
+            })
+            .await
+            .flatten()
+        {
             return Ok(Got { page, age: Some(age) });
         }
         if self.offline {
             return Err(NetFault::Offline { what: shown(url.as_str()) });
         }
         let page = self.fetcher.fetch(ask, cancel).await?;
-        self.cache.put(&key, &page);
+        let copy = page.clone();
+        self.kept(move |cache| cache.put(&key, &copy)).await;
         Ok(Got { page, age: None })
+    }
+
+    /// What is done with the kept copies, away from the threads that must not wait for a disk; None: it failed,
+    /// and a copy less is no harm.
+    async fn kept<T: Send + 'static>(&self, work: impl FnOnce(&Cache) -> T + Send + 'static) -> Option<T> {
+        let cache = self.cache.clone();
+        tokio::task::spawn_blocking(move || work(&cache)).await.ok()
     }
 }
 
@@ -123,7 +139,7 @@ pub fn register(toolbox: &mut Toolbox, settings: &Network, cache: PathBuf, extra
     let keep = Duration::from_secs(settings.cache_hours.saturating_mul(3600));
     let cache = Cache::new(cache, keep, settings.cache_mb.saturating_mul(1 << 20));
     let guard = Guard::new(&settings.allow_hosts);
-    let net = Arc::new(Net::new(Fetcher::new(guard), cache, extractor, settings.offline));
+    let net = Arc::new(Net { fetcher: Fetcher::new(guard), cache, extractor, offline: settings.offline });
     if settings.search != SearchProvider::Off {
         match search(settings, Arc::clone(&net)) {
             Ok(tool) => toolbox.tools.push(tool),
