@@ -59,7 +59,6 @@ impl Files {
 
 fn card() -> ToolCard {
     let text = |words: &str| json!({ "type": "string", "description": words, "maxLength": 1000 });
-    let example = |arguments: Value, result: &str| ToolExample { arguments, result: result.into() };
     ToolCard {
         name: NAME.into(),
         purpose: "Reads, lists and searches the files of the user's workspace.".into(),
@@ -77,8 +76,8 @@ fn card() -> ToolCard {
             "additionalProperties": false
         }),
         examples: vec![
-            example(json!({"action": "list"}), "notes/\ndata.csv  312 B"),
-            example(
+            ToolExample::new(json!({"action": "list"}), "notes/\ndata.csv  312 B"),
+            ToolExample::new(
                 json!({"action": "find", "name": "*.md", "text": "deadline"}),
                 "notes/plan.md:3: deadline is Friday",
             ),

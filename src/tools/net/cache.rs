@@ -44,7 +44,8 @@ impl Cache {
         let bytes = fs::read(self.file(key)).ok()?;
         let kept: Kept = serde_json::from_slice(&bytes).ok()?;
         // A copy from the future (a clock set back) is as good as none.
-        let age = now.duration_since(UNIX_EPOCH + Duration::from_secs(kept.fetched)).ok()?;
+        let fetched = UNIX_EPOCH.checked_add(Duration::from_secs(kept.fetched))?;
+        let age = now.duration_since(fetched).ok()?;
         (kept.key == key && age < self.keep).then_some((kept.page, age))
     }
 
@@ -140,6 +141,10 @@ mod tests {
         let small = cache(dir.path(), 3000);
         small.put("k", &page("one"));
         fs::write(small.file("k"), b"{\"key\":\"k\",\"fe").unwrap();
+        assert_eq!(small.get("k"), None);
+        // A time no clock shows.
+        let ageless = serde_json::json!({"key": "k", "fetched": u64::MAX, "page": page("one")});
+        fs::write(small.file("k"), ageless.to_string()).unwrap();
         assert_eq!(small.get("k"), None);
         // A file under the wrong name is not taken for what it is not.
         small.put("k", &page("one"));

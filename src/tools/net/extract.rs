@@ -13,7 +13,7 @@ use dom_smoothie::{Config, Readability, TextMode};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::page::one_line;
+use super::page;
 use crate::tools::sandbox::confine_reader;
 use crate::tools::search::page_text;
 
@@ -104,7 +104,7 @@ fn article(html: &str) -> Option<Article> {
     };
     let found = Readability::new(html, None, Some(config)).and_then(|mut reader| reader.parse()).ok()?;
     let text = found.text_content.to_string();
-    (!text.trim().is_empty()).then(|| Article { title: one_line(&found.title), text })
+    (!text.trim().is_empty()).then(|| Article { title: page::title(&found.title), text })
 }
 
 fn title(html: &str) -> String {
@@ -113,5 +113,5 @@ fn title(html: &str) -> String {
         return String::new();
     };
     let end = lower[open..].find("</title").map_or(open, |at| open + at);
-    one_line(&page_text(&html[open..end]))
+    page::title(&page_text(&html[open..end]))
 }

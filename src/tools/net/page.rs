@@ -2,6 +2,7 @@
 //!
 //! It knows no HTML; see `extract`.
 
+use crate::text::one_line;
 use crate::tools::search::{SearchIndex, Source};
 
 /// Characters of a text that are given when nothing is asked of it.
@@ -34,11 +35,7 @@ fn passages(text: &str, question: &str) -> String {
 }
 
 fn beginning(text: &str) -> String {
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<String> = text.lines().map(one_line).filter(|line| !line.is_empty()).collect();
     let text = lines.join("\n");
     let total = text.chars().count();
     if total <= BEGINNING_CHARS {
@@ -49,10 +46,9 @@ fn beginning(text: &str) -> String {
     format!("{head}\n[{rest} more characters; ask a question to get the passages that fit it]")
 }
 
-/// White space collapsed, and not longer than a title is.
-pub fn one_line(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(MAX_TITLE_CHARS).collect()
+/// On one line, and not longer than a title is.
+pub fn title(text: &str) -> String {
+    one_line(text).chars().take(MAX_TITLE_CHARS).collect()
 }
 
 /// A URL without what would break a line or a citation in two.

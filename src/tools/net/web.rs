@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::extract::Article;
 use super::fault::NetFault;
 use super::fetch::Ask;
-use super::{Net, Source, cited, page};
+use super::{EFFECTS, Net, Source, cited, page};
 use crate::tools::{Effects, Tool, ToolCard, ToolContext, ToolExample, ToolFault, ToolResult};
 
 const MAX_URL_CHARS: usize = 4096;
@@ -56,7 +56,6 @@ impl Web {
 }
 
 fn card() -> ToolCard {
-    let example = |arguments: Value, result: &str| ToolExample { arguments, result: result.into() };
     ToolCard {
         name: "web".into(),
         purpose: "Reads the page at a web address: its main text, or the passages that fit a question.".into(),
@@ -79,11 +78,11 @@ fn card() -> ToolCard {
             "additionalProperties": false
         }),
         examples: vec![
-            example(
+            ToolExample::new(
                 json!({"url": "https://example.org/"}),
                 "[https://example.org/] Example Domain\nThis domain is for use in illustrative examples in documents.",
             ),
-            example(
+            ToolExample::new(
                 json!({"url": "https://example.org/ports", "question": "How deep is the harbour?"}),
                 "[https://example.org/ports] Ports\nThe harbour is 14 metres deep.",
             ),
@@ -102,9 +101,8 @@ impl Tool for Web {
         &self.card
     }
 
-    /// A page is somebody else's text, and a URL a model chose can carry anything out.
     fn effects(&self, _arguments: &Value) -> Effects {
-        Effects { reads_private: false, brings_outside_text: true, acts_outward: true }
+        EFFECTS
     }
 
     async fn call(&self, arguments: &Value, context: &ToolContext) -> ToolResult {

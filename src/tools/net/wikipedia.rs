@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::fault::{NetFault, shown};
 use super::fetch::{Ask, with_query};
 use super::web::MAX_QUESTION_CHARS;
-use super::{Net, Source, cited, page};
+use super::{EFFECTS, Net, Source, cited, page};
+use crate::text::one_line;
 use crate::tools::{Effects, Tool, ToolCard, ToolContext, ToolExample, ToolResult};
 
 const MAX_QUERY_CHARS: usize = 300;
@@ -69,7 +70,7 @@ impl Wikipedia {
         let mut pages: Vec<&Value> = answer["query"]["pages"].as_array().into_iter().flatten().collect();
         pages.sort_by_key(|page| page["index"].as_i64().unwrap_or(i64::MAX));
         let source = |page: &&Value| Source {
-            title: page::one_line(page["title"].as_str().unwrap_or_default()),
+            title: page::title(page["title"].as_str().unwrap_or_default()),
             url: page::one_address(page["fullurl"].as_str().unwrap_or_default()),
             text: opening(page["extract"].as_str().unwrap_or_default()),
         };
@@ -110,12 +111,10 @@ impl Wikipedia {
 }
 
 fn opening(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(OPENING_CHARS).collect()
+    one_line(text).chars().take(OPENING_CHARS).collect()
 }
 
 fn card() -> ToolCard {
-    let example = |arguments: Value, result: &str| ToolExample { arguments, result: result.into() };
     ToolCard {
         name: "wikipedia".into(),
         purpose: "Searches Wikipedia and reads the articles found.".into(),
@@ -145,11 +144,11 @@ fn card() -> ToolCard {
             "additionalProperties": false
         }),
         examples: vec![
-            example(
+            ToolExample::new(
                 json!({"query": "Lake Titicaca", "limit": 1}),
                 "[https://en.wikipedia.org/wiki/Lake_Titicaca] Lake Titicaca\nLake Titicaca is a large freshwater lake in the Andes mountains on the border of Bolivia and Peru.",
             ),
-            example(
+            ToolExample::new(
                 json!({"query": "Lake Titicaca", "question": "How deep is it?"}),
                 "[https://en.wikipedia.org/wiki/Lake_Titicaca] Lake Titicaca\nThe average depth is 107 m, the greatest 281 m.",
             ),
@@ -167,9 +166,8 @@ impl Tool for Wikipedia {
         &self.card
     }
 
-    /// Articles are other people's text, and the words a model searches for leave the machine.
     fn effects(&self, _arguments: &Value) -> Effects {
-        Effects { reads_private: false, brings_outside_text: true, acts_outward: true }
+        EFFECTS
     }
 
     async fn call(&self, arguments: &Value, context: &ToolContext) -> ToolResult {
