@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::error::Error;
-use crate::flow::event::Event;
+use crate::flow::event::{Body, Event};
 use crate::store::{Store, StoreError};
 
 use super::Global;
@@ -108,17 +108,28 @@ fn to_file(store: &Store, ids: &[String], path: &Path) -> anyhow::Result<usize> 
 
 pub fn import(global: &Global, args: &ImportArgs) -> anyhow::Result<i32> {
     let store = open(global)?;
-    let groups = if args.file == Path::new("-") {
+    let mut groups = if args.file == Path::new("-") {
         read(&mut io::stdin().lock(), &args.file)?
     } else {
         read_file(&args.file)?
     };
     let (mut new, mut known) = (0, 0);
-    for events in groups.values() {
+    for events in groups.values_mut() {
+        from_elsewhere(events);
         if store.import(events)? { new += 1 } else { known += 1 }
     }
     println!("{new} trajectories imported, {known} were here already");
     Ok(0)
+}
+
+/// Whoever wrote the file could have written anything into it, also that nothing from outside was met: what goes on
+/// from such a trajectory, or learns from it, knows that it is other people's text.
+fn from_elsewhere(events: &mut [Event]) {
+    for event in events {
+        if let Body::Started { taint, .. } = &mut event.body {
+            taint.outside = true;
+        }
+    }
 }
 
 /// Events of a file by trajectory.

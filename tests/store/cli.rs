@@ -4,6 +4,10 @@ use std::path::Path;
 
 use assert_cmd::Command;
 
+use tillerman::flow::fork::Prior;
+use tillerman::flow::trajectory::Trajectory;
+use tillerman::tools::Taint;
+
 use crate::events::*;
 use crate::open;
 
@@ -120,8 +124,16 @@ fn an_export_imports_as_the_same() {
         "0 trajectories imported, 1 were here already\n"
     );
     let (here, there) = (open(dir.path()), open(other.path()));
-    assert_eq!(here.trajectory_events(ID).unwrap(), there.trajectory_events(ID).unwrap());
+    // The same but for one thing: whatever the file says, it is text from elsewhere.
+    let (sent, came) = (here.trajectory_events(ID).unwrap(), there.trajectory_events(ID).unwrap());
+    assert_eq!(sent[1..], came[1..]);
     assert_eq!(here.row(ID).unwrap(), there.row(ID).unwrap());
+    assert!(here.taint("session-1").unwrap().is_clean());
+    let met = Taint { outside: true, private: false };
+    assert_eq!(there.taint("session-1").unwrap(), met, "what a session goes on from");
+    let whole = there.trajectory(ID).unwrap();
+    assert_eq!(Prior::of(&whole, 1).inherited, met, "what a fork begins with");
+    assert_eq!(Trajectory { inherited: Taint::default(), ..whole }, here.trajectory(ID).unwrap());
 
     // A file from another machine replays without being imported.
     let nowhere = tempfile::tempdir().unwrap();
