@@ -3,6 +3,7 @@
 //! It reads settings and asks nobody. Whatever opens a socket adds its hosts to [`contacts`].
 
 use serde_json::json;
+use url::{Host, Url};
 
 use crate::config::{Config, Contact};
 use crate::error::Error;
@@ -20,7 +21,17 @@ fn contacts(config: &Config) -> Vec<Contact> {
     let server = |(host, why)| Contact::new(host, why, "mcp");
     contacts.extend(mcp::hosts(config).into_iter().map(server));
     contacts.extend(config.network.contacts());
+    if contacts.iter().any(|contact| is_name(&contact.host)) {
+        let why = "looks up the names of the hosts above";
+        contacts.push(Contact::new("the system's name resolver", why, "whatever names a host"));
+    }
     contacts
+}
+
+/// Not an address, which nobody need be asked for. `host`: a host, a host and port, a URL, or words for several.
+fn is_name(host: &str) -> bool {
+    let text = if host.contains("://") { host.to_string() } else { format!("http://{host}") };
+    !Url::parse(&text).is_ok_and(|url| matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_))))
 }
 
 /// Hosts that only a command of the user's own contacts.
@@ -71,5 +82,30 @@ pub fn run(global: &Global, as_json: bool) -> anyhow::Result<i32> {
 fn show(contacts: &[Contact]) {
     for Contact { host, why, setting } in contacts {
         println!("{}\n  {}; setting: {}", safe(host), safe(why), safe(setting));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resolver_is_listed_where_a_name_is() {
+        let hosts = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            contacts(&config).into_iter().map(|contact| contact.host).collect::<Vec<_>>()
+        };
+        let resolver = "the system's name resolver";
+        let engine = |host: &str| {
+            format!("[engine.remote.box]\nurl = \"http://{host}/v1\"\n[engine.roles]\nverifier = \"box\"\n")
+        };
+        assert_eq!(hosts(&engine("models.example:8080")), ["models.example:8080", resolver]);
+        assert_eq!(hosts(&engine("127.0.0.1:8080")), ["127.0.0.1:8080"]);
+        let server = |url: &str| format!("[mcp.notes]\nurl = \"{url}\"\n");
+        assert_eq!(hosts(&server("https://mcp.example/x")), ["https://mcp.example/x", resolver]);
+        assert_eq!(hosts(&server("http://[::1]:9/x")), ["http://[::1]:9/x"]);
+        assert_eq!(hosts("[network]\nweb = true\n").last().map(String::as_str), Some(resolver));
+        assert_eq!(hosts("[network]\nweb = true\noffline = true\n"), [""; 0]);
+        assert_eq!(hosts(""), [""; 0]);
     }
 }

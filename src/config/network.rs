@@ -137,8 +137,6 @@ impl Network {
                 contacts.push(Contact::new(pair, why, "network.allow_hosts"));
             }
         }
-        let why = "looks up the names of the hosts above";
-        contacts.push(Contact::new("the system's name resolver", why, "network"));
         contacts
     }
 
