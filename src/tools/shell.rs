@@ -95,7 +95,9 @@ fn card(limits: &Limits, workspace: Option<&Workspace>) -> ToolCard {
     };
     let place = match workspace {
         Some(workspace) if workspace.write => {
-            format!("Starts in {WORKSPACE_DIR}, the user's workspace, and can change it, but not .git.")
+            format!(
+                "Starts in {WORKSPACE_DIR}, the user's workspace, and can change it, but not the .git at its top."
+            )
         }
         Some(_) => format!(
             "Starts in {WORKSPACE_DIR}, the user's workspace, which is read-only; write in {RUN_DIR} or /tmp."

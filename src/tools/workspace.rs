@@ -25,7 +25,8 @@ impl Workspace {
     /// where a tool reads (keys) or writes (what is started next).
     ///
     /// # Errors
-    /// In words, with the remedy: no folder, or one that shares files with the program's own.
+    /// In words, with the remedy: no folder, one that shares files with the program's own, or one to be written
+    /// whose repository cannot be kept as it is.
     pub fn open(path: &Path, write: bool, state: &Path, settings: &Path) -> Result<Workspace, String> {
         let real = std::fs::canonicalize(path)
             .map_err(|e| format!("workspace {}: {e}; name a folder that is there", path.display()))?;
@@ -34,6 +35,13 @@ impl Workspace {
         }
         if real.parent().is_none() {
             return Err("the whole machine is no workspace; name a folder".into());
+        }
+        let git = real.join(".git");
+        if write && std::fs::symlink_metadata(&git).is_ok_and(|data| data.is_symlink()) {
+            return Err(format!(
+                "{} is a link; a workspace that may be written needs a real one, which is kept read-only",
+                git.display()
+            ));
         }
         for (what, own) in [("the data directory", state), ("the settings file", settings)] {
             let own = std::fs::canonicalize(own).unwrap_or_else(|_| own.to_path_buf());
@@ -88,7 +96,7 @@ pub fn open_to_all(path: &Path, bits: u32) -> bool {
     std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & bits == bits)
 }
 
-/// A repository that was there is read-only in the sandbox. One that was not must not appear by a model's hand
+/// A repository at the top of the workspace is read-only in the sandbox, those deeper in it are not. One that was not must not appear by a model's hand
 /// either: its settings and hooks would run when the person next calls git there. Dropped with the call it
 /// watched, whatever ended that, it does the same as settled.
 pub struct GitWatch {
@@ -169,6 +177,10 @@ mod tests {
             let told = open(path, settings).unwrap_err();
             assert!(told.contains(words), "{path:?}: {told}");
         }
+        // A repository behind a link would be another folder's.
+        std::os::unix::fs::symlink(&state, work.join(".git")).unwrap();
+        assert!(Workspace::open(&work, true, &state, &elsewhere).unwrap_err().contains("is a link"));
+        assert!(Workspace::open(&work, false, &state, &elsewhere).is_ok());
         // A link is what it points at.
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&state, &link).unwrap();
