@@ -93,6 +93,11 @@ pub fn safe(text: &str) -> String {
     keep.out
 }
 
+/// White space collapsed: the whole text on one line.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// JSON text in which everything that would not show, or would change how the rest shows, stands as an escape:
 /// what a person reads before they say yes is what will run.
 pub fn visible(json: &str) -> String {

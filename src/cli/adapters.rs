@@ -188,7 +188,7 @@ impl Shelf {
         }
         if let Value::Object(fields) = &adapter.manifest {
             for (key, value) in fields {
-                println!("{key:<9} {}", plain::one_line(&value.to_string(), 200));
+                println!("{key:<9} {}", plain::excerpt(&value.to_string(), 200));
             }
         }
         Ok(0)

@@ -87,7 +87,7 @@ fn apply(store: &Store, args: &LabelArgs) -> Result<String, Error> {
     })?;
     let what = match (scope, args.turn, &row.answer) {
         (Scope::Turn, Some(turn), _) => format!("turn {turn}"),
-        (Scope::Answer, _, Some(answer)) => format!("answer {}", plain::one_line(answer, 80)),
+        (Scope::Answer, _, Some(answer)) => format!("answer {}", plain::excerpt(answer, 80)),
         (scope, ..) => scope.name().to_string(),
     };
     Ok(format!("{name}: {} ({what})", value.name()))

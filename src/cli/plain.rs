@@ -15,7 +15,7 @@ const SHOWN: usize = 160;
 /// The line for an event, with the trajectory's clock in front; None where nothing is to be said.
 pub fn line(event: &Event) -> Option<String> {
     let (label, text) = words(&event.body)?;
-    Some(format!("{} {label:<10} {}", clock(event.t_ms), one_line(&text, SHOWN)).trim_end().to_string())
+    Some(format!("{} {label:<10} {}", clock(event.t_ms), excerpt(&text, SHOWN)).trim_end().to_string())
 }
 
 fn words(body: &Body) -> Option<(String, String)> {
@@ -82,7 +82,7 @@ pub fn clock(t_ms: f64) -> String {
 }
 
 /// Safe text on one line of at most `most` characters.
-pub fn one_line(text: &str, most: usize) -> String {
+pub fn excerpt(text: &str, most: usize) -> String {
     // Long before cleaning: a megabyte of result need not be cleaned for one line of it.
     let start = &text[..text.floor_char_boundary(most * 16)];
     let clean = safe(start);
@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn long_text_is_cut_and_says_so() {
-        assert_eq!(one_line("a b  c", 10), "a b c");
-        assert_eq!(one_line(&"x".repeat(50), 10), format!("{}…", "x".repeat(9)));
-        assert_eq!(one_line(&"é ".repeat(1 << 20), 10).chars().count(), 10);
-        assert_eq!(one_line("exactly 10", 10), "exactly 10");
+        assert_eq!(excerpt("a b  c", 10), "a b c");
+        assert_eq!(excerpt(&"x".repeat(50), 10), format!("{}…", "x".repeat(9)));
+        assert_eq!(excerpt(&"é ".repeat(1 << 20), 10).chars().count(), 10);
+        assert_eq!(excerpt("exactly 10", 10), "exactly 10");
     }
 }

@@ -118,9 +118,9 @@ impl Sink for Progress {
     fn record(&self, event: Event) -> Result<(), String> {
         let text = match &event.body {
             Body::Answered { answer, turns, .. } => {
-                format!("{turns} turns  {}", plain::one_line(answer, 80))
+                format!("{turns} turns  {}", plain::excerpt(answer, 80))
             }
-            Body::Failed { reason, .. } => format!("failed: {}", plain::one_line(reason, 120)),
+            Body::Failed { reason, .. } => format!("failed: {}", plain::excerpt(reason, 120)),
             Body::Cancelled { .. } => "cancelled".to_string(),
             _ => return Ok(()),
         };
@@ -208,11 +208,11 @@ fn print(group: &Group, known: &Known, options: &RollOptions, out: &mut impl Wri
         let answer = cluster.answers.first().map(String::as_str).unwrap_or_default();
         let id = ids(group, cluster).next().unwrap_or_default();
         let count = cluster.rollouts.len();
-        writeln!(out, "{count:>5}  {label:<5}  {:<8}  {}", short(id), plain::one_line(answer, 100))?;
+        writeln!(out, "{count:>5}  {label:<5}  {:<8}  {}", short(id), plain::excerpt(answer, 100))?;
     }
     let failed: Vec<&Rollout> = group.rollouts.iter().filter(|rollout| rollout.failed.is_some()).collect();
     if let Some(reason) = failed.first().and_then(|rollout| rollout.failed.as_deref()) {
-        writeln!(out, "{:>5}  failed, kept apart: {}", failed.len(), plain::one_line(reason, 200))?;
+        writeln!(out, "{:>5}  failed, kept apart: {}", failed.len(), plain::excerpt(reason, 200))?;
     }
     let rewards = rewards(group, known);
     match contrast(&rewards) {

@@ -79,12 +79,12 @@ fn print(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "{:<8}  {:<16}  {:<11}  {:>5}  {:<5}  {}",
-            plain::one_line(short(&row.id), 12),
+            plain::excerpt(short(&row.id), 12),
             when(row.started_ms),
             row.status.name(),
             row.turns,
             row.label.map_or("-", |label| label.name()),
-            plain::one_line(&row.query, 100),
+            plain::excerpt(&row.query, 100),
         )?;
     }
     out.flush()

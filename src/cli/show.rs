@@ -47,7 +47,7 @@ fn print(trajectory: &Trajectory, row: &Row, labels: &[Label], out: &mut impl Wr
     }
     writeln!(out)?;
     if let Some(limit) = &trajectory.limit {
-        writeln!(out, "limit reached: {}", plain::one_line(limit, 200))?;
+        writeln!(out, "limit reached: {}", plain::excerpt(limit, 200))?;
     }
     ending(trajectory, row, out)?;
     times(trajectory, out)?;

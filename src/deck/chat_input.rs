@@ -9,6 +9,7 @@ use crate::deck::composer::{Edit, size};
 use crate::deck::export;
 use crate::deck::layer::picker::{Item, Picker};
 use crate::deck::tab::Context;
+use crate::text::one_line;
 
 /// Many terminals refuse more than this over OSC 52 (100,000 base64 characters).
 const CLIPBOARD_BYTES: usize = 74_994;
@@ -78,7 +79,7 @@ impl Chat {
     pub fn choose_earlier(&mut self, cx: &mut Context) {
         let mut items: Vec<Item> = Vec::new();
         for text in self.composer.history().iter().rev() {
-            let name = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let name = one_line(text);
             if items.iter().all(|item| item.run.1 != *text) {
                 items.push(Item { name, words: String::new(), run: (Action::Recall, text.clone()) });
             }

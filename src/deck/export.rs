@@ -9,6 +9,7 @@ use crate::deck::exchange::Exchange;
 use crate::deck::live::Live;
 use crate::deck::message::{LabelValue, Scope};
 use crate::flow::trajectory::{Outcome, Turn};
+use crate::text::one_line;
 
 /// Every query with its turns and its answer, oldest first.
 pub fn conversation(chat: &Chat, session: &str) -> String {
@@ -78,10 +79,6 @@ fn write_turn(out: &mut String, turn: &Turn) -> std::fmt::Result {
         writeln!(out, "  verdict: {:?}, {}\n", verdict.decision, one_line(&verdict.reason))?;
     }
     Ok(())
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A code block whose fence is longer than any run of backticks in it.

@@ -5,6 +5,7 @@ use crate::deck::library::{SessionLine, TrajectoryLine};
 use crate::deck::row::Row;
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::Ink;
+use crate::text::one_line;
 
 #[derive(Default)]
 pub struct Shelf {
@@ -156,7 +157,7 @@ fn trajectory_row(line: &TrajectoryLine, here: bool, marked: bool, width: usize)
 
 /// One line of at most `width` characters.
 pub fn fitted(text: &str, width: usize) -> String {
-    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let flat = one_line(text);
     if flat.chars().count() <= width {
         return flat;
     }

@@ -44,8 +44,6 @@ pub struct Survey {
     pub file_type: String,
     pub file_bytes: u64,
     pub chat_template: bool,
-    /// Files the model is split into; 0 or 1: it is whole.
-    pub parts: u64,
     /// Tensors of other halves lie in the same file, as Ollama packs some models.
     pub packed: bool,
     /// The header the engine serves, or why it does not.
@@ -81,7 +79,6 @@ fn outline(parsed: Parsed, size: u64) -> Survey {
         file_type: file_type.unwrap_or_else(|| most_common_type(&parsed.tensors)).to_string(),
         file_bytes: size,
         chat_template: parsed.metadata.get("tokenizer.chat_template").is_some(),
-        parts: number("split.count").unwrap_or(0),
         packed: kind == Kind::Model && parsed.tensors.iter().any(|tensor| other_half(&tensor.name)),
         served: judge(parsed, size),
     }
@@ -112,7 +109,7 @@ mod tests {
         plan.text("general.architecture", "clip");
         std::fs::write(&projector, plan.header()).unwrap();
         let found = survey(&model).unwrap();
-        assert_eq!((found.kind, found.chat_template, found.parts), (Kind::Model, true, 0));
+        assert_eq!((found.kind, found.chat_template), (Kind::Model, true));
         assert_eq!(found.parameters, found.served.as_ref().unwrap().parameters);
         for (path, kind) in [(adapter, Kind::Adapter), (projector, Kind::Projector)] {
             let found = survey(&path).unwrap();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::labels::LabelValue;
 use crate::store::redact::redact;
 use crate::store::{Result, Store, StoreError, Sync, blobs};
+use crate::text::one_line;
 use crate::tools::{Effects, Taint};
 
 /// How a trajectory ended, as lists show it.
@@ -80,7 +81,7 @@ pub fn short(id: &str) -> &str {
 
 /// One line of at most 80 characters.
 pub(super) fn title(query: &str) -> String {
-    query.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(80).collect()
+    one_line(query).chars().take(80).collect()
 }
 
 const ROW: &str =

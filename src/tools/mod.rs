@@ -49,6 +49,12 @@ pub struct ToolExample {
     pub result: String,
 }
 
+impl ToolExample {
+    pub fn new(arguments: Value, result: &str) -> ToolExample {
+        ToolExample { arguments, result: result.into() }
+    }
+}
+
 /// Why a tool gave no proper result. A turn, not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,7 +165,7 @@ pub struct Refused {
 }
 
 /// How long a cancelled call may take to end what it started: above the sandbox's own patience with a child.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+const GRACE: std::time::Duration = std::time::Duration::from_secs(25);
 
 /// The tools of this machine, in the order their cards are shown.
 #[derive(Clone, Default)]

@@ -1,6 +1,6 @@
 //! The memory pane: what later turns may see, with a plus at what the selected turn added.
 
-use super::{arguments_line, one_line};
+use super::{arguments_line, excerpt};
 use crate::deck::live::Live;
 use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
@@ -24,10 +24,10 @@ pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
         let (sign, text) = if added { ("+", Ink::Text) } else { (" ", Ink::Dim) };
         let lead =
             Row::new().say(format!("{:>2} ", entry.turn), Ink::Dim).say(sign, Ink::Added).say(" ", text);
-        let call = one_line(&arguments_line(&entry.command), CALL_CHARS);
+        let call = excerpt(&arguments_line(&entry.command), CALL_CHARS);
         let mut prose = Prose::of(&entry.tool, Ink::Tool).say(format!(" {call}"), text);
         prose = prose.say(" -> ", if entry.error { Ink::Bad } else { Ink::Good });
-        prose = prose.say(one_line(&entry.result, RESULT_CHARS), text);
+        prose = prose.say(excerpt(&entry.result, RESULT_CHARS), text);
         if entry.cut_chars > 0 {
             prose = prose.say(format!(" [{} characters cut]", entry.cut_chars), Ink::Dim);
         }

@@ -14,6 +14,7 @@ use crate::deck::composer::size;
 use crate::deck::live::Live;
 use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
+use crate::text::one_line;
 
 /// Bytes of one text a pane shows.
 const SHOWN_BYTES: usize = 8_192;
@@ -156,8 +157,8 @@ pub(super) fn arguments_line(arguments: &Value) -> String {
 }
 
 /// A text on one line of at most `chars` characters.
-fn one_line(text: &str, chars: usize) -> String {
-    let flat = shown(text).0.split_whitespace().collect::<Vec<_>>().join(" ");
+fn excerpt(text: &str, chars: usize) -> String {
+    let flat = one_line(&shown(text).0);
     match flat.char_indices().nth(chars) {
         Some((at, _)) => format!("{} ..", &flat[..at]),
         None => flat,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::html;
 use crate::error::Error;
+use crate::text::one_line;
 
 /// Characters a passage of a folder's file aims at.
 const PASSAGE_CHARS: usize = 600;
@@ -98,7 +99,7 @@ impl Read {
     }
 
     fn push(&mut self, source: usize, from_folder: bool, text: &str) {
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = one_line(text);
         if !text.is_empty() && self.passages.len() < MAX_PASSAGES {
             self.passages.push(Passage { text, source, from_folder });
         }
