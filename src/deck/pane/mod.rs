@@ -158,7 +158,7 @@ pub(super) fn arguments_line(arguments: &Value) -> String {
 
 /// A text on one line of at most `chars` characters.
 fn excerpt(text: &str, chars: usize) -> String {
-    let flat = one_line(&shown(text).0);
+    let flat = one_line(shown(text).0);
     match flat.char_indices().nth(chars) {
         Some((at, _)) => format!("{} ..", &flat[..at]),
         None => flat,
