@@ -15,8 +15,8 @@ use crate::config::Mode;
 use crate::error::Error;
 use crate::store::{Adapter, RunStatus, Store, TrainingRun, TrainingStep, WEIGHTS, new_id, now_ms};
 use crate::tasks::{Split, Task, files};
-use crate::train::gate::{Decision, Gate, Report, Trial, disjoint};
-use crate::train::judge::{self, Patience};
+use crate::train::gate::{Decision, Gate, Opponent, Report, Trial, Verdict, disjoint};
+use crate::train::judge::{self, Met, PINNED_STEPS, Patience};
 use crate::train::labelled::{Lesson, stored_groups};
 use crate::train::material::probes;
 use crate::train::presets::Settings;
@@ -356,19 +356,40 @@ async fn judged(
         say(args.json, &json!({"kind": "gate", "n": 0}), "gate: no pairs were drawn, so one cannot tell");
         return Ok(Decision::Hold);
     }
-    let file = |adapter: &Adapter| trainer.store.adapter_dir(adapter).map(|folder| folder.join(WEIGHTS));
-    let (ours, theirs) = (file(candidate)?, champion.map(file).transpose()?);
-    let seed = global.seed.unwrap_or(0);
-    let mut gate: Gate = judge::against(champion);
-    let json = args.json;
-    let mut look = |report: &Report| {
-        say(json, &json!({"kind": "gate", "report": report}), &format!("gate: {}", report.figures_text()));
+    let store = &trainer.store;
+    let met = |opponent, adapter: Option<&Adapter>| -> anyhow::Result<Met> {
+        let folder = adapter.map(|adapter| store.adapter_dir(adapter)).transpose()?;
+        let (hash, file) = (adapter.map(|a| a.hash.clone()), folder.map(|folder| folder.join(WEIGHTS)));
+        Ok(Met { opponent, hash, file })
     };
+    let ours = met(Opponent::Champion, Some(candidate))?.file;
+    let seed = global.seed.unwrap_or(0);
     let patience = Patience { pairs: args.pairs, parallel: 16, ..Patience::default() };
-    judge::judge(&trainer.flow, &mut gate, tasks, seed, Some(ours), theirs, patience, &mut look, cancel)
-        .await?;
-    say(args.json, &json!({"kind": "verdict", "report": gate.report()}), &gate.report().verdict_text());
-    Ok(Trial::new(candidate.hash.clone(), seed, vec![gate]).decision())
+    let earlier = store.adapter_before(&candidate.model_hash, PINNED_STEPS)?;
+    let earlier = earlier.map(|id| id.map(|id| store.adapter(&id)).transpose()).transpose()?;
+    let champion = met(Opponent::Champion, champion)?;
+    let pinned = earlier.map(|adapter| met(Opponent::Pinned, adapter.as_ref())).transpose()?;
+    let others = judge::others(&champion, met(Opponent::Base, None)?, pinned);
+    let mut gates: Vec<Gate> = Vec::new();
+    // Steps that each lose too little to see add up: what beats the champion meets base and an earlier one, too.
+    for theirs in std::iter::once(champion).chain(others) {
+        let mut gate = Gate::new(theirs.opponent, theirs.hash);
+        let (json, whom) = (args.json, gate.opponent);
+        let mut look = |report: &Report| {
+            let text = format!("gate against {}: {}", whom.words(), report.figures_text());
+            say(json, &json!({"kind": "gate", "report": report}), &text);
+        };
+        let ours = ours.clone();
+        judge::judge(&trainer.flow, &mut gate, tasks, seed, ours, theirs.file, patience, &mut look, cancel)
+            .await?;
+        let (report, verdict) = (gate.report(), gate.verdict());
+        say(args.json, &json!({"kind": "verdict", "report": report}), &report.verdict_text());
+        gates.push(gate);
+        if verdict == Verdict::Worse || (gates.len() == 1 && verdict != Verdict::Better) {
+            break;
+        }
+    }
+    Ok(Trial::new(candidate.hash.clone(), seed, gates).decision())
 }
 
 fn say(as_json: bool, value: &Value, text: &str) {

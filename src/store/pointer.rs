@@ -73,6 +73,29 @@ impl Store {
         })
     }
 
+    /// What served `moves` accepted moves before the adapter that serves now; rolled-back ones do not count.
+    /// The outer None: there were fewer. The inner None: the bare model.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn adapter_before(&self, model_hash: &str, moves: usize) -> Result<Option<Option<String>>> {
+        self.read(|view| {
+            let sql = |e| self.sql(e);
+            let Some((_, mut adapter, mut back)) = newest(view, model_hash).map_err(sql)? else {
+                return Ok((moves == 0).then_some(None));
+            };
+            for _ in 0..moves {
+                (adapter, back) = match back {
+                    Some(n) => at(view, n).map_err(sql)?,
+                    // Before the first move the bare model served.
+                    None if adapter.is_some() => (None, None),
+                    None => return Ok(None),
+                };
+            }
+            Ok(Some(adapter))
+        })
+    }
+
     /// Every move of a base model's pointer, oldest first.
     ///
     /// # Errors

@@ -42,6 +42,16 @@ pub enum Opponent {
     Pinned,
 }
 
+impl Opponent {
+    pub fn words(self) -> &'static str {
+        match self {
+            Opponent::Champion => "the champion",
+            Opponent::Base => "base without an adapter",
+            Opponent::Pinned => "the champion of five steps ago",
+        }
+    }
+}
+
 /// One comparison: counts of paired rollouts, candidate against one opponent. Everything else follows from
 /// the counts, so this is all that need be kept to continue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

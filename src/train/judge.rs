@@ -92,7 +92,47 @@ async fn answers(
         .collect())
 }
 
-/// A gate against the champion.
-pub fn against(champion: Option<&crate::store::Adapter>) -> Gate {
-    Gate::new(Opponent::Champion, champion.map(|adapter| adapter.hash.clone()))
+/// Whom a candidate meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Met {
+    pub opponent: Opponent,
+    /// Content hash of its adapter; None: the bare model.
+    pub hash: Option<String>,
+    /// The adapter's file.
+    pub file: Option<PathBuf>,
+}
+
+/// Accepted steps between a candidate's champion and the one it is pinned to.
+pub const PINNED_STEPS: usize = 5;
+
+/// Whom else than the champion a candidate has to meet: base, and what served [`PINNED_STEPS`] moves earlier
+/// (None: nothing did). Nobody is met twice.
+pub fn others(champion: &Met, base: Met, pinned: Option<Met>) -> Vec<Met> {
+    let mut met = vec![champion.hash.clone()];
+    let mut others = Vec::new();
+    for other in std::iter::once(base).chain(pinned) {
+        if !met.contains(&other.hash) {
+            met.push(other.hash.clone());
+            others.push(other);
+        }
+    }
+    others
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_met_twice() {
+        let met = |opponent, hash: Option<&str>| Met { opponent, hash: hash.map(str::to_string), file: None };
+        let base = met(Opponent::Base, None);
+        let bare = met(Opponent::Champion, None);
+        assert_eq!(others(&bare, base.clone(), None), []);
+        assert_eq!(others(&bare, base.clone(), Some(met(Opponent::Pinned, None))), []);
+        let champion = met(Opponent::Champion, Some("c"));
+        assert_eq!(others(&champion, base.clone(), Some(met(Opponent::Pinned, None))), [base.clone()]);
+        let pinned = met(Opponent::Pinned, Some("p"));
+        assert_eq!(others(&champion, base.clone(), Some(pinned.clone())), [base, pinned]);
+    }
 }

@@ -106,6 +106,10 @@ fn the_pointer_moves_back_as_often_as_it_moved() {
         store.use_adapter(&base.hash, id(n), "use").unwrap();
     }
     store.use_adapter(&base.hash, None, "use").unwrap();
+    let before = |moves| store.adapter_before(&base.hash, moves).unwrap();
+    assert_eq!(before(0), Some(None));
+    assert_eq!(before(1), Some(id(2).map(Into::into)));
+    assert_eq!((before(3), before(4), before(5)), (Some(id(0).map(Into::into)), Some(None), None));
     // 0 1 2 none: three steps back lead to 0, the fourth to the bare model.
     for expected in [id(2), id(1), id(0), None] {
         assert_eq!(store.roll_back(&base.hash).unwrap().1.as_deref(), expected);
@@ -114,6 +118,7 @@ fn the_pointer_moves_back_as_often_as_it_moved() {
     assert!(matches!(store.roll_back(&base.hash), Err(StoreError::NothingToUndo)));
     // A new move after going back begins from there.
     store.use_adapter(&base.hash, id(2), "gate").unwrap();
+    assert_eq!((before(1), before(2)), (Some(None), None), "what was taken back does not count");
     assert_eq!(store.roll_back(&base.hash).unwrap(), (id(2).map(Into::into), None));
     let moves = store.adapter_moves(&base.hash).unwrap();
     assert_eq!(moves.iter().filter(|m| m.why == "rollback").count(), 5);

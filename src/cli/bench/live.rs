@@ -13,6 +13,7 @@ use super::Figure;
 use crate::cli::{Global, setup, train};
 use crate::store::{Store, WEIGHTS};
 use crate::tasks::{Split, files};
+use crate::train::gate::{Gate, Opponent};
 use crate::train::judge::{self, Patience};
 use crate::train::labelled::Lesson;
 use crate::train::material::{checked, probes};
@@ -61,7 +62,7 @@ pub(super) async fn label_to_live(runs: usize) -> anyhow::Result<Figure> {
         let adapter = adapter.context("the step was discarded")?;
         let weights = trainer.store.adapter_dir(&adapter)?.join(WEIGHTS);
         let patience = Patience { pairs: PAIRS, block: PAIRS, parallel: SIZE };
-        let mut trial = judge::against(None);
+        let mut trial = Gate::new(Opponent::Champion, None);
         let looks = (Some(weights), None);
         judge::judge(
             &trainer.flow,

@@ -47,11 +47,7 @@ impl Report {
 
     /// The verdict with what follows from it.
     pub fn verdict_text(&self) -> String {
-        let whom = match self.opponent {
-            Opponent::Champion => "the champion",
-            Opponent::Base => "base without an adapter",
-            Opponent::Pinned => "the champion of five steps ago",
-        };
+        let whom = self.opponent.words();
         let after =
             self.decided_after.map_or(String::new(), |pairs| format!(" after {pairs} paired rollouts"));
         match self.verdict {
