@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 pub use home::Home;
 pub use mcp::Mcp;
 pub use network::{Contact, Network, SearchProvider};
-pub use remote::{LOCAL, Remote, Roles};
+pub use remote::{LOCAL, Remote, Roles, in_the_clear};
 pub use set::set;
 pub use train::{Mode, Train};
 

@@ -390,6 +390,11 @@ async fn a_key_opens_a_server_and_a_redirect_is_not_followed() {
     assert_eq!(echo(&approved(&place, &keyed).await, "in").await.text, "in");
     let pinned = std::fs::read_to_string(Pin::path(place.path(), "notes")).unwrap();
     assert!(!pinned.contains("hush"));
+    // Over http it goes no further than this machine, as far as an address tells.
+    let away = Mcp { url: server.url.replace("127.0.0.1", "0.0.0.0"), ..keyed };
+    let why = inspect(&away, Path::new(EXE)).await.unwrap_err();
+    assert!(why.contains("set key_over_http = true"), "{why}");
+    assert!(inspect(&Mcp { key_over_http: true, ..away }, Path::new(EXE)).await.is_ok());
     let why = inspect(&server.settings(), Path::new(EXE)).await.unwrap_err();
     assert!(why.contains("403"), "{why}");
     let elsewhere = Http::start(&place, "elsewhere");

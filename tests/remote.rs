@@ -2,6 +2,8 @@
 
 #[path = "remote/server.rs"]
 mod server;
+#[path = "remote/terms.rs"]
+mod terms;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -94,6 +96,11 @@ async fn a_reply_that_is_not_streamed_is_taken_too() {
     let server = Server::start(move |_, _| vec![Step::Json(200, String::new(), body.to_string())]);
     let (result, seen) = ask(&RemoteEngine::new("box", settings(&server)), request(Role::Base)).await;
     assert_eq!((result.unwrap().stop, seen.as_str()), (Some(StopReason::Length), "whole"));
+    let body = json!({"choices": [{"message": {"content": "whole"}, "finish_reason": "content_filter"}]});
+    let server = Server::start(move |_, _| vec![Step::Json(200, String::new(), body.to_string())]);
+    let (result, seen) = ask(&RemoteEngine::new("box", settings(&server)), request(Role::Base)).await;
+    assert!(matches!(fault(result), RemoteFault::Unable(why) if why.contains("content filter")));
+    assert_eq!(seen, "");
 }
 
 #[tokio::test]
@@ -133,10 +140,20 @@ async fn silence_before_and_between_tokens_is_told_apart() {
     let server = Server::start(|_, _| vec![Step::Head, Step::Raw(": ping\n\n".into()), Step::Hang]);
     let (result, _) = ask(&RemoteEngine::new("box", limits(&server)), request(Role::Base)).await;
     assert!(matches!(fault(result), RemoteFault::Silent { setting, .. } if setting == "first_token_s"));
-    let server = Server::start(|_, _| vec![Step::Head, chunk("half"), Step::Hang]);
-    let (result, seen) = ask(&RemoteEngine::new("box", limits(&server)), request(Role::Base)).await;
-    assert!(matches!(fault(result), RemoteFault::Silent { setting, .. } if setting == "idle_s"));
-    assert_eq!((seen.as_str(), server.bodies().len()), ("half", 1), "shown, so never asked again");
+    for (first, step, setting) in [
+        (None, Step::Pings, "first_token_s"),
+        (Some(chunk("half")), Step::Hang, "idle_s"),
+        (Some(chunk("half")), Step::Pings, "idle_s"),
+    ] {
+        let (seen, steps) =
+            (if first.is_some() { "half" } else { "" }, [Step::Head].into_iter().chain(first).chain([step]));
+        let steps: Vec<Step> = steps.collect();
+        let server = Server::start(move |_, _| steps.clone());
+        let (result, shown) = ask(&RemoteEngine::new("box", limits(&server)), request(Role::Base)).await;
+        let fault = fault(result);
+        assert!(matches!(&fault, RemoteFault::Silent { setting: named, .. } if named == setting), "{fault}");
+        assert_eq!((shown.as_str(), server.bodies().len()), (seen, 1), "never asked again");
+    }
 }
 
 #[tokio::test]
@@ -210,6 +227,23 @@ async fn the_key_goes_to_the_endpoint_and_nowhere_else() {
         assert!(told.contains(part), "{told}");
         assert_eq!(server.heads().len(), before);
     }
+}
+
+#[tokio::test]
+async fn over_http_a_key_goes_to_this_machine_or_where_the_settings_say() {
+    let key_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key_file.path(), "sk-hush-9876543210\n").unwrap();
+    let server = Server::start(|_, _| stream(&["ok"]));
+    // It leads here and is not one of the addresses that always do.
+    let url = server.url().replace("127.0.0.1", "0.0.0.0");
+    let away = Remote { url, key_file: key_file.path().into(), ..settings(&server) };
+    let (result, _) = ask(&RemoteEngine::new("box", away.clone()), request(Role::Base)).await;
+    let told = result.unwrap_err().to_string();
+    assert!(told.contains("remote engine box") && told.contains("set key_over_http = true"), "{told}");
+    assert_eq!(server.heads().len(), 0);
+    let said = Remote { key_over_http: true, ..away };
+    assert_eq!(ask(&RemoteEngine::new("box", said), request(Role::Base)).await.1, "ok");
+    assert!(server.heads()[0].contains("Bearer sk-hush-9876543210"));
 }
 
 fn set_mode(path: &Path, mode: u32) {

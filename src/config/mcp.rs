@@ -21,6 +21,8 @@ pub struct Mcp {
     pub key_env: String,
     /// File that holds the key of an address, readable by its owner alone; empty: none.
     pub key_file: PathBuf,
+    /// Send the key although `url` is plain http and leads to another machine.
+    pub key_over_http: bool,
     /// Tools to take; empty: all (64 at most).
     pub tools: Vec<String>,
     /// Its answers may hold what is yours alone.
@@ -39,6 +41,7 @@ impl Default for Mcp {
             env: Vec::new(),
             key_env: String::new(),
             key_file: PathBuf::new(),
+            key_over_http: false,
             tools: Vec::new(),
             private: true,
             call_s: 60,

@@ -24,6 +24,8 @@ pub struct Remote {
     pub key_env: String,
     /// File that holds the key, readable by its owner alone; empty: none.
     pub key_file: PathBuf,
+    /// Send the key although `url` is plain http and leads to another machine.
+    pub key_over_http: bool,
     /// Tokens its context holds; 0: what the endpoint says.
     pub context: usize,
     /// Requests under way at once, at least 1.
@@ -49,6 +51,7 @@ impl Default for Remote {
             model: String::new(),
             key_env: String::new(),
             key_file: PathBuf::new(),
+            key_over_http: false,
             context: 0,
             parallel: 8,
             connect_s: 10,
@@ -72,9 +75,14 @@ impl Remote {
     /// A key would travel readable for everybody on the way.
     pub fn key_in_the_clear(&self) -> bool {
         let keyed = !self.key_env.is_empty() || !self.key_file.as_os_str().is_empty();
-        let Ok(url) = Url::parse(&self.url) else { return false };
-        keyed && url.scheme() == "http" && !loopback(&url)
+        keyed && in_the_clear(&self.url)
     }
+}
+
+/// What goes to this address can be read on the way: plain http to another machine. No key goes there unless the
+/// person says so of this very address.
+pub fn in_the_clear(address: &str) -> bool {
+    Url::parse(address).is_ok_and(|url| url.scheme() == "http" && !loopback(&url))
 }
 
 fn loopback(url: &Url) -> bool {

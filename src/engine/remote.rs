@@ -84,11 +84,8 @@ impl RemoteEngine {
         self.terms.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Learn from a refusal; false: nothing can be left out for it.
-    fn give_in(&self, sent: &Value, failure: &Failure) -> bool {
-        let RemoteFault::Refused { status, why, .. } = &failure.fault else { return false };
-        let mut terms = self.terms.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        terms.give_in(sent, *status, why)
+    fn learn(&self, learned: &Terms) {
+        self.terms.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).merge(learned);
     }
 
     /// Wait before attempt number `next`, or give the failure back where that is no use.
@@ -108,21 +105,28 @@ impl RemoteEngine {
         Ok(())
     }
 
-    /// Ask until an answer comes or trouble lasts; answers it with the number of requests and what was sent.
+    /// Ask until an answer comes or trouble lasts; answers it with the number of requests, what was sent and on
+    /// which terms.
     async fn ask(
         &self,
         request: &Request,
         model: &str,
         on_piece: Option<&OnPiece>,
-    ) -> Result<(Told, usize, Value), EngineError> {
+    ) -> Result<(Told, usize, Value, Terms), EngineError> {
         let http = self.http()?;
         let (mut attempts, mut tried) = (0, 0);
+        // A copy: requests under way together are refused the same thing each, and a refusal that leaving out
+        // did not help (too long a prompt, say) was about something else.
+        let mut terms = self.terms();
         loop {
-            let sent = body::body(&self.settings, model, request, &self.terms());
+            let sent = body::body(&self.settings, model, request, &terms);
             attempts += 1;
             match http.chat(&sent, on_piece).await {
-                Ok(told) => return Ok((told, attempts, sent)),
-                Err(failure) if failure.about_request && self.give_in(&sent, &failure) => {}
+                Ok(told) => {
+                    self.learn(&terms);
+                    return Ok((told, attempts, sent, terms));
+                }
+                Err(failure) if gives_in(&mut terms, &sent, &failure) => {}
                 Err(failure) => {
                     tried += 1;
                     self.wait(tried + 1, failure).await?;
@@ -139,9 +143,9 @@ impl RemoteEngine {
     ) -> Result<Completion, EngineError> {
         let model = self.served().await?.name.clone();
         let Ok(_permit) = self.gate.acquire().await else { return Err(EngineError::Cancelled) };
-        let (told, attempts, sent) = self.ask(&request, &model, on_piece.as_ref()).await?;
+        let (told, attempts, sent, terms) = self.ask(&request, &model, on_piece.as_ref()).await?;
         let constrained = body::constrains(&sent);
-        let left_out = self.terms().left_out(&request);
+        let left_out = terms.left_out(&request);
         let split_tokens = body::control_tokens(&request);
         Ok(self.completion(
             &request,
@@ -267,6 +271,16 @@ impl RemoteEngine {
         };
         let completion = self.answer(request, None, Instant::now()).await?;
         Ok(completion.remote.and_then(|remote| remote.untrainable))
+    }
+}
+
+/// Learn from a refusal; false: nothing can be left out for it.
+fn gives_in(terms: &mut Terms, sent: &Value, failure: &Failure) -> bool {
+    match &failure.fault {
+        RemoteFault::Refused { status, why, .. } if failure.about_request => {
+            terms.give_in(sent, *status, why)
+        }
+        _ => false,
     }
 }
 

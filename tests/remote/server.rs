@@ -21,6 +21,8 @@ pub enum Step {
     Raw(String),
     /// From here on bytes leave in pieces of this many, each in a chunk of its own.
     PieceBytes(usize),
+    /// Keep-alive comments for half a minute, or until the other side hangs up.
+    Pings,
     /// Say nothing more until the other side hangs up.
     Hang,
     /// Close the connection now.
@@ -142,6 +144,10 @@ fn play(mut connection: TcpStream, steps: &[Step], hung_up: &AtomicUsize) {
             ),
             Step::Event(data) => chunks(&mut connection, &format!("data: {data}\n\n"), size),
             Step::Raw(text) => chunks(&mut connection, text, size),
+            Step::Pings => (0..600).try_for_each(|_| {
+                std::thread::sleep(Duration::from_millis(50));
+                chunks(&mut connection, ": ping\n\n", size)
+            }),
             Step::End => write!(connection, "0\r\n\r\n"),
             Step::Hang => {
                 // Returns when the client closes.

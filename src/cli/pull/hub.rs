@@ -123,8 +123,7 @@ impl Hub {
             "" => None,
             token => Some(bearer(token)?),
         };
-        let bare = endpoint.scheme() == "http" && !is_loopback(&endpoint);
-        if token.is_some() && bare {
+        if token.is_some() && crate::config::in_the_clear(endpoint.as_str()) {
             let words = "HF_TOKEN would travel unencrypted to HF_ENDPOINT; use https or unset HF_TOKEN";
             return Err(PullError::Usage(words.to_string()));
         }
@@ -320,15 +319,6 @@ fn bearer(token: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(unfit)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 /// The environment names a proxy, which is then what dials.

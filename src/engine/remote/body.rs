@@ -23,7 +23,8 @@ const OPTIONAL: [&str; 11] = [
     "temperature",
 ];
 
-/// What was learned from an endpoint's refusals.
+/// What was learned from an endpoint's refusals. Each request gives in on a copy of its own; what an answer then
+/// proved right is [`merge`](Terms::merge)d into the engine's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Terms {
     refused: BTreeSet<&'static str>,
@@ -56,6 +57,12 @@ impl Terms {
             // It does not say what: everything that is not in the first API goes at once.
             None => self.refuse(&OPTIONAL[..2]) | self.refuse(&["min_p", "top_k", "stream_options"]),
         }
+    }
+
+    /// Take over what another request learned.
+    pub fn merge(&mut self, learned: &Terms) {
+        self.refused.extend(&learned.refused);
+        self.new_limit |= learned.new_limit;
     }
 
     fn refuse(&mut self, names: &[&'static str]) -> bool {

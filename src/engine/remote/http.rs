@@ -65,7 +65,9 @@ impl Http {
     /// # Errors
     /// No key where one is named, or no TLS.
     pub fn new(settings: &Remote) -> Result<Http, RemoteFault> {
-        let key = Key::of(&settings.key_env, &settings.key_file).map_err(RemoteFault::Key)?;
+        let (key_env, key_file) = (&settings.key_env, &settings.key_file);
+        let key = Key::beside(&settings.url, key_env, key_file, settings.key_over_http);
+        let key = key.map_err(RemoteFault::Key)?;
         // Whoever comes second is content with the first one's.
         let _ = rustls::crypto::ring::default_provider().install_default();
         // A redirect would carry the prompt, and a proxy the key, to a host that the settings do not name.
@@ -130,12 +132,14 @@ impl Http {
         if !streamed {
             let body = self.body(response, WHOLE_MOST, deadline).await?;
             let text = reply.whole(&body).map_err(|bad| self.bad(bad, false))?;
+            unfiltered(&reply)?;
             tell(on_piece, &text);
             let whole = began.elapsed();
             return Ok(Told { reply, first: whole, whole });
         }
-        let (mut decoder, mut first) = (Decoder::default(), None);
+        let (mut decoder, mut first, mut deadline) = (Decoder::default(), None, deadline);
         while !reply.done {
+            let before = reply.progress();
             let chunk = self.chunk(&mut response, first.is_some(), deadline).await?;
             let mut events = Vec::new();
             match &chunk {
@@ -154,14 +158,17 @@ impl Http {
             if chunk.is_none() {
                 break;
             }
+            // A sign of life brings nothing: only what does buys more time, however busy the line is.
+            if first.is_some() && reply.progress() > before {
+                deadline = self.idle.map(|idle| Instant::now() + idle);
+            } else if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(self.silent(first.is_some()));
+            }
         }
         if reply.stop().is_none() {
             return Err(Failure::new(self.cut(), first.is_none()));
         }
-        if reply.finish.as_deref() == Some("content_filter") {
-            let why = "the endpoint's content filter ended the reply".to_string();
-            return Err(Failure::lasting(RemoteFault::Unable(why)));
-        }
+        unfiltered(&reply)?;
         let whole = began.elapsed();
         Ok(Told { reply, first: first.unwrap_or(whole), whole })
     }
@@ -206,7 +213,6 @@ impl Http {
         begun: bool,
         deadline: Option<Instant>,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        let deadline = if begun { self.idle.map(|idle| Instant::now() + idle) } else { deadline };
         match within(deadline, response.chunk()).await {
             None => Err(self.silent(begun)),
             Some(Ok(chunk)) => Ok(chunk.map(|bytes| bytes.to_vec())),
@@ -286,6 +292,14 @@ impl Http {
         let safe = crate::text::safe(&text);
         safe.chars().take(WORDS_MOST).collect()
     }
+}
+
+fn unfiltered(reply: &Reply) -> Result<(), Failure> {
+    if reply.finish.as_deref() == Some("content_filter") {
+        let why = "the endpoint's content filter ended the reply".to_string();
+        return Err(Failure::lasting(RemoteFault::Unable(why)));
+    }
+    Ok(())
 }
 
 fn tell(on_piece: Option<&OnPiece>, text: &str) {

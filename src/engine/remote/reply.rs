@@ -6,6 +6,8 @@ use crate::engine::{Request, StopReason};
 
 /// Bytes of text one reply may hold.
 const TEXT_MOST: usize = 8 << 20;
+/// Token ids, or log-probabilities, one reply may hold: above every context there is.
+const TOKENS_MOST: usize = 2 << 20;
 
 /// What has arrived of a reply.
 #[derive(Debug, Default, PartialEq)]
@@ -88,6 +90,9 @@ impl Reply {
             self.prompt_ids = ids(choice.get("prompt_token_ids"));
         }
         self.tokens(choice);
+        if self.prompt_ids.len().max(self.ids.len()).max(self.logprobs.len()) > TOKENS_MOST {
+            return Err(Bad::Garbled(format!("a reply of more than {TOKENS_MOST} token ids")));
+        }
         if let Some(reason) = choice["finish_reason"].as_str() {
             self.finish = Some(reason.to_string());
         }
@@ -123,6 +128,12 @@ impl Reply {
                 self.ids.push(id);
             }
         }
+    }
+
+    /// Grows with everything that belongs to the reply, and with nothing else.
+    pub fn progress(&self) -> usize {
+        let ends = usize::from(self.finish.is_some()) + usize::from(self.usage.is_some());
+        self.pieces + self.ids.len() + self.logprobs.len() + ends
     }
 
     /// Why the sampling stopped; None: the reply is not complete.
@@ -260,6 +271,26 @@ mod tests {
         bare.event(r#"{"choices":[{"delta":{"content":"a"}}]}"#).unwrap();
         assert!(bare.untrainable(&request(1.0), false).unwrap().contains("no token ids"));
         assert_eq!(bare.stop(), None);
+    }
+
+    #[test]
+    fn ids_and_logprobs_without_end_are_refused() {
+        let many = |item: &str| vec![item; 100_000].join(",");
+        for (form, item) in [
+            (r#"{"choices":[{"delta":{},"token_ids":[#]}]}"#, "7"),
+            (r#"{"choices":[{"delta":{},"logprobs":{"content":[#]}}]}"#, r#"{"logprob":-1}"#),
+        ] {
+            let (event, mut reply, mut fed) = (form.replace('#', &many(item)), Reply::default(), 0);
+            let refused = loop {
+                fed += 1;
+                assert!(fed < 30, "{form} is taken without end");
+                if let Err(refused) = reply.event(&event) {
+                    break refused;
+                }
+            };
+            assert!(matches!(refused, Bad::Garbled(why) if why.contains("token ids")), "{form}");
+            assert!(fed > 20, "{fed}");
+        }
     }
 
     #[test]

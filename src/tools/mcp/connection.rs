@@ -274,7 +274,8 @@ fn http(settings: &Mcp) -> Result<StreamableHttpClientTransportConfig, String> {
     let config = StreamableHttpClientTransportConfig::with_uri(settings.url.as_str())
         .max_sse_event_size(MESSAGE_MOST)
         .max_json_response_size(MESSAGE_MOST);
-    Ok(match Key::of(&settings.key_env, &settings.key_file)? {
+    let (key_env, key_file) = (&settings.key_env, &settings.key_file);
+    Ok(match Key::beside(&settings.url, key_env, key_file, settings.key_over_http)? {
         Some(key) => config.auth_header(key.token()),
         None => config,
     })
