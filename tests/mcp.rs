@@ -114,7 +114,7 @@ fn a_server_is_used_after_it_was_approved_and_never_once_it_changed() {
     let (code, out, err) = run(home, &["tool", "approve", "notes"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("runs [\"python3\"") && out.contains("echo (says it only reads)"), "{out}");
-    assert!(out.contains("crash (may change things or send them out)") && out.contains("11 tools"), "{out}");
+    assert!(out.contains("crash (may change things or send them out)") && out.contains("13 tools"), "{out}");
     let (code, out, err) = run(home, &echo);
     assert_eq!((code, out.as_str()), (0, "hi\n"), "{err}");
     let (_, out, _) = run(home, &["tool", "list"]);
@@ -197,17 +197,54 @@ async fn a_hang_ends_at_the_limit_and_the_next_call_works() {
 }
 
 #[tokio::test]
-async fn a_cancel_does_not_wait_for_the_server() {
+async fn a_cancel_does_not_wait_for_the_server_and_tells_it() {
     let place = Place::new();
     let toolbox = approved(&place, &place.settings("plain")).await;
+    let notified = || std::fs::read_to_string(place.path().join("notified")).unwrap_or_default();
     let context = ToolContext::default();
-    let cancel = context.cancel.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    let (cancel, waiting) = (context.cancel.clone(), place.path().join("waiting"));
+    let cancelled = tokio::task::spawn_blocking(move || {
+        wait("the call reaches the server", || waiting.exists());
         cancel.cancel();
     });
-    let result = toolbox.run("notes__hang", &json!({}), &context).await;
+    let result = toolbox.run("notes__wait", &json!({}), &context).await;
     assert_eq!(result.fault, Some(ToolFault::Cancelled));
+    cancelled.await.unwrap();
+    let began = Instant::now();
+    while !notified().contains("notifications/cancelled") {
+        assert!(began.elapsed() < Duration::from_secs(60), "the server was not told: {}", notified());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(echo(&toolbox, "next").await.text, "next");
+}
+
+#[tokio::test]
+async fn what_a_server_let_loose_does_not_hide_its_end() {
+    let place = Place::new();
+    let toolbox = approved(&place, &place.settings("plain")).await;
+    let orphan = call(&toolbox, "orphan", json!({})).await.text;
+    let result = call(&toolbox, "crash", json!({})).await;
+    // It holds the server's stderr open, and is not this program's to end.
+    assert!(alive(orphan.parse().unwrap()));
+    assert!(std::process::Command::new("kill").args(["-9", &orphan]).status().unwrap().success());
+    assert!(
+        result.text.contains("exit code 3") && result.text.contains("the disk is on fire"),
+        "{}",
+        result.text
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_lists_nothing_is_started_slower_and_slower() {
+    let place = Place::new();
+    let toolbox = approved(&place, &place.settings("plain")).await;
+    std::fs::write(place.path().join("unlisted"), "").unwrap();
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        told.push(echo(&toolbox, "x").await.text);
+    }
+    assert!(told[0].contains("not known here"), "{told:?}");
+    assert!(told.iter().any(|text| text.contains("is started again in")), "{told:?}");
 }
 
 #[tokio::test]
@@ -391,12 +428,17 @@ async fn a_key_opens_a_server_and_a_redirect_is_not_followed() {
     let pinned = std::fs::read_to_string(Pin::path(place.path(), "notes")).unwrap();
     assert!(!pinned.contains("hush"));
     // Over http it goes no further than this machine, as far as an address tells.
-    let away = Mcp { url: server.url.replace("127.0.0.1", "0.0.0.0"), ..keyed };
+    let away = Mcp { url: server.url.replace("127.0.0.1", "0.0.0.0"), ..keyed.clone() };
     let why = inspect(&away, Path::new(EXE)).await.unwrap_err();
     assert!(why.contains("set key_over_http = true"), "{why}");
     assert!(inspect(&Mcp { key_over_http: true, ..away }, Path::new(EXE)).await.is_ok());
     let why = inspect(&server.settings(), Path::new(EXE)).await.unwrap_err();
     assert!(why.contains("403"), "{why}");
+    // What it says back of the key is shown to nobody.
+    let echoing = Http::start(&place, "echoing");
+    let sending = Mcp { key_file: keyed.key_file.clone(), ..echoing.settings() };
+    let why = inspect(&sending, Path::new(EXE)).await.unwrap_err();
+    assert!(why.contains("you sent Bearer [redacted held key]") && !why.contains("hush"), "{why}");
     let elsewhere = Http::start(&place, "elsewhere");
     let why = inspect(&elsewhere.settings(), Path::new(EXE)).await.unwrap_err();
     assert!(why.contains("307") || why.to_lowercase().contains("redirect"), "{why}");

@@ -1,5 +1,7 @@
 //! A server's tool as a card: its name made unmistakable, its words cleaned and cut.
 
+use std::borrow::Cow;
+
 use super::pin::Listed;
 use super::schema;
 use crate::tools::ToolCard;
@@ -77,8 +79,16 @@ fn shape(name: &str) -> String {
     seen.replace("rn", "m").replace("vv", "w")
 }
 
-/// Somebody else's words on one line, without anything that moves or hides, at most `most` characters.
+/// Somebody else's words without the keys this program holds, which a server may say back.
+pub fn scrubbed(text: &str) -> Cow<'_, str> {
+    crate::text::held::without(text).map_or(Cow::Borrowed(text), |(kept, _)| Cow::Owned(kept))
+}
+
+/// Somebody else's words on one line, without anything that moves or hides and without keys, at most `most`
+/// characters.
 pub fn clean(text: &str, most: usize) -> String {
+    // Before any cut, which would leave half a key.
+    let text = scrubbed(text);
     // Long before it is cut, so that cleaning 4 MiB costs nothing.
     let head: String = text.chars().take(most * 8).collect();
     let safe = crate::text::safe(&head);

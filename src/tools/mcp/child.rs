@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::card::scrubbed;
 use crate::tools::sandbox;
 
 /// The argument that makes this binary start a server in its own place.
@@ -17,6 +18,9 @@ pub const SUBCOMMAND: &str = "__mcp";
 const STDERR_TAIL: usize = 4 << 10;
 /// How long it may take to end after its input has.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long its last words may take to arrive once it has ended: what it started and let loose may hold its
+/// stderr open for ever.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Variables every server gets; the rest is named in the settings.
 const ENVIRONMENT: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TZ"];
 
@@ -34,13 +38,28 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    /// It was waited for, or is about to be: its id may be another process's, which must not be signalled.
+    reaped: bool,
     ended: Option<String>,
+    /// Nothing more comes on its stderr.
+    drained: bool,
     stderr: VecDeque<u8>,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Look at the state once `done` holds, or after `most`.
+    fn wait(&self, most: Duration, done: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_timeout_while(self.lock(), most, |state| !done(state));
+        waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
     }
 }
 
@@ -71,16 +90,22 @@ impl Child {
                 Err(error) => return drop(sender.send(Err(error))),
             };
             let pipes = (child.stdin.take(), child.stdout.take());
-            let drained = child.stderr.take().map(|errors| drain(kept.clone(), errors));
+            match child.stderr.take() {
+                Some(errors) => drain(kept.clone(), errors),
+                None => kept.lock().drained = true,
+            }
             let pid = child.id();
             let _ = sender.send(Ok((pid, pipes)));
-            let status = child.wait();
-            // What it started itself and left behind goes too, and lets go of the stderr pipe.
-            sandbox::kill_session(pid);
-            if let Some(drained) = drained {
-                let _ = drained.join();
+            if sandbox::until_ended(pid) {
+                // What it started itself and left behind goes too, while nobody else can have its id.
+                let mut state = kept.lock();
+                sandbox::kill_session(pid);
+                state.reaped = true;
             }
-            kept.lock().ended = Some(status.map_or_else(|e| e.to_string(), how));
+            let status = child.wait();
+            kept.change(|state| state.reaped = true);
+            kept.wait(LAST_WORDS, |state| state.drained).ended =
+                Some(status.map_or_else(|e| e.to_string(), how));
             kept.changed.notify_all();
         })?;
         let gone = || std::io::Error::other("the thread that starts it died");
@@ -92,23 +117,14 @@ impl Child {
         Ok((child, Pipes { input, output }))
     }
 
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// How it ended and its last words; None while it runs, after a moment's patience.
     pub async fn ended(&self) -> Option<String> {
         let shared = self.shared.clone();
         let wait = move || {
-            let state = shared.lock();
-            let running = |state: &mut State| state.ended.is_none();
-            let (state, _) = shared
-                .changed
-                .wait_timeout_while(state, PATIENCE, running)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let state = shared.wait(PATIENCE + LAST_WORDS, |state| state.ended.is_some());
             let how = state.ended.clone()?;
             let words: Vec<u8> = state.stderr.iter().copied().collect();
-            let words = crate::text::safe(&String::from_utf8_lossy(&words));
+            let words = crate::text::safe(&scrubbed(&String::from_utf8_lossy(&words)));
             let last: Vec<&str> = words.trim().lines().rev().take(3).collect();
             let words = last.into_iter().rev().collect::<Vec<_>>().join(" / ");
             Some(if words.is_empty() { how } else { format!("{how}; its last words: {words}") })
@@ -120,21 +136,21 @@ impl Child {
 impl Drop for Child {
     /// Its input is closed by now, at which a server ends; one that does not is killed.
     fn drop(&mut self) {
-        if self.shared.lock().ended.is_some() {
+        if self.shared.lock().reaped {
             return;
         }
         let (pid, shared) = (self.pid, self.shared.clone());
-        let end = move || {
-            let state = shared.lock();
-            let waited = shared.changed.wait_timeout_while(state, PATIENCE, |state| state.ended.is_none());
-            let (state, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-            if state.ended.is_none() {
-                sandbox::kill_session(pid);
-            }
-        };
+        let end = move || kill(pid, &shared.wait(PATIENCE, |state| state.reaped));
         if std::thread::Builder::new().spawn(end).is_err() {
-            sandbox::kill_session(pid);
+            kill(self.pid, &self.shared.lock());
         }
+    }
+}
+
+/// The lock keeps it from being waited for meanwhile.
+fn kill(pid: u32, state: &MutexGuard<'_, State>) {
+    if !state.reaped {
+        sandbox::kill_session(pid);
     }
 }
 
@@ -147,7 +163,8 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-fn drain(shared: Arc<Shared>, mut errors: impl Read + Send + 'static) -> std::thread::JoinHandle<()> {
+/// Keep the end of what it says, in a thread that nobody waits for.
+fn drain(shared: Arc<Shared>, mut errors: impl Read + Send + 'static) {
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = errors.read(&mut buffer) {
@@ -156,7 +173,8 @@ fn drain(shared: Arc<Shared>, mut errors: impl Read + Send + 'static) -> std::th
             let over = state.stderr.len().saturating_sub(STDERR_TAIL);
             state.stderr.drain(..over);
         }
-    })
+        shared.change(|state| state.drained = true);
+    });
 }
 
 /// What `tillerman __mcp -- PROGRAM ARGUMENT...` does: leave the terminal, tie its life to this program's, and

@@ -186,11 +186,6 @@ impl Connection {
         self.changed.load(Ordering::Relaxed)
     }
 
-    /// The server's process, where it is one of ours.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::pid)
-    }
-
     async fn trouble(&self, error: ServiceError) -> Trouble {
         match error {
             ServiceError::McpError(error) => Trouble::Refused(super::card::clean(&error.message, 400)),

@@ -82,11 +82,6 @@ impl Server {
         ToolResult::fault(ToolFault::Failed, format!("the MCP server {}: {why}", self.name))
     }
 
-    /// Process id of the server, while one runs.
-    pub async fn pid(&self) -> Option<u32> {
-        self.state.lock().await.connection.as_ref().and_then(|connection| connection.pid())
-    }
-
     /// The running server, started and checked if need be.
     async fn connected(&self) -> Result<Arc<Connection>, String> {
         let mut state = self.state.lock().await;
@@ -114,9 +109,11 @@ impl Server {
         Ok(connection)
     }
 
-    /// Compare what it lists with what was approved, and remember a difference.
+    /// Compare what it lists with what was approved, and remember a difference. One that does not list ends here,
+    /// which is a death like any other.
     async fn check(&self, state: &mut State, connection: &Connection) -> Result<(), String> {
-        let now = tools(connection, &self.settings).await?;
+        let listed = tools(connection, &self.settings).await;
+        let now = listed.inspect_err(|_| state.deaths.push(Instant::now()))?;
         let Some(difference) = state.pin.difference(&now) else { return Ok(()) };
         state.pin.changed = Some(difference.clone());
         // If it cannot be written, the next start finds the same difference again.

@@ -108,7 +108,24 @@ pub fn leave_terminal() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Kill a process and the session it leads. Whoever is gone already is left alone.
+/// Wait until a child of this process has ended, and leave it to be waited for: until then no other process can
+/// have its id. False: the system cannot tell.
+pub fn until_ended(pid: u32) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd as _;
+        let process = i32::try_from(pid).ok().and_then(|pid| sys::pidfd(pid).ok());
+        process.is_some_and(|process| sys::poll([process.as_raw_fd()], -1).is_ok())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        false
+    }
+}
+
+/// Kill a process and the session it leads. The process must be a child not yet waited for: its id is another's
+/// after that.
 pub fn kill_session(pid: u32) {
     #[cfg(target_os = "linux")]
     if let Ok(pid) = i32::try_from(pid)
