@@ -4,6 +4,8 @@
 //! The planner here is the worst there can be: it does what the text says. What must hold then is held by
 //! the program, not by anybody's good sense.
 
+#[path = "hands/cancel.rs"]
+mod cancel;
 #[path = "hands/corpus.rs"]
 mod corpus;
 #[path = "hands/screen.rs"]

@@ -5,16 +5,23 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
+use tillerman::tools::approval::By;
+use tillerman::tools::python::Python;
 use tillerman::tools::sandbox::Limits;
 use tillerman::tools::shell::Shell;
 use tillerman::tools::workspace::Workspace;
-use tillerman::tools::{Tool, ToolContext, ToolFault, ToolResult};
+use tillerman::tools::{Answer, Consent, Refused, Taint, Tool, ToolContext, ToolFault, ToolResult, Toolbox};
 use tokio_util::sync::CancellationToken;
 
 use crate::SECRET;
 
-/// A folder everybody may use (tests may run as root, programs then as nobody), and a shell in it.
-fn shell(write: bool, prepare: impl Fn(&Path)) -> Option<(tempfile::TempDir, Shell)> {
+/// What a loaded machine delays is no escape.
+fn patient() -> Limits {
+    Limits { wall_ms: 300_000, ..Limits::default() }
+}
+
+/// A folder everybody may use (tests may run as root, programs then as nobody): `work` in it is the workspace.
+fn workspace(write: bool, prepare: impl Fn(&Path)) -> (tempfile::TempDir, Workspace) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("work");
     std::fs::create_dir(&root).unwrap();
@@ -23,15 +30,32 @@ fn shell(write: bool, prepare: impl Fn(&Path)) -> Option<(tempfile::TempDir, She
     assert!(opened.success());
     std::fs::write(dir.path().join("secret"), SECRET).unwrap();
     let workspace = Workspace { path: root.canonicalize().unwrap(), write };
-    match Shell::new(env!("CARGO_BIN_EXE_tillerman").into(), Some(workspace)) {
-        // What a loaded machine delays is no escape.
-        Ok(shell) => Some((dir, shell.with_limits(Limits { wall_ms: 300_000, ..Limits::default() }))),
-        Err(refused) => {
-            let mut stderr = std::io::stderr();
-            writeln!(stderr, "SKIPPED, no sandbox here: {} ({})", refused.reason, refused.remedy).unwrap();
-            None
-        }
-    }
+    (dir, workspace)
+}
+
+fn or_skip<T>(made: Result<T, Refused>) -> Option<T> {
+    made.inspect_err(|refused| {
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "SKIPPED, no sandbox here: {} ({})", refused.reason, refused.remedy).unwrap();
+    })
+    .ok()
+}
+
+/// A shell in such a workspace.
+fn shell(write: bool, prepare: impl Fn(&Path)) -> Option<(tempfile::TempDir, Shell)> {
+    let (dir, workspace) = workspace(write, prepare);
+    let shell = or_skip(Shell::new(env!("CARGO_BIN_EXE_tillerman").into(), Some(workspace)))?;
+    Some((dir, shell.with_limits(patient())))
+}
+
+/// Both tools that run programs, in one such workspace.
+pub fn programs(write: bool) -> Option<(tempfile::TempDir, Toolbox)> {
+    let (dir, workspace) = workspace(write, |_| ());
+    let exe = || env!("CARGO_BIN_EXE_tillerman").into();
+    let shell = or_skip(Shell::new(exe(), Some(workspace.clone())))?.with_limits(patient());
+    let python = Python::new(exe(), None).and_then(|python| python.in_workspace(workspace));
+    let python = or_skip(python)?.with_limits(patient());
+    Some((dir, Toolbox { tools: vec![Arc::new(shell), Arc::new(python)], refused: vec![] }))
 }
 
 async fn sh(shell: &Shell, command: &str) -> ToolResult {
@@ -114,6 +138,41 @@ async fn a_workspace_that_may_be_written_keeps_its_repository() {
     .await;
     assert_eq!(std::fs::read_to_string(root.join(".git/config")).unwrap(), "[core]\n");
     assert!(!root.join(".git/commondir").exists() && root.join(".git/hooks/pre-commit").exists());
+}
+
+#[tokio::test]
+async fn whatever_can_change_the_workspace_asks_first() {
+    let Some((dir, writing)) = programs(true) else { return };
+    let Some((_read_only, reading)) = programs(false) else { return };
+    let made = dir.path().join("work/made");
+    for (tool, arguments) in [
+        ("shell", json!({"command": "echo x > made && echo made"})),
+        ("python", json!({"code": "open('/workspace/made', 'w').write('x'); print('made')"})),
+    ] {
+        let _ = std::fs::remove_file(&made);
+        // What the workspace itself brings in counts: text from outside is enough to ask.
+        let taint = Taint { outside: true, private: false };
+        let alone = ToolContext { taint, ..ToolContext::default() };
+        let refused = writing.run(tool, &arguments, &alone).await;
+        assert_eq!(refused.fault, Some(ToolFault::Refused), "{tool}: {}", refused.text);
+        assert!(!made.exists() && refused.effects.is_none(), "{tool}");
+        let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        let context = ToolContext { asks: Some(asks), ..alone.clone() };
+        let answered = async {
+            let (approval, reply) = asked.recv().await.unwrap();
+            assert!(!made.exists(), "{tool} ran before it was allowed to");
+            reply.send(Answer { consent: Consent::Once, by: By::Person }).unwrap();
+            approval
+        };
+        let (result, approval) = tokio::join!(writing.run(tool, &arguments, &context), answered);
+        assert_eq!((approval.tool.as_str(), &approval.arguments), (tool, &arguments));
+        assert!(approval.sandboxed && approval.effects.acts_outward, "{tool}");
+        assert_eq!((result.text.as_str(), made.exists(), result.effects.acts_outward), ("made", true, true));
+        // Who can only read asks nobody, and cannot write.
+        let result = reading.run(tool, &arguments, &alone).await;
+        assert_eq!(result.fault, Some(ToolFault::Failed), "{tool}: {}", result.text);
+        assert!(!result.effects.acts_outward);
+    }
 }
 
 #[tokio::test]

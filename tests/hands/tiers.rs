@@ -9,7 +9,7 @@ use tillerman::tools::sandbox::{self, Limits};
 use tokio_util::sync::CancellationToken;
 
 /// Tiers B and C are not for root: run this very test as nobody then. True where that was done.
-fn left_to_an_ordinary_user(test: &str) -> bool {
+pub fn left_to_an_ordinary_user(test: &str) -> bool {
     let root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0;
     if !root {
         return false;
@@ -36,7 +36,7 @@ fn left_to_an_ordinary_user(test: &str) -> bool {
     true
 }
 
-fn skip(words: &str) {
+pub fn skip(words: &str) {
     if !words.is_empty() {
         // Past the capture of the test runner: a skip is to be seen.
         let mut stderr = std::io::stderr();
