@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(others(&bare, base.clone(), None), []);
         assert_eq!(others(&bare, base.clone(), Some(met(Opponent::Pinned, None))), []);
         let champion = met(Opponent::Champion, Some("c"));
-        assert_eq!(others(&champion, base.clone(), Some(met(Opponent::Pinned, None))), [base.clone()]);
+        assert_eq!(others(&champion, base.clone(), Some(met(Opponent::Pinned, None))), vec![base.clone()]);
         let pinned = met(Opponent::Pinned, Some("p"));
         assert_eq!(others(&champion, base.clone(), Some(pinned.clone())), [base, pinned]);
     }
