@@ -167,7 +167,8 @@ async fn a_killed_worker_costs_one_query() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         kill(signal);
-        kill("CONT");
+        // One signal waits for the process to go on, the other has ended it already.
+        let _ = std::process::Command::new("kill").args(["-CONT", &pid]).status();
         let trajectory = running.await.unwrap();
         let Outcome::Failed { reason, remedy, .. } = &trajectory.outcome else {
             panic!("{:?}", trajectory.outcome)

@@ -323,14 +323,17 @@ async fn a_killed_worker_is_reported_and_replaced() {
 
 #[tokio::test]
 async fn a_death_while_loading_is_reported_and_the_adapter_comes_back() {
-    let (script, marker) = (FILES.dir.path().join("dies-once"), FILES.dir.path().join("died"));
+    let [text_of, script, marker] =
+        ["dies-once.text", "dies-once", "died"].map(|name| FILES.dir.path().join(name));
     let text = format!(
         "#!/bin/sh\nif [ ! -e '{0}' ]; then touch '{0}'; echo last words >&2; kill -KILL $$; fi\nexec '{1}' \"$@\"\n",
         marker.display(),
         env!("CARGO_BIN_EXE_tillerman")
     );
-    std::fs::write(&script, text).unwrap();
-    assert!(Command::new("chmod").arg("755").arg(&script).status().unwrap().success());
+    std::fs::write(&text_of, text).unwrap();
+    // Not written by this process: while a child of another test still holds the file, it cannot be run.
+    let made = Command::new("install").args(["-m", "755"]).args([&text_of, &script]).status();
+    assert!(made.unwrap().success());
     let adapter = Some(FILES.adapters[1].clone());
     let engine = LlamaEngine::new(EngineOptions { exe: script, adapter, ..options(&FILES.f32) });
     let Err(EngineError::Died { how, phase, stderr }) = engine.model().await else {

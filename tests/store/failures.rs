@@ -96,7 +96,10 @@ fn a_directory_that_cannot_be_written_is_named_with_the_remedy() {
     use std::os::unix::process::CommandExt;
     let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
     let program = dir.path().join("child");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a descriptor of this one that writes it may live on for a moment in what another test
+    // starts, and a file that is being written cannot be run.
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let empty = dir.path().join("empty");
     let full = dir.path().join("full");
     fs::create_dir(&empty).unwrap();

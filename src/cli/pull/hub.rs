@@ -305,7 +305,7 @@ impl Hub {
         };
         let target = self.guard.target(url.as_str()).map_err(refused)?;
         // A proxy, which the user named too, looks names up and dials by itself.
-        if target.listed || proxied() {
+        if target.listed || proxied(url.scheme()) {
             return Ok(self.client.clone());
         }
         let addresses = self.guard.addresses(&target).await.map_err(refused)?;
@@ -321,10 +321,11 @@ fn bearer(token: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// The environment names a proxy, which is then what dials.
-fn proxied() -> bool {
-    let names = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-    names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+/// The environment names a proxy for this scheme, which is then what dials.
+fn proxied(scheme: &str) -> bool {
+    let names = [format!("{scheme}_proxy"), "all_proxy".to_string()];
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    names.iter().any(|name| set(name) || set(&name.to_uppercase()))
 }
 
 fn client(pinned: Option<Pinned>) -> Result<Client> {

@@ -35,8 +35,24 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(ip: Ipv4Addr, port: u16, answer: Answer) -> Server {
-        let listener = TcpListener::bind((ip, port)).expect("a port");
+    /// On any free port.
+    pub fn start(ip: Ipv4Addr, answer: Answer) -> Server {
+        Server::on(ip, 0, answer).expect("a port")
+    }
+
+    /// One in public and one inside, on the same port.
+    pub fn twins(answer: &Answer) -> (Server, Server) {
+        // What is free on one address may be taken on the other.
+        let pair = || {
+            let public = Server::start(PUBLIC, answer.clone());
+            let inside = Server::on(INSIDE, public.port(), answer.clone()).ok()?;
+            Some((public, inside))
+        };
+        (0..100).find_map(|_| pair()).expect("a port that is free on both")
+    }
+
+    fn on(ip: Ipv4Addr, port: u16, answer: Answer) -> io::Result<Server> {
+        let listener = TcpListener::bind((ip, port))?;
         let address = listener.local_addr().expect("an address");
         let requests = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -48,7 +64,7 @@ impl Server {
                 std::thread::spawn(move || serve(stream, &answer, &requests));
             }
         });
-        server
+        Ok(server)
     }
 
     /// The same answer to everything: a status line, headers and a body.
@@ -56,7 +72,6 @@ impl Server {
         let (head, body) = (format!("HTTP/1.1 {status}\r\n{headers}"), body.into());
         Server::start(
             PUBLIC,
-            0,
             Arc::new(move |_, stream| {
                 write!(stream, "{head}content-length: {}\r\n\r\n", body.len())?;
                 stream.write_all(&body)

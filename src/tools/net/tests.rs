@@ -55,7 +55,7 @@ fn site(pages: Vec<(&'static str, &'static str, String)>) -> Server {
             None => write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),
         }
     };
-    Server::start(PUBLIC, 0, Arc::new(answer))
+    Server::start(PUBLIC, Arc::new(answer))
 }
 
 #[test]
@@ -123,7 +123,6 @@ fn articles() -> Server {
     let failed = json!({"error": {"code": "x", "info": "the search is too busy"}});
     Server::start(
         PUBLIC,
-        0,
         Arc::new(move |request, stream| {
             let line = request.lines().next().unwrap_or_default();
             let body = match () {
@@ -306,7 +305,6 @@ fn offline_says_so_at_once_and_gives_kept_copies() {
 fn a_cancelled_call_ends() {
     let server = Server::start(
         PUBLIC,
-        0,
         Arc::new(|_, _| {
             std::thread::sleep(Duration::from_secs(300));
             Ok(())

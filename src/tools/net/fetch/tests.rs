@@ -63,8 +63,8 @@ fn a_request_says_little_and_reads_a_page() {
 
 #[test]
 fn a_chain_of_redirects_never_reaches_inside() {
-    let trap = Server::start(INSIDE, 0, redirector());
-    let server = Server::start(PUBLIC, 0, redirector());
+    let trap = Server::start(INSIDE, redirector());
+    let server = Server::start(PUBLIC, redirector());
     let fetcher = fetcher(server.port(), &[&here()]);
     let to = |location: &str| fetch(&fetcher, &server.url(&format!("/to/{location}")));
     assert_eq!(to("/page").unwrap().text, "page");
@@ -104,7 +104,7 @@ fn a_chain_of_redirects_never_reaches_inside() {
 
 #[test]
 fn redirects_end() {
-    let server = Server::start(PUBLIC, 0, redirector());
+    let server = Server::start(PUBLIC, redirector());
     let fetcher = fetcher(server.port(), &[&here()]);
     let nested = |count: usize| server.url(&format!("{}/page", "/to/".repeat(count)));
     assert_eq!(fetch(&fetcher, &nested(5)).unwrap().text, "page");
@@ -118,9 +118,8 @@ fn redirects_end() {
 
 #[test]
 fn an_answer_that_changes_between_check_and_use_changes_nothing() {
-    let server = Server::start(PUBLIC, 0, redirector());
     // The same port inside: what would be dialled, were the name asked for again.
-    let trap = Server::start(INSIDE, server.port(), redirector());
+    let (server, trap) = Server::twins(&redirector());
     let inside = [IpAddr::V4(INSIDE)];
     let answers: [&[IpAddr]; 2] = [&here(), &inside];
     let resolver = Scripted::new(&answers);
@@ -142,8 +141,8 @@ fn an_answer_that_changes_between_check_and_use_changes_nothing() {
 
 #[test]
 fn keys_and_bodies_go_to_one_host_and_no_further() {
-    let server = Server::start(PUBLIC, 0, redirector());
-    let trap = Server::start(PUBLIC, 0, redirector());
+    let server = Server::start(PUBLIC, redirector());
+    let trap = Server::start(PUBLIC, redirector());
     let listed = |server: &Server| patient(Guard::new(&[server.address.to_string()]));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "abc\n").unwrap();
@@ -188,7 +187,6 @@ fn bodies_are_bounded_however_they_come() {
     // Without a length, and without an end.
     let endless = Server::start(
         PUBLIC,
-        0,
         Arc::new(|_, stream| {
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n")?;
             while stream.write_all(&[b'a'; 4096]).is_ok() {}
@@ -198,7 +196,6 @@ fn bodies_are_bounded_however_they_come() {
     assert!(matches!(check(&endless), Err(NetFault::Size { .. })));
     let broken = Server::start(
         PUBLIC,
-        0,
         Arc::new(|_, stream| write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort")),
     );
     assert!(matches!(check(&broken), Err(NetFault::Broken { .. })));
@@ -213,7 +210,6 @@ fn headers_are_bounded_and_statuses_named() {
     assert!(matches!(check(&fat), NetFault::Headers { .. }));
     let endless = Server::start(
         PUBLIC,
-        0,
         Arc::new(|_, stream| {
             write!(stream, "HTTP/1.1 200 OK\r\n")?;
             while stream.write_all(b"x-more: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n").is_ok() {}
@@ -226,7 +222,7 @@ fn headers_are_bounded_and_statuses_named() {
         let fault = check(&Server::fixed(status, "", "secret words of the error page")).to_string();
         assert!(fault.contains(part) && !fault.contains("secret words"), "{fault}");
     }
-    let noise = Server::start(PUBLIC, 0, Arc::new(|_, stream| stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n")));
+    let noise = Server::start(PUBLIC, Arc::new(|_, stream| stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n")));
     assert!(matches!(check(&noise), NetFault::Unreachable { .. }));
 }
 
@@ -246,7 +242,7 @@ fn dripping(gone: std::sync::mpsc::Sender<()>) -> Answer {
 #[test]
 fn a_slow_body_ends_with_the_clock_and_with_a_cancel() {
     let (tell, gone) = std::sync::mpsc::channel();
-    let server = Server::start(PUBLIC, 0, dripping(tell));
+    let server = Server::start(PUBLIC, dripping(tell));
     // A clock that ends before the request was sent proves nothing: on a loaded machine it is given more time.
     let ended = [1, 4, 16, 64].into_iter().any(|seconds| {
         let limits = FetchLimits { total: Duration::from_secs(seconds), ..FetchLimits::default() };
@@ -258,7 +254,7 @@ fn a_slow_body_ends_with_the_clock_and_with_a_cancel() {
     assert!(ended, "the connection outlives its request");
 
     let (tell, gone) = std::sync::mpsc::channel();
-    let server = Server::start(PUBLIC, 0, dripping(tell));
+    let server = Server::start(PUBLIC, dripping(tell));
     let patient = fetcher(server.port(), &[&here()]);
     let cancel = CancellationToken::new();
     let ask = Ask { url: server.url("/"), accept: "*/*", ..Ask::default() };
