@@ -24,9 +24,11 @@ use super::{Global, setup};
 
 mod deck;
 mod engine;
+mod group;
 mod live;
 mod sandbox;
 pub mod train;
+mod train_peer;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -40,6 +42,8 @@ pub struct BenchArgs {
     /// A second model for the engine's figures, reported as `.0.5b` (made by scripts/toy-0.5b.sh)
     #[arg(long, value_name = "PATH")]
     pub big: Option<PathBuf>,
+    #[command(flatten)]
+    pub peer: train_peer::PeerArgs,
 }
 
 /// One line.
@@ -62,7 +66,11 @@ impl Figure {
                 "low": low, "high": high});
             println!("{line}");
         } else {
-            println!("{:<34} {value:>10.3} {:<8} ({low:.3}..{high:.3}, n {n})", self.name, self.unit);
+            // Differences between two that should agree are small numbers.
+            let say =
+                |v: f64| if v != 0.0 && v.abs() < 1e-2 { format!("{v:.1e}") } else { format!("{v:.3}") };
+            let (value, low, high) = (say(value), say(low), say(high));
+            println!("{:<34} {value:>10} {:<8} ({low}..{high}, n {n})", self.name, self.unit);
         }
     }
 }
@@ -76,6 +84,13 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
     let (model, _) = setup::model_path(global, &home, &config)?;
     let mut models = vec![(model, "embedded")];
     models.extend(args.big.clone().map(|path| (path, "0.5b")));
+    if let Some(folder) = &args.peer.write_group {
+        let (path, _) = models.last().unwrap_or(&models[0]);
+        let header = crate::gguf::check(path)?;
+        group::Group::new(header.vocabulary()).write(folder, &header)?;
+        println!("group and adapter for {} written to {}", path.display(), folder.display());
+        return Ok(0);
+    }
     for (path, suffix) in &models {
         for (sequences, name) in [(1, "decode"), (8, "decode8")] {
             if wanted(&format!("engine.{name}_")) {
@@ -94,6 +109,11 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
         }
         for figure in train::figures(path, suffix, args.runs, &wanted)? {
             figure.print(args.json);
+        }
+        if wanted(&format!("train.peer.{suffix}")) {
+            for figure in train_peer::figures(path, suffix, args.runs, &args.peer)? {
+                figure.print(args.json);
+            }
         }
     }
     if wanted("train.label_to_live_s") {

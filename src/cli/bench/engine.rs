@@ -34,7 +34,7 @@ fn served(model: &Path, sequences: usize, home: &Home) -> LlamaEngine {
 }
 
 /// CPU time that all threads of process `pid` have used, in seconds; None where the system does not say.
-fn cpu_seconds(pid: u32) -> Option<f64> {
+pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
     let mut sum = 0.0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         // A thread that has just ended counts nothing.

@@ -1,9 +1,9 @@
-//! The trainer's figures: one whole step on a group of 8 rollouts of 3 turns, in a process that does nothing else.
+//! The trainer's figures: whole steps on one group (`bench/group.rs`), in a process that does nothing else.
 //!
-//! The group is the one the prototype and its PyTorch peer were timed on: a first prompt of 300 tokens all
-//! share, 60 sampled tokens per turn, 60 more of memory before each next one; 24 rows, 10,080 tokens, 2,676
-//! of them distinct and computed, 1,440 targets. A step is forward, backward and AdamW, adapter of rank 16.
+//! A step is forward, backward and AdamW. The process runs by itself, or paced: a step for each line it reads,
+//! beside a peer that does the same (`bench/train_peer.rs`).
 
+use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -13,19 +13,14 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::Figure;
+use super::group::{self, Group};
 use crate::engine::ffi::os::physical_cores;
-use crate::train::adamw::{AdamW, Settings};
+use crate::train::adamw::AdamW;
 use crate::train::kernels::Precision;
-use crate::train::lora::{Lora, sites};
+use crate::train::lora::{Gradients, Lora};
 use crate::train::model::{Options, Policy};
-use crate::train::tree::{Row, Tree};
-
-const ROLLOUTS: usize = 8;
-const TURNS: usize = 3;
-const FIRST_PROMPT: usize = 300;
-const SAMPLED: usize = 60;
-const REMEMBERED: usize = 60;
-const RANK: usize = 16;
+use crate::train::peft;
+use crate::train::tree::Tree;
 
 #[derive(Debug, Args)]
 pub struct StepsArgs {
@@ -35,6 +30,11 @@ pub struct StepsArgs {
     /// Products in f32, as processors without bf16 ones compute them
     #[arg(long)]
     pub f32: bool,
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// A step for each line on stdin; the first gradients go into this folder
+    #[arg(long, value_name = "DIR")]
+    pub paced: Option<PathBuf>,
 }
 
 /// What the measured process answers.
@@ -48,6 +48,16 @@ struct Steps {
     /// Of it, what the estimate speaks of: all but the mapped file, and the estimate itself.
     own_mb: f64,
     estimate_mb: f64,
+}
+
+/// What a paced process answers to each line.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Paced {
+    /// Tokens of the rows it computed, written out.
+    pub tokens: usize,
+    /// With the first step: log-probabilities of each row's targets, none for a row that was left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<Option<Vec<f32>>>,
 }
 
 /// Every figure that `wanted` wants, for one model.
@@ -83,75 +93,111 @@ pub(super) fn figures(
     Ok(figures)
 }
 
-/// `tillerman __bench-steps`: take the steps and answer one JSON object.
+/// A model, the group, and the adapter and optimizer that each step moves on.
+struct Bench {
+    policy: Policy,
+    group: Group,
+    tree: Tree,
+    lora: Lora,
+    optimizer: AdamW,
+}
+
+impl Bench {
+    fn open(args: &StepsArgs) -> anyhow::Result<Bench> {
+        let precision = if args.f32 { Precision::F32 } else { Precision::default() };
+        let threads = args.threads.unwrap_or_else(physical_cores);
+        let options = Options { threads, precision, ..Options::default() };
+        let policy = Policy::open_with(&args.model, options)?;
+        let group = Group::new(policy.header().vocabulary());
+        let lora = group::adapter(policy.header())?;
+        Ok(Bench {
+            tree: Tree::build(&group.rows()),
+            optimizer: AdamW::new(group.optimizer, &lora)?,
+            policy,
+            group,
+            lora,
+        })
+    }
+
+    /// The targets' log-probabilities before the step, and its gradients.
+    fn step(&mut self) -> anyhow::Result<(Vec<f32>, Gradients)> {
+        let mut coefficients = |_: &[f32]| self.group.coefficients();
+        let temperature = self.group.temperature;
+        let (logprobs, gradients) =
+            self.policy.gradients(&self.tree, &self.lora, temperature, &mut coefficients)?;
+        self.optimizer.ascend(&mut self.lora, &gradients)?;
+        Ok((logprobs, gradients))
+    }
+
+    /// A step for each line on stdin, until its end.
+    fn paced(&mut self, folder: &Path) -> anyhow::Result<()> {
+        let mut first = true;
+        for line in std::io::stdin().lock().lines() {
+            line?;
+            let (logprobs, gradients) = self.step()?;
+            let mut answer = Paced { tokens: self.group.tokens(), logprobs: Vec::new() };
+            if std::mem::take(&mut first) {
+                let mut rest = logprobs.as_slice();
+                answer.logprobs = (self.group.rows.iter())
+                    .map(|row| rest.split_off(..row.sampled.len()).map(<[f32]>::to_vec))
+                    .collect();
+                // The maximised objective's; a library that minimises has their negatives.
+                let mut slopes = self.lora.clone();
+                for (pair, (a, b)) in slopes.pairs.iter_mut().zip(gradients.pairs) {
+                    (pair.a, pair.b) = (a, b);
+                }
+                peft::export(folder, &slopes, self.policy.header(), "gradients")?;
+            }
+            println!("{}", serde_json::to_string(&answer)?);
+            std::io::stdout().flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// `tillerman __bench-steps`: take the steps and answer JSON objects.
 ///
 /// # Errors
 /// The model cannot be trained.
 pub fn steps(args: &StepsArgs) -> anyhow::Result<i32> {
-    let precision = if args.f32 { Precision::F32 } else { Precision::default() };
-    let options = Options { threads: physical_cores(), precision, ..Options::default() };
-    let policy = Policy::open_with(&args.model, options)?;
-    let tree = Tree::build(&group(policy.header().vocabulary() as i32));
-    let mut lora = Lora::init(&sites(policy.header()), RANK, 32.0, 1)?;
-    let mut optimizer = AdamW::new(Settings::default(), &lora)?;
+    let mut bench = Bench::open(args)?;
+    if let Some(folder) = &args.paced {
+        bench.paced(folder)?;
+        return Ok(0);
+    }
     let (mut step_s, mut forward_s) = (Vec::new(), Vec::new());
-    let estimate = policy.memory_needed(tree.tokens.len(), tree.targets.len(), RANK);
+    let estimate =
+        bench.policy.memory_needed(bench.tree.tokens.len(), bench.tree.targets.len(), bench.lora.rank);
     // The first round packs the weights that stay and warms the caches.
     for round in 0..=args.runs {
         let started = Instant::now();
-        let mut coefficients = |logprobs: &[f32]| -> Vec<f32> {
-            let share = 1.0 / logprobs.len() as f32;
-            (0..logprobs.len()).map(|at| if at % 2 == 0 { share } else { -share }).collect()
-        };
-        let (_, gradients) = policy.gradients(&tree, &lora, 0.7, &mut coefficients)?;
-        optimizer.ascend(&mut lora, &gradients)?;
+        bench.step()?;
         let step = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        policy.logprobs(&tree, Some(&lora), 0.7)?;
+        bench.policy.logprobs(&bench.tree, Some(&bench.lora), bench.group.temperature)?;
         if round > 0 {
             step_s.push(step);
             forward_s.push(started.elapsed().as_secs_f64());
         }
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mb = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-        let kib: f64 = line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().unwrap_or(f64::NAN);
-        kib / 1024.0
-    };
-    let peak_mb = mb("VmHWM");
+    let own = std::process::id();
+    let peak_mb = held_mb(own, "VmHWM");
     let answer = Steps {
-        kernels: policy.kernels().to_string(),
+        kernels: bench.policy.kernels().to_string(),
         step_s,
         forward_s,
         peak_mb,
-        own_mb: peak_mb - mb("RssFile"),
+        own_mb: peak_mb - held_mb(own, "RssFile"),
         estimate_mb: estimate as f64 / f64::from(1 << 20),
     };
     println!("{}", serde_json::to_string(&answer)?);
     Ok(0)
 }
 
-/// The group's rows, of random tokens.
-fn group(vocabulary: i32) -> Vec<Row> {
-    let mut state = 1_u64;
-    let mut ids = |count: usize| -> Vec<i32> {
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 33) as i32).rem_euclid(vocabulary)
-        };
-        (0..count).map(|_| next()).collect()
-    };
-    let shared = ids(FIRST_PROMPT);
-    let mut rows = Vec::new();
-    for _ in 0..ROLLOUTS {
-        let mut prompt = shared.clone();
-        for turn in 0..TURNS {
-            if turn > 0 {
-                prompt.extend(ids(REMEMBERED));
-            }
-            rows.push(Row { prompt: prompt.clone(), sampled: ids(SAMPLED) });
-        }
-    }
-    rows
+/// A line of a process's status in MB; NaN where the system has none.
+pub(super) fn held_mb(pid: u32, key: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    let kib: f64 = line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().unwrap_or(f64::NAN);
+    kib / 1024.0
 }
