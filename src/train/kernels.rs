@@ -21,7 +21,7 @@ pub use elementwise::{
 pub use map::Mapped;
 pub use pack::{GROUP, left, pairs, panels_of_columns, panels_of_rows, words};
 pub use pool::Pool;
-pub use unpack::{Unpack, unpack};
+pub use unpack::{Unpack, unpack, values};
 
 /// The left side of a product: word k of row i stands at `i * row + k * step`.
 #[derive(Clone, Copy)]

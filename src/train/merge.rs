@@ -82,7 +82,9 @@ pub fn merge(
     };
     let done = attempt();
     match unknown {
-        Some(tensor) => Err(refused(format!("{tensor}, which is not unpacked here"))),
+        Some(tensor) => Err(refused(format!(
+            "{tensor}, which ggml does not unpack; merge an F16 or Q8_0 file of the same model"
+        ))),
         None => done.map_err(|source| AdapterError::Io { path: out.to_path_buf(), verb: "written", source }),
     }
 }
@@ -179,7 +181,7 @@ mod tests {
             error
         };
         assert!(refused(&lora, TensorType::Q4_0, &quant::unpack).contains("Q4_0 is not written"));
-        assert!(refused(&lora, TensorType::F16, &|_, _| None).contains("not unpacked here"));
+        assert!(refused(&lora, TensorType::F16, &|_, _| None).contains("does not unpack; merge an F16"));
         let mut other = lora.clone();
         other.pairs[0].tensor = "blk.9.attn_q.weight".into();
         assert!(refused(&other, TensorType::F16, &quant::unpack).contains("None in the base"));

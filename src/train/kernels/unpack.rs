@@ -22,6 +22,15 @@ pub fn unpack(kind: TensorType) -> Option<Unpack> {
     Some(Unpack { kind, function: traits.to_float.filter(|_| same)?.into() })
 }
 
+/// The numbers of whole blocks; None for a type that ggml cannot unpack or bytes that are no whole blocks.
+pub fn values(kind: TensorType, packed: &[u8]) -> Option<Vec<f32>> {
+    let blocks = packed.len() / kind.bytes as usize;
+    let whole = packed.len().is_multiple_of(kind.bytes as usize);
+    let mut values = vec![0.0; blocks * kind.block as usize];
+    unpack(kind).filter(|_| whole)?.run(packed, &mut values);
+    Some(values)
+}
+
 impl Unpack {
     /// Bytes of `values` packed numbers.
     pub fn bytes(self, values: usize) -> usize {
