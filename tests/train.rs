@@ -215,6 +215,7 @@ fn labels_by_hand_become_an_adapter_that_can_be_taken_back() {
     let trained = find(&said, "trained")[0].clone();
     let adapter = trained["adapter"].as_str().unwrap();
     assert_eq!(trained["serves"], Value::Bool(trained["decision"] != "refuse"));
+    the_gates_evidence_is_kept(home.path(), adapter, &said, &trained);
 
     let (code, out, err) = run(tillerman(home.path()).args(["--seed", "1", "ask", "--json", "What is 2+2?"]));
     assert_eq!(code, 0, "{err}");
@@ -225,6 +226,39 @@ fn labels_by_hand_become_an_adapter_that_can_be_taken_back() {
     assert_eq!(code, 0, "{err}");
     let (_, out, _) = run(tillerman(home.path()).args(["--seed", "1", "ask", "--json", "What is 2+2?"]));
     assert!(lines(&out)[0]["adapter"].is_null(), "the bare model answers again");
+}
+
+/// What the run said of its gate can be read afterwards: every look with its bounds, every pair, the decision.
+fn the_gates_evidence_is_kept(home: &Path, adapter: &str, said: &[Value], trained: &Value) {
+    let told: Vec<Value> = find(said, "gate").into_iter().map(|look| look["report"].clone()).collect();
+    assert!(!told.is_empty());
+    let (code, out, err) = run(tillerman(home).args(["adapters", "show", adapter, "--json"]));
+    assert_eq!(code, 0, "{err}");
+    let shown = &lines(&out)[0]["gate"];
+    assert_eq!(shown.as_array().unwrap().len(), 1, "{out}");
+    let gate = &shown[0];
+    assert_eq!((&gate["champion"], &gate["decision"]), (&Value::Null, &trained["decision"]));
+    let kept: Vec<Value> =
+        gate["looks"].as_array().unwrap().iter().map(|look| look["report"].clone()).collect();
+    assert_eq!(kept, told);
+    let pairs = gate["pairs"].as_array().unwrap();
+    let last = told.last().unwrap();
+    assert_eq!(pairs.len() as u64, last["n"].as_u64().unwrap());
+    let count = |candidate: f64, champion: f64| {
+        let same =
+            |pair: &&Value| pair["candidate_reward"] == candidate && pair["champion_reward"] == champion;
+        pairs.iter().filter(same).count() as u64
+    };
+    assert_eq!(
+        (count(1.0, 0.0), count(0.0, 1.0)),
+        (last["wins"].as_u64().unwrap(), last["losses"].as_u64().unwrap())
+    );
+    let gate_ids = fs::read_to_string("assets/tasks/gate.jsonl").unwrap();
+    let known = |pair: &Value| gate_ids.contains(pair["question_id"].as_str().unwrap());
+    assert!(pairs.iter().all(|pair| known(pair) && pair["seed"].is_u64()), "{out}");
+    let (_, text, _) = run(tillerman(home).args(["adapters", "show", adapter]));
+    let decision = trained["decision"].as_str().unwrap();
+    assert!(text.contains(&format!("against the bare model: {decision}")), "{text}");
 }
 
 #[test]

@@ -11,8 +11,10 @@ use crate::config::Home;
 use crate::engine::ModelInfo;
 use crate::error::Error;
 use crate::gguf::{self, TensorType};
-use crate::store::{Adapter, AdapterShelf, NewAdapter, Origin, Store, WEIGHTS};
+use crate::store::{Adapter, AdapterShelf, GateLook, GatePair, NewAdapter, Origin, Store, WEIGHTS};
 use crate::train::adapter_file::{self, About};
+use crate::train::gate::Report;
+use crate::train::kernels;
 use crate::train::merge::merge;
 use crate::train::peft;
 
@@ -36,7 +38,7 @@ enum AdaptersCommand {
     Use { id: String },
     /// Take the last change of the serving adapter back
     Rollback,
-    /// What an adapter was made from
+    /// What an adapter was made from, and the gate's evidence on it
     Show { id: String },
     /// Write an adapter for other programs into a folder
     Export {
@@ -172,6 +174,7 @@ impl Shelf {
             let mut line = object("adapter", &adapter)?;
             line["current"] = serves.into();
             line["whole"] = whole.is_ok().into();
+            line["gate"] = self.evidence(&adapter)?.iter().map(Evidence::json).collect();
             println!("{line}");
             return Ok(0);
         }
@@ -191,7 +194,22 @@ impl Shelf {
                 println!("{key:<9} {}", plain::excerpt(&value.to_string(), 200));
             }
         }
+        self.evidence(&adapter)?.iter().for_each(Evidence::print);
         Ok(0)
+    }
+
+    /// What the gate saw of an adapter, by whom it was compared with.
+    fn evidence(&self, adapter: &Adapter) -> anyhow::Result<Vec<Evidence>> {
+        let mut found: Vec<Evidence> = Vec::new();
+        for look in self.store.gate_looks(&adapter.id)? {
+            if let Some(known) = found.iter_mut().find(|known| known.champion == look.champion) {
+                known.looks.push(look);
+                continue;
+            }
+            let pairs = self.store.gate_pairs(&adapter.id, look.champion.as_deref())?;
+            found.push(Evidence { champion: look.champion.clone(), looks: vec![look], pairs });
+        }
+        Ok(found)
     }
 
     fn export(&self, piece: &str, format: Format, dir: &Path) -> anyhow::Result<i32> {
@@ -232,7 +250,7 @@ impl Shelf {
             return Ok(dir.to_path_buf());
         }
         let path = dir.join("merged.gguf");
-        merge(&self.model, &lora, &path, TensorType::F16, &gguf::quant::unpack).map_err(Error::from)?;
+        merge(&self.model, &lora, &path, TensorType::F16, &kernels::values).map_err(Error::from)?;
         Ok(path)
     }
 
@@ -268,6 +286,46 @@ impl Shelf {
             println!("adapter {} kept; `tillerman adapters use {}` serves it", adapter.id, adapter.id);
         }
         Ok(0)
+    }
+}
+
+/// One comparison of the gate as it is kept.
+struct Evidence {
+    champion: Option<String>,
+    looks: Vec<GateLook>,
+    pairs: Vec<GatePair>,
+}
+
+impl Evidence {
+    fn decision(&self) -> Option<&str> {
+        self.looks.last().and_then(|look| look.decision.as_deref())
+    }
+
+    fn json(&self) -> Value {
+        json!({"champion": self.champion, "decision": self.decision(), "looks": self.looks, "pairs": self.pairs})
+    }
+
+    fn print(&self) {
+        let whom = self.champion.as_deref().unwrap_or("the bare model");
+        println!("gate      against {whom}: {}", self.decision().unwrap_or("not ended"));
+        for look in &self.looks {
+            let text = serde_json::from_value(look.report.clone())
+                .map_or_else(|_| look.report.to_string(), |report: Report| report.figures_text());
+            println!("  {}  {text}", when(look.created_ms));
+        }
+        let mut equal = 0;
+        for pair in &self.pairs {
+            let word = match pair.candidate_reward.total_cmp(&pair.champion_reward) {
+                std::cmp::Ordering::Greater => "won",
+                std::cmp::Ordering::Less => "lost",
+                std::cmp::Ordering::Equal => {
+                    equal += 1;
+                    continue;
+                }
+            };
+            println!("  {word:<5} {} seed {}", plain::excerpt(&pair.question_id, 100), pair.seed);
+        }
+        println!("  {equal} pairs equal; all of them with --json");
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Mode;
 use crate::error::Error;
-use crate::store::{Adapter, RunStatus, Store, TrainingRun, TrainingStep, WEIGHTS, new_id, now_ms};
+use crate::store::{Adapter, GatePair, RunStatus, Store, TrainingRun, TrainingStep, WEIGHTS, new_id, now_ms};
 use crate::tasks::{Split, Task, files};
 use crate::train::gate::{Decision, Gate, Opponent, Report, Trial, Verdict, disjoint};
 use crate::train::judge::{self, Met, PINNED_STEPS, Patience};
@@ -370,14 +370,18 @@ async fn judged(
     let champion = met(Opponent::Champion, champion)?;
     let pinned = earlier.map(|adapter| met(Opponent::Pinned, adapter.as_ref())).transpose()?;
     let others = judge::others(&champion, met(Opponent::Base, None)?, pinned);
-    let mut gates: Vec<Gate> = Vec::new();
+    let (mut gates, mut ids): (Vec<Gate>, Vec<Option<String>>) = (Vec::new(), Vec::new());
     // Steps that each lose too little to see add up: what beats the champion meets base and an earlier one, too.
     for theirs in std::iter::once(champion).chain(others) {
+        let id =
+            theirs.hash.as_deref().map(|hash| store.find_adapter(hash)).transpose()?.map(|found| found.id);
         let mut gate = Gate::new(theirs.opponent, theirs.hash);
         let (json, whom) = (args.json, gate.opponent);
-        let mut look = |report: &Report| {
+        let mut look = |report: &Report, pairs: &[GatePair]| {
+            store.add_gate_look(&candidate.id, id.as_deref(), pairs, &json!(report))?;
             let text = format!("gate against {}: {}", whom.words(), report.figures_text());
             say(json, &json!({"kind": "gate", "report": report}), &text);
+            Ok(())
         };
         let ours = ours.clone();
         judge::judge(&trainer.flow, &mut gate, tasks, seed, ours, theirs.file, patience, &mut look, cancel)
@@ -385,11 +389,16 @@ async fn judged(
         let (report, verdict) = (gate.report(), gate.verdict());
         say(args.json, &json!({"kind": "verdict", "report": report}), &report.verdict_text());
         gates.push(gate);
+        ids.push(id);
         if verdict == Verdict::Worse || (gates.len() == 1 && verdict != Verdict::Better) {
             break;
         }
     }
-    Ok(Trial::new(candidate.hash.clone(), seed, gates).decision())
+    let decision = Trial::new(candidate.hash.clone(), seed, gates).decision();
+    for id in &ids {
+        store.decide_gate(&candidate.id, id.as_deref(), decision.name())?;
+    }
+    Ok(decision)
 }
 
 fn say(as_json: bool, value: &Value, text: &str) {

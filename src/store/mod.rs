@@ -13,6 +13,7 @@ mod blobs;
 mod canonical;
 mod checksum;
 mod error;
+mod gate;
 mod groups;
 mod labels;
 mod open;
@@ -37,6 +38,7 @@ use running::Running;
 pub use adapters::{Adapter, AdapterDraft, MANIFEST, NewAdapter, OPTIMIZER, Origin, WEIGHTS};
 pub use canonical::{canonical, question_id};
 pub use error::{Result, StoreError};
+pub use gate::{GateLook, GatePair};
 pub use groups::{GroupRow, Member, PastQuestion, Pick};
 pub use labels::{Label, LabelValue, LedgerEntry, Scope, Source};
 pub use open::Opened;
@@ -44,7 +46,7 @@ pub use pointer::{AdapterShelf, Move};
 pub use redact::redact;
 pub use sessions::{Row, Session, Status, short};
 pub use sink::StoreSink;
-pub use training::{GatePair, RunStatus, TrainingRun, TrainingStep};
+pub use training::{RunStatus, TrainingRun, TrainingStep};
 
 /// A new id for a session or trajectory: UUID version 7, so that ids sort by time.
 pub fn new_id() -> String {

@@ -1,5 +1,4 @@
-//! The record of training: runs, their steps, and the gate's paired rollouts, so that a run can be resumed,
-//! judged further and looked at later. Numbers arrive as JSON and leave as they came.
+//! The record of training: runs and their steps, so that a run can be resumed and looked at later. Numbers arrive as JSON and leave as they came.
 
 use rusqlite::{OptionalExtension, Row as SqlRow, params};
 use serde::{Deserialize, Serialize};
@@ -68,16 +67,6 @@ pub struct TrainingStep {
     pub verdict: Option<String>,
     /// Unix time in milliseconds.
     pub created_ms: i64,
-}
-
-/// One question answered under both adapters with one seed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GatePair {
-    pub question_id: String,
-    pub seed: u64,
-    /// Rewards in 0..=1.
-    pub candidate_reward: f64,
-    pub champion_reward: f64,
 }
 
 const RUN: &str =
@@ -254,63 +243,6 @@ impl Store {
                     candidate: row.get(4)?,
                     verdict: row.get(5)?,
                     created_ms: row.get(6)?,
-                })
-            });
-            rows.and_then(Iterator::collect).map_err(|e| self.sql(e))
-        })
-    }
-
-    /// Keep paired rollouts of two adapters (None: the bare model), in the order they were drawn.
-    ///
-    /// # Errors
-    /// A reward outside 0..=1, or the database cannot be written.
-    pub fn add_gate_pairs(&self, candidate: &str, champion: Option<&str>, pairs: &[GatePair]) -> Result<()> {
-        let rewards = pairs.iter().flat_map(|pair| [pair.candidate_reward, pair.champion_reward]);
-        if let Some(bad) = rewards.into_iter().find(|reward| !(0.0..=1.0).contains(reward)) {
-            return Err(StoreError::Invalid(format!("a reward of {bad} is no evidence; it lies in 0..=1")));
-        }
-        self.write(Sync::Full, |transaction| {
-            let mut insert = transaction
-                .prepare_cached(
-                    "INSERT INTO gate_pairs (candidate, champion, question_id, seed, candidate_reward,
-                       champion_reward, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                )
-                .map_err(|e| self.sql(e))?;
-            for pair in pairs {
-                insert
-                    .execute(params![
-                        candidate,
-                        champion.unwrap_or_default(),
-                        pair.question_id,
-                        pair.seed.cast_signed(),
-                        pair.candidate_reward,
-                        pair.champion_reward,
-                        super::now_ms(),
-                    ])
-                    .map_err(|e| self.sql(e))?;
-            }
-            Ok(())
-        })
-    }
-
-    /// All pairs of two adapters, in the order they were drawn.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn gate_pairs(&self, candidate: &str, champion: Option<&str>) -> Result<Vec<GatePair>> {
-        self.read(|view| {
-            let mut statement = view
-                .prepare_cached(
-                    "SELECT question_id, seed, candidate_reward, champion_reward FROM gate_pairs
-                     WHERE candidate = ?1 AND champion = ?2 ORDER BY id",
-                )
-                .map_err(|e| self.sql(e))?;
-            let rows = statement.query_map([candidate, champion.unwrap_or_default()], |row| {
-                Ok(GatePair {
-                    question_id: row.get(0)?,
-                    seed: row.get::<_, i64>(1)?.cast_unsigned(),
-                    candidate_reward: row.get(2)?,
-                    champion_reward: row.get(3)?,
                 })
             });
             rows.and_then(Iterator::collect).map_err(|e| self.sql(e))

@@ -163,6 +163,16 @@ pub enum Decision {
     Hold,
 }
 
+impl Decision {
+    pub fn name(self) -> &'static str {
+        match self {
+            Decision::Activate => "activate",
+            Decision::Refuse => "refuse",
+            Decision::Hold => "hold",
+        }
+    }
+}
+
 /// A candidate with all its comparisons, kept between idle hours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::flow::solve::Flow;
+use crate::store::GatePair;
 use crate::tasks::Task;
 use crate::tasks::eval::{Asked, How, Scored, score};
 use crate::train::gate::{Gate, Opponent, Report, Verdict, draw};
@@ -28,11 +29,14 @@ impl Default for Patience {
     }
 }
 
+/// Hears every look's report and the pairs that are new in it.
+pub type Look<'a> = dyn FnMut(&Report, &[GatePair]) -> Result<(), Error> + Send + 'a;
+
 /// Add pairs to `gate` until it decides or patience ends. `candidate` and `opponent` are adapter files (None:
-/// the bare model). `look` hears every look's report.
+/// the bare model).
 ///
 /// # Errors
-/// The engine cannot swap, no questions, or cancelled; the evidence so far stays in `gate`.
+/// The engine cannot swap, no questions, cancelled, or `look` failed; the evidence so far stays in `gate`.
 #[expect(clippy::too_many_arguments, reason = "a comparison's whole input, each of another kind")]
 pub async fn judge(
     flow: &Flow,
@@ -42,7 +46,7 @@ pub async fn judge(
     candidate: Option<PathBuf>,
     opponent: Option<PathBuf>,
     patience: Patience,
-    look: &mut (dyn FnMut(&Report) + Send),
+    look: &mut Look<'_>,
     cancel: &CancellationToken,
 ) -> Result<Verdict, Error> {
     if tasks.is_empty() {
@@ -61,13 +65,21 @@ pub async fn judge(
         if cancel.is_cancelled() {
             return Err(Error::Interrupted);
         }
-        for (ours, theirs) in ours.iter().zip(&theirs) {
-            match (ours, theirs) {
-                (Some(ours), Some(theirs)) => drop(gate.add(ours.right, theirs.right)),
-                _ => gate.leave_out(),
-            }
+        let mut pairs = Vec::new();
+        for (asked, (ours, theirs)) in block.iter().zip(ours.iter().zip(&theirs)) {
+            let (Some(ours), Some(theirs)) = (ours, theirs) else {
+                gate.leave_out();
+                continue;
+            };
+            gate.add(ours.right, theirs.right);
+            pairs.push(GatePair {
+                question_id: asked.question.id.clone(),
+                seed: asked.seed,
+                candidate_reward: f64::from(u8::from(ours.right)),
+                champion_reward: f64::from(u8::from(theirs.right)),
+            });
         }
-        look(&gate.report());
+        look(&gate.report(), &pairs)?;
     }
     Ok(gate.verdict())
 }

@@ -154,6 +154,7 @@ fn training_is_recorded_and_an_unfinished_run_says_so() {
         candidate_reward: 1.0,
         champion_reward: 0.0,
     };
+    let report = |n: u64| serde_json::json!({"n": n, "e_better": 1.5});
     {
         let store = open(dir.path());
         assert!(matches!(store.add_step(&step(1)), Err(StoreError::NoRun(_))));
@@ -161,12 +162,17 @@ fn training_is_recorded_and_an_unfinished_run_says_so() {
         [1, 2].iter().for_each(|n| store.add_step(&step(*n)).unwrap());
         store.set_verdict("run-1", 1, "better").unwrap();
         assert!(store.set_verdict("run-1", 9, "better").is_err());
-        store.add_gate_pairs("c1", None, &[pair(1), pair(2)]).unwrap();
-        store.add_gate_pairs("c1", Some("c0"), &[pair(3)]).unwrap();
+        store.add_gate_look("c1", None, &[pair(1), pair(2)], &report(2)).unwrap();
+        store.add_gate_look("c1", Some("c0"), &[pair(3)], &report(3)).unwrap();
+        store.add_gate_look("c1", None, &[], &report(4)).unwrap();
+        store.decide_gate("c1", None, "hold").unwrap();
+        assert!(store.decide_gate("c1", Some("c9"), "hold").is_err(), "never compared");
         assert_eq!(store.run("run-1").unwrap(), run);
         for bad in [f64::NAN, 1.5, -0.1] {
             assert!(
-                store.add_gate_pairs("c", None, &[GatePair { candidate_reward: bad, ..pair(1) }]).is_err()
+                store
+                    .add_gate_look("c", None, &[GatePair { candidate_reward: bad, ..pair(1) }], &report(1))
+                    .is_err()
             );
         }
     }
@@ -178,6 +184,12 @@ fn training_is_recorded_and_an_unfinished_run_says_so() {
     assert_eq!(steps[1], step(2));
     assert_eq!(store.gate_pairs("c1", None).unwrap(), [pair(1), pair(2)]);
     assert_eq!(store.gate_pairs("c1", Some("c0")).unwrap(), [pair(3)]);
+    let looks = store.gate_looks("c1").unwrap();
+    let said = |at: usize| (looks[at].champion.as_deref(), &looks[at].report, looks[at].decision.as_deref());
+    assert_eq!(said(0), (None, &report(2), None));
+    assert_eq!(said(1), (Some("c0"), &report(3), None));
+    assert_eq!(said(2), (None, &report(4), Some("hold")));
+    assert!(looks.len() == 3 && store.gate_looks("c").unwrap().is_empty(), "what failed left nothing");
     store.begin_run(&run).unwrap();
     assert_eq!(store.run("run-1").unwrap().status, RunStatus::Running, "it goes on");
     store.end_run("run-1", RunStatus::Done, Some("all steps taken")).unwrap();
@@ -215,5 +227,5 @@ fn a_database_of_the_first_schema_migrates_and_keeps_its_data() {
         .unwrap()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .unwrap();
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
 }

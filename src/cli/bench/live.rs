@@ -72,7 +72,7 @@ pub(super) async fn label_to_live(runs: usize) -> anyhow::Result<Figure> {
             looks.0,
             looks.1,
             patience,
-            &mut |_| (),
+            &mut |_, _| Ok(()),
             &cancel,
         )
         .await?;
