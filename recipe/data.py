@@ -17,6 +17,7 @@ import torch
 
 COMPLETION, PROMPT, PRACTICE = 0, 1, 2
 NAME = regex.compile(r"\b[A-Z][a-z]{2,}\b")
+FILE = regex.compile(r"\b[a-z]{3,}(?=\.csv\b)")
 CALENDAR = set(
     "January February March April May June July August September October November December Monday Tuesday"
     " Wednesday Thursday Friday Saturday Sunday".split()
@@ -68,7 +69,7 @@ def pseudo_name(rng):
 def rename(raw, bpe, rng):
     """The same row with other names: those its completion copies from its prompt become made-up ones.
 
-    Only capitalised words that few rows have; the `base` role answers out of its own knowledge, so
+    Only capitalised words that few rows have, and files; the `base` role answers out of its own knowledge, so
     its rows stay.
     """
     if raw["role"] == "base":
@@ -78,6 +79,9 @@ def rename(raw, bpe, rng):
     for word in set(NAME.findall(raw["completion"])):
         if word not in CALENDAR and word not in bpe.common_capitals and word in prompt:
             new[word] = pseudo_name(rng)
+    for word in set(FILE.findall(raw["completion"])):
+        if word in prompt:
+            new[word] = pseudo_name(rng).lower()
     if not new:
         return raw
     swap = regex.compile(r"\b(" + "|".join(sorted(new, key=len, reverse=True)) + r")\b")

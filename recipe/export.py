@@ -35,7 +35,7 @@ def write(path, kind, shape, weights, bpe, progress):
     w.add_vocab_size(shape.vocab)
 
     w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre("qwen2")
+    w.add_tokenizer_pre("llama-bpe")  # three digits a token, whole words first
     w.add_token_list(bpe.tokens)
     w.add_token_types([gguf.TokenType.CONTROL if t in bpe.special else gguf.TokenType.NORMAL for t in bpe.tokens])
     w.add_token_merges(bpe.merges)

@@ -1,10 +1,11 @@
-"""The byte-level BPE of the embedded planner: training, encoding, saving.
+"""The tokenizer of the embedded planner, words or pieces: training, encoding, saving.
 
-Words are split with the qwen2 expression of llama.cpp (so digits stand alone), merges are learned
-from words that many rows share, and each counts at most `COUNT_CAP` times. Names, which only a few
-rows share, get no merges of their own, only the letter pairs and triples common among them: a name
-seen in training falls into the same small pieces as one the model has never met, so copying one
-teaches copying the other.
+Words are split with the llama3 expression of llama.cpp. What many rows share is one token as a
+whole, and so is every number of up to three digits: both are found before any merge is tried
+(`ignore_merges`). Everything else, above all names, falls into small pieces of letters alone,
+which never join the space or quote before them. So a rare word has the same pieces wherever it
+stands, whether the model has met it or not, and copying one teaches copying the other; and a
+number is copied in a third of the steps, with no long run of equal digits to get lost in.
 """
 
 import collections
@@ -15,17 +16,17 @@ import regex
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-QWEN2_SPLIT = (
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+SPLIT = (
+    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-WORD = regex.compile(QWEN2_SPLIT)
+WORD = regex.compile(SPLIT)
+LETTERS = regex.compile(r"[A-Za-z]{2,}")
 SPECIAL_SPLIT = regex.compile("(" + "|".join(regex.escape(s) for s in SPECIALS) + ")")
 # A capitalised word is a name unless a good share of the rows of its role and family has it.
-SHARE_MIN, SHARE_MIN_CAPITAL = 0.02, 0.15
-COUNT_CAP = 2000
-PAIR_COUNT_MIN, PAIR_COUNT_MIN_NAMES = 3, 10
-NAME_PIECE_MAX = 3
+SHARE_MIN, SHARE_MIN_CAPITAL = 0.05, 0.15
+PAIR_COUNT_MIN = 10
+PIECE_MAX = 3
 
 
 def bytes_to_unicode():
@@ -43,7 +44,7 @@ BYTES = bytes_to_unicode()
 
 
 def word_counts(rows):
-    """Counts of the words common enough to earn merges, {word: rows having it, capped}, and the rest.
+    """Counts of the words common enough to be tokens, {word: rows having it}, and the rest.
 
     The share is taken inside each (role, family), so that the vocabulary of a small family counts
     as much as that of a large one.
@@ -63,32 +64,28 @@ def word_counts(rows):
         every.update(words)
         for word, n in words.items():
             capital = any(c.isupper() for c in word)
-            if n >= max(10, (SHARE_MIN_CAPITAL if capital else SHARE_MIN) * total[group]):
+            # A file's name is a name, however often the bundled ones are asked about.
+            if word[0] != "/" and n >= max(10, (SHARE_MIN_CAPITAL if capital else SHARE_MIN) * total[group]):
                 counts[word] += n
-    return {w: min(n, COUNT_CAP) for w, n in counts.items()}, sorted(every - set(counts))
+    return counts, sorted(every - set(counts))
 
 
-def learn_merges(words, weights, merges_max, length_max, count_min):
-    """Plain BPE over `words` (lists of pieces): joins the most frequent neighbours, again and again.
+def learn_merges(words, merges_max):
+    """Plain BPE over `words` (lists of letters): joins the most frequent neighbours, again and again.
 
-    No piece grows beyond `length_max` bytes, and a capital never joins what stands before its word:
-    a name has the same pieces after a space, after a quote and at the start of a segment. Ties break by the pair's text, so the result does not
+    No piece grows beyond `PIECE_MAX` bytes. Ties break by the pair's text, so the result does not
     depend on the order of the rows.
     """
     pairs, where = collections.Counter(), collections.defaultdict(set)
     for i, w in enumerate(words):
         for p in zip(w, w[1:]):
-            pairs[p] += weights[i]
+            pairs[p] += 1
             where[p].add(i)
-
-    def allowed(pair):
-        a, b = pair
-        return len(a + b) <= length_max and (a[-1].isascii() and a[-1].isalpha() or not b[0].isupper())
-
     merges = []
     while len(merges) < merges_max:
-        best = max((p for p in pairs if allowed(p)), key=lambda p: (pairs[p], p), default=None)
-        if best is None or pairs[best] < count_min:
+        fitting = (p for p in pairs if len(p[0] + p[1]) <= PIECE_MAX)
+        best = max(fitting, key=lambda p: (pairs[p], p), default=None)
+        if best is None or pairs[best] < PAIR_COUNT_MIN:
             break
         merges.append(best)
         for i in list(where[best]):
@@ -101,37 +98,39 @@ def learn_merges(words, weights, merges_max, length_max, count_min):
                     new.append(old[j])
                     j += 1
             for p in zip(old, old[1:]):
-                pairs[p] -= weights[i]
+                pairs[p] -= 1
                 where[p].discard(i)
                 if pairs[p] <= 0:
                     del pairs[p]
             for p in zip(new, new[1:]):
-                pairs[p] += weights[i]
+                pairs[p] += 1
                 where[p].add(i)
             words[i] = new
     return merges
 
 
-def train(rows, vocab_size, name_merges, path):
-    """Learns at most `vocab_size` tokens from `rows`, `name_merges` of them pieces of rare words."""
+def train(rows, vocab_size, pieces, path):
+    """Learns at most `vocab_size` tokens from `rows`, `pieces` of them for rare words."""
     if os.path.exists(path):
         raise SystemExit(f"{path} exists: a checkpoint is worthless without its tokenizer, so choose another path")
     common, rare = word_counts(rows)
-    base = SPECIALS + [BYTES[b] for b in range(256)]
-
-    def saved(merges):
-        tokens = list(dict.fromkeys(base + [a + b for a, b in merges]))
-        capitals = sorted({w.strip() for w in common if w.strip()[:1].isupper()})
-        return {"tokens": tokens, "merges": [f"{a} {b}" for a, b in merges], "common_capitals": capitals}
-
-    words = sorted(common)
-    merges = learn_merges([[BYTES[b] for b in w.encode()] for w in words], [common[w] for w in words],
-                          vocab_size - len(base) - name_merges, 1 << 30, PAIR_COUNT_MIN)
-    bpe = Bpe(saved(merges))
-    pieces = [[bpe.tokens[i] for i in bpe.fast.encode(w).ids] for w in rare]
-    merges += learn_merges(pieces, [1] * len(pieces), name_merges, NAME_PIECE_MAX, PAIR_COUNT_MIN_NAMES)
+    # The letters of a rare word, without what stands before them.
+    cores = sorted({c for w in rare for c in LETTERS.findall(w)})
+    merges = learn_merges([list(c) for c in cores], pieces)
+    tokens = SPECIALS + [BYTES[b] for b in range(256)] + [a + b for a, b in merges]
+    tokens += [f"{n:0{k}}" for k in (2, 3) for n in range(10**k)]
+    tokens = list(dict.fromkeys(tokens))
+    # llama.cpp wants a way to each token of a word by merges, too, where it does not look it up whole.
+    merges += [(f"{a}", f"{b}") for a in range(10) for b in range(10)]
+    merges += [(f"{n:02}", f"{b}") for n in range(100) for b in range(10)]
+    merges += [(f"{a}", f"{n:02}") for a in range(10) for n in range(100)]
+    words = ["".join(BYTES[b] for b in w.encode()) for w, _ in sorted(common.items(), key=lambda x: (-x[1], x[0]))]
+    words = [w for w in dict.fromkeys(words) if w not in set(tokens)]
+    tokens += words[: vocab_size - len(tokens)]
+    capitals = sorted({w.strip() for w in common if w.strip()[:1].isupper()})
+    saved = {"tokens": tokens, "merges": [f"{a} {b}" for a, b in merges], "common_capitals": capitals}
     with open(path + ".part", "w") as f:
-        json.dump(saved(merges), f, ensure_ascii=False, indent=0)
+        json.dump(saved, f, ensure_ascii=False, indent=0)
     os.replace(path + ".part", path)
     return load(path)
 
@@ -149,9 +148,9 @@ class Bpe:
         self.common_capitals = set(saved["common_capitals"])  # capitalised words that are no names
         ids = {t: i for i, t in enumerate(self.tokens)}
         merges = [tuple(m.split(" ")) for m in self.merges]
-        self.fast = Tokenizer(models.BPE(vocab=ids, merges=merges))
+        self.fast = Tokenizer(models.BPE(vocab=ids, merges=merges, ignore_merges=True))
         self.fast.pre_tokenizer = pre_tokenizers.Sequence([
-            pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated"),
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ])
         self.special = {s: ids[s] for s in SPECIALS}

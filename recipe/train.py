@@ -5,6 +5,7 @@
   eval          exact matches on held-out rows, by role and family
   sample        greedy completions of held-out rows, to read
   export        write the GGUF (F32 and Q8_0)
+  revocab       the weights of a checkpoint under another vocabulary
   tokens-check  token ids of some rows, for a comparison with llama.cpp's tokenizer
 """
 
@@ -204,10 +205,31 @@ def sample(args):
 def learn_tokenizer(args):
     lines, _ = data.read_rows(args.rows)
     rows = [json.loads(x) for x in lines[:: max(1, len(lines) // args.n)]]
-    bpe = tokenizer.train(rows, args.vocab, args.name_merges, args.out)
+    bpe = tokenizer.train(rows, args.vocab, args.pieces, args.out)
     lengths = [len(data.encode_row(bpe, r).ids) for r in rows[:1000]]
     print(json.dumps({"tokens": len(bpe), "rows": len(rows), "row_tokens_mean": round(float(np.mean(lengths)), 1),
                       "row_tokens_max": int(max(lengths))}))
+
+
+def revocab(args):
+    """The weights of --checkpoint under another vocabulary: a token both have keeps its row, any other starts
+    as the mean of the old pieces of its text, with noise of the usual size so that no two are alike."""
+    shape, weights, saved = load(args.checkpoint)
+    old, new = tokenizer.load(args.tokenizer), tokenizer.load(args.new)
+    check_vocabulary(old, shape)
+    rows, at = weights["token_embd.weight"], {t: i for i, t in enumerate(old.tokens)}
+    g, spread = torch.Generator().manual_seed(args.seed), rows.std(0)
+    fresh = torch.empty(len(new), shape.width)
+    for i, token in enumerate(new.tokens):
+        if token in at:
+            fresh[i] = rows[at[token]]
+        else:
+            pieces = old.fast.encode(bytes(new.raw[c] for c in token).decode(errors="replace")).ids
+            fresh[i] = rows[pieces].mean(0) * 0.5 + torch.randn(shape.width, generator=g) * spread
+    weights["token_embd.weight"], shape.vocab = fresh, len(new)
+    kept = sum(t in at for t in new.tokens)
+    export.write(args.out, "f32", shape, weights, new, saved["progress"])
+    print(f"{args.out}: {kept} of {len(new)} tokens kept their rows")
 
 
 def tokens_check(args):
@@ -251,8 +273,8 @@ def arguments():
     bpe = ("--tokenizer", str, "tokenizer.json", "what `tokenizer` wrote")
     ckpt = ("--checkpoint", str, None, "checkpoint.pt of a run")
     threads = ("--threads", int, 1, "CPU threads")
-    command("tokenizer", learn_tokenizer, rows, ("--vocab", int, 2048, "tokens at most"),
-            ("--name-merges", int, 512, "of them for pieces of rare words"),
+    command("tokenizer", learn_tokenizer, rows, ("--vocab", int, 3072, "tokens at most"),
+            ("--pieces", int, 700, "of them for pieces of rare words"),
             ("--n", int, 20000, "rows to read, evenly spread"), ("--out", str, "tokenizer.json", "file to write"))
     command("train", train, rows, bpe, threads,
             ("--out", str, None, "folder of checkpoint.pt and log.jsonl"),
@@ -289,6 +311,8 @@ def arguments():
             ("--max", int, 200, "tokens of a completion"), ("--seed", int, 1, "which rows"))
     command("export", export_command, bpe, ckpt, ("--out", str, "tillerman-embedded", "path without its ending"),
             ("--types", list, ["f32", "q8_0"], "f32, q8_0"))
+    command("revocab", revocab, bpe, ckpt, ("--new", str, None, "the other tokenizer.json"),
+            ("--seed", int, 1, "of the noise"), ("--out", str, None, "GGUF to write, for train --init"))
     command("tokens-check", tokens_check, rows, bpe, ("--n", int, 200, "rows"),
             ("--out", str, "tokens-check.json", "file to write"))
     return top.parse_args()

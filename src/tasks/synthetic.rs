@@ -162,13 +162,213 @@ const KINDS: &[(&str, Relations)] = &[
 const REFERRED: &[&str] = &["country", "city", "company"];
 
 const NUMBER_COLUMNS: &[&str] = &[
-    "age", "pay", "price", "year", "score", "weight", "stock", "pages", "hours", "rank", "speed", "size",
-    "points", "amount", "km", "days", "height", "cost", "level", "votes", "seats", "rooms", "goals", "depth",
+    "age",
+    "pay",
+    "price",
+    "year",
+    "score",
+    "weight",
+    "stock",
+    "pages",
+    "hours",
+    "rank",
+    "speed",
+    "size",
+    "points",
+    "amount",
+    "km",
+    "days",
+    "height",
+    "cost",
+    "level",
+    "votes",
+    "seats",
+    "rooms",
+    "goals",
+    "depth",
     "copies",
+    "length",
+    "population",
+    "area",
+    "diameter",
+    "revenue",
+    "staff",
+    "units",
+    "moons",
+    "number",
 ];
 const TEXT_COLUMNS: &[&str] = &[
-    "name", "city", "country", "team", "colour", "title", "author", "item", "job", "owner", "street", "type",
-    "group", "status", "product", "customer", "language", "town", "genre", "brand",
+    "name",
+    "city",
+    "country",
+    "team",
+    "colour",
+    "title",
+    "author",
+    "item",
+    "job",
+    "owner",
+    "street",
+    "type",
+    "group",
+    "status",
+    "product",
+    "customer",
+    "language",
+    "town",
+    "genre",
+    "brand",
+    "capital",
+    "currency",
+    "captain",
+    "river",
+    "founder",
+    "symbol",
+    "mayor",
+    "nickname",
+    "school",
+    "continent",
+];
+
+/// Words of everyday English, so that files and columns of no world the model has seen look familiar.
+const NOUNS: &[&str] = &[
+    "apples",
+    "birds",
+    "boots",
+    "bottles",
+    "bread",
+    "bridges",
+    "cakes",
+    "camps",
+    "candles",
+    "carts",
+    "cats",
+    "chairs",
+    "clouds",
+    "coats",
+    "crews",
+    "deals",
+    "desks",
+    "dogs",
+    "doors",
+    "drinks",
+    "farms",
+    "fields",
+    "flats",
+    "flowers",
+    "forests",
+    "forks",
+    "gardens",
+    "glasses",
+    "guests",
+    "hats",
+    "herbs",
+    "hotels",
+    "invoices",
+    "jobs",
+    "kites",
+    "lakes",
+    "lamps",
+    "letters",
+    "logs",
+    "machines",
+    "maps",
+    "markets",
+    "meals",
+    "medals",
+    "members",
+    "mills",
+    "motors",
+    "movies",
+    "museums",
+    "nests",
+    "notes",
+    "paints",
+    "parcels",
+    "parks",
+    "pets",
+    "phones",
+    "planes",
+    "plants",
+    "plates",
+    "players",
+    "poems",
+    "ponds",
+    "pots",
+    "prizes",
+    "pumps",
+    "races",
+    "rents",
+    "rings",
+    "roads",
+    "robots",
+    "ropes",
+    "routes",
+    "sales",
+    "schools",
+    "shelves",
+    "shirts",
+    "shoes",
+    "songs",
+    "spices",
+    "stalls",
+    "stations",
+    "stones",
+    "streets",
+    "students",
+    "suppliers",
+    "tables",
+    "tasks",
+    "taxes",
+    "tools",
+    "towers",
+    "toys",
+    "tracks",
+    "trains",
+    "trees",
+    "trucks",
+    "tunnels",
+    "visits",
+    "wages",
+    "wheels",
+    "windows",
+    "wines",
+    "yards",
+    "width",
+    "load",
+    "delay",
+    "floor",
+    "grade",
+    "gain",
+    "bonus",
+    "visitors",
+    "volume",
+    "distance",
+    "duration",
+    "balance",
+    "profit",
+    "margin",
+    "capacity",
+    "temperature",
+    "humidity",
+    "engine",
+    "colour",
+    "shape",
+    "origin",
+    "sender",
+    "driver",
+    "teacher",
+    "artist",
+    "manager",
+    "season",
+    "section",
+    "district",
+    "material",
+    "flavour",
+    "category",
+    "model",
+    "maker",
+    "host",
 ];
 
 impl World {
@@ -219,8 +419,13 @@ fn about(kind: &str, relations: Relations, shared: &[String], facts: &mut Vec<Fa
         }
         let (value, unit) = match value {
             Number(digits, unit) => (number(*digits, rng), *unit),
+            Name if *relation == "language" && chance(rng, 0.35) => (demonym(&entity, rng), ""),
             Name => (proper(rng), ""),
             Person => (person(rng), ""),
+            // "the South Korean won": values that begin as their entity does are the hard ones to copy.
+            Word if *relation == "currency" && chance(rng, 0.35) => {
+                (format!("the {} {}", demonym(&entity, rng), word(rng)), "")
+            }
             // Real currencies stand with their article.
             Word if *relation == "currency" && chance(rng, 0.5) => (format!("the {}", word(rng)), ""),
             Word if chance(rng, 0.3) => (format!("{} {}", title(rng), word(rng)), ""),
@@ -248,6 +453,13 @@ fn about(kind: &str, relations: Relations, shared: &[String], facts: &mut Vec<Fa
     }
 }
 
+/// What belongs to a place: "Torvania" gives "Torvanian", "Torvanish" and the like.
+fn demonym(place: &str, rng: &mut TaskRng) -> String {
+    let stem = place.trim_end_matches(['a', 'e', 'i', 'o', 'u', 'y']);
+    let stem = if stem.len() < 3 { place } else { stem };
+    format!("{stem}{}", pick(rng, &["ian", "an", "ese", "ish", "ic", "i", "er"]))
+}
+
 fn number(digits: u32, rng: &mut TaskRng) -> String {
     let most = rng.random_range(1.max(digits / 2)..=digits);
     let value = rng.random_range(2..10_u64.pow(most));
@@ -270,12 +482,18 @@ fn join_capitals(facts: &mut [Fact], rng: &mut TaskRng) {
     }
 }
 
+/// A word such as files and columns are called: English, or made up.
+fn noun(rng: &mut TaskRng) -> String {
+    if chance(rng, 0.5) { pick(rng, NOUNS).to_string() } else { word(rng) }
+}
+
 fn table(rng: &mut TaskRng) -> CsvFile {
-    let mut columns: Vec<(&str, bool)> = Vec::new();
+    let mut columns: Vec<(String, bool)> = Vec::new();
     let (texts, numbers) = (rng.random_range(1..=3), rng.random_range(1..=3));
     while columns.len() < texts + numbers {
         let is_number = columns.len() >= texts;
-        let column = pick(rng, if is_number { NUMBER_COLUMNS } else { TEXT_COLUMNS });
+        let known = pick(rng, if is_number { NUMBER_COLUMNS } else { TEXT_COLUMNS });
+        let column = if chance(rng, 0.4) { noun(rng) } else { known.to_string() };
         if !columns.iter().any(|(name, _)| *name == column) {
             columns.push((column, is_number));
         }
@@ -294,10 +512,10 @@ fn table(rng: &mut TaskRng) -> CsvFile {
     let rows = (0..rng.random_range(6..=20))
         .map(|_| pools.iter().map(|pool| pool[rng.random_range(0..pool.len())].clone()).collect())
         .collect();
-    let name = if chance(rng, 0.3) { format!("{}_{}", word(rng), word(rng)) } else { word(rng) };
+    let name = if chance(rng, 0.2) { format!("{}_{}", noun(rng), noun(rng)) } else { noun(rng) };
     CsvFile {
         name: format!("{name}.csv"),
-        columns: columns.iter().map(|(c, _)| (*c).to_string()).collect(),
+        columns: columns.into_iter().map(|(column, _)| column).collect(),
         rows,
     }
 }
