@@ -42,7 +42,8 @@ def read_rows(patterns, skip=frozenset()):
     for f in files:
         if f not in skip:
             with open(f, "rb") as file:
-                lines += [x for x in file.read().split(b"\n") if x.strip()]
+                # A last line without its end is still being written.
+                lines += [x for x in file.read().split(b"\n")[:-1] if x.strip()]
     return lines, set(files) | set(skip)
 
 
@@ -106,6 +107,14 @@ def pseudo_number(rng):
     return f"{rng.randint(1900, 2099)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
 
 
+def pseudo_numbers(rng):
+    """A few numbers as questions hold them, some twice: "5, 9, 9, 5", "18+25*62"."""
+    top = rng.choice((9, 13, 99, 999))
+    pool = [str(rng.randint(1, top)) for _ in range(rng.randint(1, 4))]
+    between = rng.choice((", ", " ", "+", "*", "-", "/", " and "))
+    return between.join(rng.choices(pool, k=rng.randint(2, 5)))
+
+
 NUMBER = regex.compile(r"\d{2,}")
 RENUMBERED = {"planner", "executor", "generator"}
 
@@ -144,11 +153,13 @@ def practice_row(bpe, rng, length):
     strings, total = [], 0
     kind = rng.random()
     while total < room:
-        if kind < 0.3:  # any tokens
+        if kind < 0.25:  # any tokens
             s = [rng.randrange(3, n) for _ in range(rng.randint(2, 12))]
-        elif kind < 0.6:  # names
+        elif kind < 0.45:  # names
             s = bpe.encode(" " + " ".join(pseudo_name(rng) for _ in range(rng.randint(1, 3))))
-        else:  # numbers
+        elif kind < 0.7:
+            s = bpe.encode(" " + pseudo_numbers(rng))
+        else:
             s = bpe.encode(" " + pseudo_number(rng))
         strings.append(s[: room - total])
         total += len(strings[-1])
@@ -275,8 +286,9 @@ def cut_spans(spans, length):
 class Stream:
     """Endless rows in random order, neighbours in the file together (they share beginnings)."""
 
-    def __init__(self, bpe, patterns, seed, cluster, rename_share, context):
-        self.bpe, self.patterns, self.cluster, self.rename_share = bpe, patterns, cluster, rename_share
+    def __init__(self, bpe, patterns, seed, cluster, rename_share, renumber_share, context):
+        self.bpe, self.patterns, self.cluster = bpe, patterns, cluster
+        self.rename_share, self.renumber_share = rename_share, renumber_share
         self.rng, self.np_rng = random.Random(seed), np.random.default_rng(seed)
         self.lines, self.files, self.queue, self.epoch, self.context = [], set(), [], 0, context
         self.held = None
@@ -304,7 +316,7 @@ class Stream:
             self.queue.pop()
         if self.rng.random() < self.rename_share:
             raw = rename(raw, self.bpe, self.rng)
-        if self.rng.random() < self.rename_share:
+        if self.rng.random() < self.renumber_share:
             raw = renumber(raw, self.rng)
         return encode_row(self.bpe, raw)
 

@@ -129,7 +129,7 @@ def train(args):
         opt.load(saved["optimizer"])
     work = {n: p.bfloat16().requires_grad_() for n, p in opt.master.items()}
     # A resumed run draws other random rows than the first: the seed takes the step in.
-    stream = data.Stream(bpe, args.rows, args.seed + progress["step"], args.cluster, args.rename, shape.context)
+    stream = data.Stream(bpe, args.rows, args.seed + progress["step"], args.cluster, args.rename, args.renumber, shape.context)
     held = data.read_rows(args.eval or [])[0][: args.eval_rows]
     held = data.eval_batches(bpe, held, args.batch) if held else []
     log = Log(out / "log.jsonl")
@@ -291,6 +291,7 @@ def arguments():
             ("--batch", int, 4096, "distinct tokens a step"),
             ("--cluster", int, 4, "neighbouring rows of a file that stay together"),
             ("--rename", float, 0.3, "share of rows whose copied names become made-up ones"),
+            ("--renumber", float, 0.3, "share of rows whose copied numbers become others"),
             ("--practice", float, 0.5, "share of copying practice at the start"),
             ("--practice-end", float, 0.02, "and after --practice-tokens"),
             ("--practice-tokens", int, 1_500_000, "tokens over which practice fades"),
