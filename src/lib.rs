@@ -48,6 +48,10 @@
 //!   right (nats per token to its parent), so nobody tunes it.
 //! - Frozen roles are fitted by imitation; only the planner learns from rewards. The embedded planner comes with
 //!   an adapter that `make reproduce` trained; it is kept in the store at first start and can be taken back.
+//! - The embedded planner's vocabulary holds common words and numbers of three digits whole and cuts anything else
+//!   into pieces of letters alone, not a token per digit: a run of zeros and a name after another sign were what
+//!   five million parameters could not copy (`recipe/README.md`).
+//! - Events and labels carry checksums: SQLite notices a damaged page only where its structure breaks.
 //! - A run validates itself on every third gate question, goes back when a step broke the planner and hands over
 //!   its best: a training reward of 123 in 128 stood before a run that was no better than before (README).
 //! - Scales of a step go down to 1/16 and its rate to at most four times the preset's: where few groups have
