@@ -10,20 +10,21 @@ use crate::tasks::{
 /// {v} value, {u} unit, {t} target unit.
 const UNITS: Wordings = Wordings {
     train: &[
-        "Convert {v} {u} to {t}.",
-        "How many {t} are {v} {u}?",
+        "[Convert|Turn|Translate] {v} {u} [to|into] {t}.",
         "What is {v} {u} in {t}?",
         "How much is {v} {u} in {t}?",
         "{v} {u} is how many {t}?",
-        "Tell me {v} {u} in {t}.",
-        "I need {v} {u} in {t}.",
-        "Please convert {v} {u} to {t}.",
-        "Give me {v} {u} as {t}.",
-        "Work out {v} {u} in {t}.",
-        "Change {v} {u} into {t}.",
-        "{v} {u} in {t}, please.",
-        "Find out how many {t} make {v} {u}.",
+        "[Tell me|Give me|Show me|Say] {v} {u} [in|as] {t}.",
+        "[I need|I want|I would like] {v} {u} [in|as] {t}.",
+        "Please [convert|change|turn] {v} {u} [to|into] {t}.",
+        "[Work out|Compute|Calculate] {v} {u} in {t}.",
+        "Change {v} {u} [into|to] {t}.",
+        "{v} {u} in {t}[, please.|?]",
+        "[Find out|Work out|Say] how many {t} make {v} {u}.",
         "What do {v} {u} come to in {t}?",
+        "How many {t} [do I get from|are there in|make up|correspond to] {v} {u}?",
+        "[Something is|I have|We measured] {v} {u}. [How many|How much in] {t} is that?",
+        "[If I have|With] {v} {u}, how many {t} [do I have|is that]?",
     ],
     gate: &["Can you convert {v} {u} to {t}?", "Express {v} {u} in {t}."],
     held_out: &[
@@ -44,10 +45,12 @@ const AFTER: Wordings = Wordings {
         "Starting on {d}, what date is it {k} days later?",
         "Count {k} days forward from {d}.",
         "{k} days after {d} is which date?",
-        "I need the date that comes {k} days after {d}.",
+        "[I need|I want|I am after] the date that comes {k} days after {d}.",
         "If today is {d}, what is the date in {k} days?",
-        "Find the day {k} days later than {d}.",
-        "Give me the date {k} days after {d}.",
+        "[Find|Name|Give me] the day {k} days later than {d}.",
+        "[Begin at|From] {d}, go {k} days on. [Which date|What day] is that?",
+        "[{k} days go by after {d}|After {d} we wait {k} days]. Which date is it then?",
+        "[A parcel|A letter|A ship] leaves on {d} and needs {k} days. On which date does it arrive?",
     ],
     gate: &["Which date is {k} days after {d}?"],
     held_out: &["Tell me the date {k} days after {d}.", "What day is it {k} days after {d}?"],
@@ -63,10 +66,11 @@ const BEFORE: Wordings = Wordings {
         "Going back from {d}, what date was it {k} days earlier?",
         "Count {k} days back from {d}.",
         "{k} days before {d} was which date?",
-        "I need the date that comes {k} days before {d}.",
+        "[I need|I want|I am after] the date that comes {k} days before {d}.",
         "If today is {d}, what was the date {k} days ago?",
-        "Find the day {k} days earlier than {d}.",
-        "Give me the date {k} days before {d}.",
+        "[Find|Name|Give me] the day {k} days earlier than {d}.",
+        "[Begin at|From] {d}, go {k} days back. [Which date|What day] is that?",
+        "[A parcel|A letter|A ship] arrives on {d} after {k} days. On which date did it leave?",
     ],
     gate: &["Which date is {k} days before {d}?"],
     held_out: &["Tell me the date {k} days before {d}.", "What day was it {k} days before {d}?"],
@@ -149,7 +153,7 @@ fn conversion(
     if Split::of(&expression) != split {
         return None;
     }
-    let query = fill(UNITS.pick(split, rng), &[("v", amount), ("u", from), ("t", to)]);
+    let query = fill(&UNITS.pick(split, rng), &[("v", amount), ("u", from), ("t", to)]);
     Some(task(query, format!("convert {expression}"), Answer::Number { value, tolerance }))
 }
 
@@ -165,8 +169,8 @@ fn date(split: Split, rng: &mut TaskRng) -> Option<Task> {
     if Split::of(&expression) != split {
         return None;
     }
-    let wordings = if later { AFTER } else { BEFORE };
-    let query = fill(wordings.pick(split, rng), &[("d", &start.to_string()), ("k", &days.to_string())]);
+    let wordings = if later { &AFTER } else { &BEFORE };
+    let query = fill(&wordings.pick(split, rng), &[("d", &start.to_string()), ("k", &days.to_string())]);
     let accepted =
         vec![end.to_string(), end.strftime("%-d %B %Y").to_string(), end.strftime("%B %-d %Y").to_string()];
     Some(task(query, format!("compute {expression}"), Answer::Text { accepted }))

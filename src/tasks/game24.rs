@@ -11,14 +11,15 @@ pub const BENCHMARK: &str = "Using the numbers [{n}], create an expression that 
 
 const ASK: Wordings = Wordings {
     train: &[
-        "Make 24 from the numbers {n}.",
-        "Use {n} and +, -, x, / to make 24.",
-        "Which expression of {n} equals 24?",
+        "[Make|Form|Get|Build] 24 from the numbers {n}.",
+        "Use {n} and +, -, x, / to [make|get|reach] 24.",
+        "Which expression of {n} [equals|gives|is] 24?",
         "Game of 24: {n}.",
-        "Find an expression with {n} that gives 24.",
+        "[Find|Give me|Write] an expression with {n} that gives 24.",
         "Write 24 with the numbers {n}, each used once.",
         "Using the numbers {n}, create an expression that equals 24.",
-        "Can you make 24 from {n}?",
+        "[Can|How do|How would] you [make|get|reach] 24 from {n}?",
+        "[The numbers|The cards] are {n}. [How do I get|Make|Reach] 24[?|.]",
     ],
     gate: &["Create 24 from the numbers [{n}].", "Find an expression that equals 24 using {n}."],
     held_out: &[
@@ -41,8 +42,8 @@ pub(crate) fn attempt(split: Split, rng: &mut TaskRng) -> Option<Task> {
         return None;
     }
     let list = numbers.iter().map(i64::to_string).collect::<Vec<_>>();
-    let wording = if names::chance(rng, 0.5) { BENCHMARK } else { ASK.pick(split, rng) };
-    let query = fill(wording, &[("n", &list.join(", "))]);
+    let wording = if names::chance(rng, 0.5) { BENCHMARK.to_string() } else { ASK.pick(split, rng) };
+    let query = fill(&wording, &[("n", &list.join(", "))]);
     let step = Step::new("none", format!("make 24 from {}", list.join(" ")), tool::PYTHON, String::new());
     let mut wrong = Vec::new();
     for _ in 0..2 {

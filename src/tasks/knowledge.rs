@@ -13,22 +13,25 @@ use crate::tasks::{
 /// {d} is a description such as "the currency of the country whose capital is Lima".
 const ASK: Wordings = Wordings {
     train: &[
-        "What is {d}?",
+        "[What is|What's] {d}?",
         "Tell me {d}.",
-        "I need {d}.",
-        "Find {d}.",
+        "[I need|I am looking for|I am after] {d}.",
+        "[Find|Look up|Search|Fetch] {d}.",
         "Give me {d}, please.",
-        "Please look up {d}.",
-        "Can you find {d} for me?",
-        "I would like to know {d}.",
+        "[Please look up|Please find|Kindly find] {d}.",
+        "[Can|Will|Would] you [find|look up|get me] {d}[| for me]?",
+        "I [would like|have] to know {d}.",
         "What do we know about {d}?",
         "Do you know {d}?",
-        "Help me with {d}.",
+        "[Help me with|Help me find] {d}.",
         "My question is about {d}.",
         "Which one is {d}?",
         "Someone asked me for {d}; who knows it?",
         "Let me know {d} when you have it.",
         "{d}, if you can find it.",
+        "{d}[?|, please.|: what is it?]",
+        "What would {d} be?",
+        "[Any idea what|Can anyone say what|I wonder what|Say what] {d} is[?|.]",
     ],
     gate: &["Look up {d} for me.", "Do you know what {d} is?", "Please give me {d}."],
     held_out: &["Could you tell me {d}?", "I want to find {d}.", "Please tell me what {d} is."],
@@ -39,15 +42,17 @@ const ASK_TURNED: Wordings = Wordings {
     train: &[
         "For {e}, what is the {r}?",
         "{e}: what is its {r}?",
-        "Which {r} does {e} have?",
         "Does anyone know which {r} belongs to {e}?",
         "Name the {r} that {e} has.",
-        "{e} has what {r}?",
         "When it comes to {e}, which {r} is listed?",
-        "I am asking for {e}: give me the {r}.",
+        "[I am asking for|I ask about] {e}: give me the {r}.",
         "{e}, and of it the {r}, please.",
         "Regarding {e}: which {r} is known?",
         "Look at {e} and say which {r} it has.",
+        "[Take|Think of] {e}. What is its {r}?",
+        "[The {r}|Its {r}] is what I want of {e}.",
+        "{e}'s {r}[?|, please.|: what is it?]",
+        "[Tell me|Find|Give me] {e}'s {r}.",
     ],
     gate: &["About {e}: tell me its {r}."],
     held_out: &["What {r} does {e} have?"],
@@ -163,9 +168,9 @@ pub(crate) fn chain(world: &World, split: Split, hops: usize, rng: &mut TaskRng)
     }
     let last = &world.facts[walk.hops[hops - 1].fact];
     let query = if hops == 1 && names::chance(rng, 0.3) {
-        fill(ASK_TURNED.pick(split, rng), &[("e", &last.entity), ("r", &last.relation)])
+        fill(&ASK_TURNED.pick(split, rng), &[("e", &last.entity), ("r", &last.relation)])
     } else {
-        fill(ASK.pick(split, rng), &[("d", &walk.description)])
+        fill(&ASK.pick(split, rng), &[("d", &walk.description)])
     };
     let steps = walk
         .hops
@@ -218,16 +223,17 @@ const TWO: &[Operation] = &[
         symbol: "-",
         wordings: Wordings {
             train: &[
-                "How much larger is {a} than {b}?",
                 "What is {a} minus {b}?",
-                "What is the difference between {a} and {b}?",
+                "[What is|Tell me|Give me] the difference between {a} and {b}.",
                 "By how much does {a} exceed {b}?",
                 "How much larger is {a} than that of {y}?",
-                "Subtract {b} from {a}.",
-                "Work out {a} minus {b}.",
-                "What is the gap between {a} and {b}?",
+                "[Subtract|Take] {b} from {a}.",
+                "[Work out|Compute|Calculate|Find|Get] {a} minus {b}.",
+                "What is the [gap|distance] between {a} and {b}?",
                 "How far is {a} above {b}?",
                 "What remains of {a} when {b} is taken away?",
+                "[If I take {b} from {a}, what remains|When {b} goes away from {a}, what is left]?",
+                "[How much bigger|How much greater] is {a} [than that of {y}|compared with {b}]?",
             ],
             gate: &["Tell me {a} minus {b}."],
             held_out: &["How much more is {a} than {b}?", "Find the difference between {a} and {b}."],
@@ -237,15 +243,17 @@ const TWO: &[Operation] = &[
         symbol: "+",
         wordings: Wordings {
             train: &[
-                "What is the sum of {a} and {b}?",
                 "What is {a} plus {b}?",
-                "Add {a} and {b}.",
+                "Add {a} and {b}[| up| together].",
                 "What do {a} and {b} make together?",
                 "What is the total of {a} and that of {y}?",
-                "Work out {a} plus {b}.",
+                "[Work out|Compute|Calculate|Get] {a} plus {b}.",
                 "How much are {a} and {b} together?",
                 "Put {a} and {b} together.",
                 "What do I get from {a} plus that of {y}?",
+                "[Give me|Work out|Compute] the [sum|total] of {a} [and that of {y}|with {b}].",
+                "[When I add|If I add] {a} to {b}, what [comes out|is it]?",
+                "[Sum up|Total] {a} and {b}.",
             ],
             gate: &["Tell me {a} plus {b}."],
             held_out: &["What is the total of {a} and {b}?", "Find the sum of {a} and {b}."],
@@ -256,14 +264,15 @@ const TWO: &[Operation] = &[
         wordings: Wordings {
             train: &[
                 "What is {a} divided by {b}?",
-                "How many times larger is {a} than {b}?",
                 "What is the ratio of {a} to {b}?",
                 "Divide {a} by {b}.",
                 "What is {a} divided by that of {y}?",
-                "Work out {a} divided by {b}.",
-                "How often does {b} fit into {a}?",
+                "[Work out|Compute|Calculate|Get] {a} divided by {b}.",
+                "How often does {b} [fit|go] into {a}?",
                 "By what factor is {a} larger than {b}?",
-                "Compute the ratio of {a} to that of {y}.",
+                "[Compute|Work out|Give me] the ratio of {a} to that of {y}.",
+                "[How many times|How often] [as large as|greater than] {b} is {a}?",
+                "[If I divide|When I divide] {a} by {b}, what comes out?",
             ],
             gate: &["Tell me {a} divided by {b}."],
             held_out: &["Find the ratio of {a} to {b}.", "How many times larger is {a} than that of {y}?"],
@@ -278,11 +287,12 @@ const ONE: &[(&str, Wordings)] = &[
         Wordings {
             train: &[
                 "What is half of {a}?",
-                "Tell me half of {a}.",
+                "[Tell me|Compute|Calculate|Work out|Get] half of {a}.",
                 "How much is {a} divided by two?",
                 "Halve {a}.",
-                "Work out half of {a}.",
                 "Divide {a} by two.",
+                "[Cut|Split] {a} in half[| for me].",
+                "[How much|What] is one half of {a}?",
             ],
             gate: &["Give me half of {a}."],
             held_out: &["Find half of {a}."],
@@ -293,11 +303,12 @@ const ONE: &[(&str, Wordings)] = &[
         Wordings {
             train: &[
                 "What is twice {a}?",
-                "Tell me twice {a}.",
+                "[Tell me|Compute|Calculate|Work out|Get] twice {a}.",
                 "What is {a} times two?",
                 "Double {a}.",
-                "Work out twice {a}.",
                 "Multiply {a} by two.",
+                "[How much|What] is the double of {a}?",
+                "[Take|Get] {a} two times.",
             ],
             gate: &["Give me twice {a}."],
             held_out: &["Find twice {a}."],
@@ -308,11 +319,11 @@ const ONE: &[(&str, Wordings)] = &[
         Wordings {
             train: &[
                 "What is a tenth of {a}?",
-                "Tell me a tenth of {a}.",
+                "[Tell me|Compute|Calculate|Work out|Get] a tenth of {a}.",
                 "How much is {a} divided by ten?",
-                "Work out a tenth of {a}.",
                 "Divide {a} by ten.",
                 "What is one tenth of {a}?",
+                "[Split|Cut] {a} into ten parts: how much is one?",
             ],
             gate: &["Give me a tenth of {a}."],
             held_out: &["Find a tenth of {a}."],
@@ -338,7 +349,7 @@ pub(crate) fn with_arithmetic(world: &World, split: Split, rng: &mut TaskRng) ->
     let counts = !ONLY_DIFFERENCE.contains(&first.relation.as_str());
     let (query, expression) = if counts && names::chance(rng, 0.3) {
         let (suffix, wordings) = &ONE[rng.random_range(0..ONE.len())];
-        (fill(wordings.pick(split, rng), &[("a", &a)]), format!("{}{suffix}", first.value))
+        (fill(&wordings.pick(split, rng), &[("a", &a)]), format!("{}{suffix}", first.value))
     } else {
         let fits = |fact: &&Fact| {
             (&fact.kind, &fact.relation) == (&first.kind, &first.relation)
@@ -353,7 +364,7 @@ pub(crate) fn with_arithmetic(world: &World, split: Split, rng: &mut TaskRng) ->
         steps.push(Step::new("none", format!("find {b}"), tool::SEARCH, second.sentence()));
         let wording = operation.wordings.pick(split, rng);
         (
-            fill(wording, &[("a", &a), ("b", &b), ("y", &second.entity)]),
+            fill(&wording, &[("a", &a), ("b", &b), ("y", &second.entity)]),
             format!("{}{}{}", first.value, operation.symbol, second.value),
         )
     };

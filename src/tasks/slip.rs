@@ -1,4 +1,4 @@
-//! Slips of a small planner: a sub-goal with a name or number miscopied, or the query echoed.
+//! Slips of a small planner: a sub-goal with a name or number miscopied, a story misread, or the query echoed.
 //!
 //! Only for demonstrations of the roles that come after the plan; no planner is taught to slip.
 
@@ -11,7 +11,9 @@ use crate::tasks::names::pick;
 /// The sub-goal as a hasty planner would write it; always another text than the one given.
 pub fn miswrite(sub_goal: &str, query: &str, memory: &Memory, rng: &mut TaskRng) -> String {
     for _ in 0..8 {
-        let text = match rng.random_range(0..5) {
+        let text = match rng.random_range(0..7) {
+            5 => sign(sub_goal, rng),
+            6 => swapped(sub_goal, rng),
             0 => doubled(sub_goal, rng),
             1 => dropped(sub_goal, rng),
             2 => replaced(sub_goal, query, memory, rng),
@@ -81,6 +83,55 @@ fn digit(sub_goal: &str, rng: &mut TaskRng) -> String {
         _ => text[at] = pick(rng, &['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']),
     }
     text.into_iter().collect()
+}
+
+/// Another operation, or another question to a table: what a story misread comes to.
+fn sign(sub_goal: &str, rng: &mut TaskRng) -> String {
+    const TABLE: &[&str] = &["sum", "max", "min"];
+    let (verb, rest) = sub_goal.split_once(' ').unwrap_or((sub_goal, ""));
+    if TABLE.contains(&verb) {
+        return format!("{} {rest}", pick(rng, TABLE));
+    }
+    // Behind an operand and before one: not the dashes of a date, nor a hyphen.
+    let text: Vec<char> = sub_goal.chars().collect();
+    let between = |i: usize| {
+        let near = |at: Option<&char>| at.is_some_and(|c| c.is_ascii_digit() || matches!(c, '(' | ')' | ' '));
+        i > 0 && near(text.get(i - 1)) && near(text.get(i + 1))
+    };
+    let places: Vec<usize> = (0..text.len())
+        .filter(|i| matches!(text[*i], '+' | '-' | '*' | '/' | '<' | '>') && between(*i))
+        .collect();
+    if places.is_empty() {
+        return sub_goal.to_string();
+    }
+    let at = pick(rng, &places);
+    let others: &[char] = if matches!(text[at], '<' | '>') { &['<', '>'] } else { &['+', '-', '*', '/'] };
+    let mut text = text;
+    text[at] = pick(rng, others);
+    text.into_iter().collect()
+}
+
+/// Two numbers or two words in each other's place.
+fn swapped(sub_goal: &str, rng: &mut TaskRng) -> String {
+    let edge = |(a, b): (char, char)| a.is_alphanumeric() != b.is_alphanumeric();
+    let mut parts: Vec<String> = vec![String::new()];
+    let mut last = None;
+    for c in sub_goal.chars() {
+        if last.is_some_and(|last| edge((last, c))) {
+            parts.push(String::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(c);
+        }
+        last = Some(c);
+    }
+    // Behind the verb.
+    let said = |part: &String| part.chars().all(char::is_alphanumeric);
+    let places: Vec<usize> = (1..parts.len()).filter(|i| said(&parts[*i])).collect();
+    if places.len() > 1 {
+        parts.swap(pick(rng, &places), pick(rng, &places));
+    }
+    parts.concat()
 }
 
 fn echo(query: &str) -> String {
