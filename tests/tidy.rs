@@ -124,3 +124,27 @@ fn every_file_says_what_it_is_for_and_nothing_is_unfinished() {
         assert!(lines <= 700, "src/{name} has {lines} lines: split it");
     }
 }
+
+/// `scripts/traps.py` puts each trap back and expects its test to fail; here only that the list still fits.
+#[test]
+fn every_trap_has_its_line_and_its_test() {
+    let traps: Vec<serde_json::Value> =
+        serde_json::from_str(include_str!("traps/traps.json")).expect("the list of traps");
+    assert!(traps.len() >= 30, "{}", traps.len());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = all().into_iter().map(|(_, text)| text).collect::<String>();
+    let mut files = Vec::new();
+    sources(&root.join("tests"), &mut files);
+    tests.extend(files.iter().map(|path| std::fs::read_to_string(path).unwrap()));
+    for trap in &traps {
+        let text = |key: &str| trap[key].as_str().unwrap_or_else(|| panic!("{key} of {trap}"));
+        let source = std::fs::read_to_string(root.join(text("file"))).unwrap();
+        assert_eq!(source.matches(text("from")).count(), 1, "{}: {}", text("trap"), text("from"));
+        assert!(
+            tests.contains(&format!("fn {}(", text("test"))),
+            "{}: no test {}",
+            text("trap"),
+            text("test")
+        );
+    }
+}

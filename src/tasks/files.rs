@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::tasks::game24;
 use crate::tasks::generate::generate_many;
 use crate::tasks::teacher::NO_ANSWER;
 use crate::tasks::{Answer, Family, Split, Task, TaskRng, World};
@@ -43,6 +44,23 @@ pub fn bundled(split: Split) -> Vec<Task> {
         .into_iter()
         .flat_map(|family| generate_many(family, World::real(), split, count, &mut rng))
         .collect()
+}
+
+/// `count` puzzles of the Game of 24 in the benchmark's wording, of number multisets that train nothing; other
+/// ones than the bundled held-out questions where chance does not meet them again.
+pub fn puzzles(count: usize, seed: u64) -> Vec<Task> {
+    let mut rng = TaskRng::seed_from_u64(seed);
+    let mut met = std::collections::HashSet::new();
+    let mut tasks = Vec::new();
+    while tasks.len() < count {
+        let Some(task) = game24::attempt(Split::HeldOut, &mut rng) else { continue };
+        let Answer::Game24 { mut numbers } = task.answer.clone() else { continue };
+        numbers.sort_unstable();
+        if task.query.contains("You must use basic") && met.insert(numbers) {
+            tasks.push(task);
+        }
+    }
+    tasks
 }
 
 /// The text of a task file.
@@ -119,6 +137,22 @@ mod tests {
                 "{split:?}: run cargo run --release --example make_tasks"
             );
         }
+    }
+
+    #[test]
+    fn puzzles_are_new_to_training_and_to_each_other() {
+        let sorted = |task: &Task| match &task.answer {
+            Answer::Game24 { numbers } => {
+                let mut numbers = numbers.clone();
+                numbers.sort_unstable();
+                numbers
+            }
+            other => panic!("{other:?}"),
+        };
+        let puzzles: HashSet<Vec<i64>> = puzzles(100, 1).iter().map(sorted).collect();
+        assert_eq!(puzzles.len(), 100);
+        let trained = bundled(Split::Train).into_iter().filter(|task| task.family == Family::Game24);
+        assert!(trained.map(|task| sorted(&task)).all(|numbers| !puzzles.contains(&numbers)));
     }
 
     #[test]
