@@ -156,6 +156,20 @@ fn kl_has_k3s_value_and_k2s_gradient() {
     assert_eq!(evaluate(&settings, &without, &logprobs), Err(ObjectiveError::NoReference(0.1)));
 }
 
+/// Tokens another distribution sampled estimate the KL only with their weights pi / mu, cut as everywhere.
+#[test]
+fn the_kl_of_tokens_sampled_otherwise_is_weighed() {
+    let (mut batch, logprobs) = batch(&[(1.0, &[3]), (-1.0, &[1])]);
+    batch.reference = Some(logprobs.iter().map(|logp| logp - 0.5).collect());
+    batch.sampler[0] += 1.25_f32.ln();
+    batch.sampler[1] -= 3.0_f32.ln();
+    let settings = Settings { mismatch_most: 1.0, outlier_least: None, ..exact(Mode::Flow) };
+    let with = Settings { kl_beta: 0.1, ..settings };
+    let [plain, with] = [settings, with].map(|settings| coefficients(&settings, &batch, &logprobs));
+    let kl: Vec<f32> = plain.iter().zip(&with).map(|(plain, with)| plain - with).collect();
+    close(&kl, &[0.05 * 0.05 * 0.8, 0.05 * 0.05 * 2.0, 0.05 * 0.05, 0.05 * 0.05]);
+}
+
 /// Under the policy's own samples E[dlogp * k2'] is the gradient of KL(policy || reference); E[dlogp * k3']
 /// is not, and E[dlogp * k1'] is 0. Exact sums over a vocabulary of 3, by differences of its logits.
 #[test]
