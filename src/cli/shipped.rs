@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::gguf;
 use crate::store::{AdapterShelf, NewAdapter, Origin, Store, WEIGHTS};
 use crate::train::adapter_file;
+use crate::train::gate::Opponent;
 
 use super::setup::PLANNER;
 
@@ -91,7 +92,7 @@ pub fn run(args: &ShipArgs) -> anyhow::Result<i32> {
         },
         "settings": begun["settings"],
         "validation": validated,
-        "gate": {"decision": trained["decision"], "report": last("verdict")["report"]},
+        "gate": {"decision": trained["decision"], "report": verdict(&told, Opponent::Champion)},
         "frozen": frozen,
     });
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
@@ -99,4 +100,30 @@ pub fn run(args: &ShipArgs) -> anyhow::Result<i32> {
     std::fs::write(args.out.join("manifest.json"), format!("{manifest}\n"))?;
     println!("adapter {id} packed into {}", args.out.display());
     Ok(0)
+}
+
+/// What a run's gate said of its candidate against one opponent, its last word; null: they never met.
+fn verdict(told: &[Value], opponent: Opponent) -> Value {
+    let met = |line: &&Value| line["kind"] == "verdict" && line["report"]["opponent"] == json!(opponent);
+    told.iter().rev().find(met).map(|line| line["report"].clone()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::gate::Gate;
+
+    #[test]
+    fn the_verdict_that_is_packed_is_the_one_against_the_champion() {
+        let line = |opponent, won| {
+            let mut gate = Gate::new(opponent, None);
+            gate.add(won, !won);
+            json!({"kind": "verdict", "report": gate.report()})
+        };
+        let gate = json!({"kind": "gate", "report": line(Opponent::Champion, false)["report"]});
+        let told =
+            [gate, line(Opponent::Champion, true), line(Opponent::Base, false), line(Opponent::Pinned, false)];
+        assert_eq!(verdict(&told, Opponent::Champion), told[1]["report"]);
+        assert_eq!(verdict(&told[2..], Opponent::Champion), Value::Null);
+    }
 }

@@ -359,8 +359,8 @@ async fn judged(
     let store = &trainer.store;
     let met = |opponent, adapter: Option<&Adapter>| -> anyhow::Result<Met> {
         let folder = adapter.map(|adapter| store.adapter_dir(adapter)).transpose()?;
-        let (hash, file) = (adapter.map(|a| a.hash.clone()), folder.map(|folder| folder.join(WEIGHTS)));
-        Ok(Met { opponent, hash, file })
+        let (id, hash) = adapter.map(|adapter| (adapter.id.clone(), adapter.hash.clone())).unzip();
+        Ok(Met { opponent, id, hash, file: folder.map(|folder| folder.join(WEIGHTS)) })
     };
     let ours = met(Opponent::Champion, Some(candidate))?.file;
     let seed = global.seed.unwrap_or(0);
@@ -373,12 +373,10 @@ async fn judged(
     let (mut gates, mut ids): (Vec<Gate>, Vec<Option<String>>) = (Vec::new(), Vec::new());
     // Steps that each lose too little to see add up: what beats the champion meets base and an earlier one, too.
     for theirs in std::iter::once(champion).chain(others) {
-        let id =
-            theirs.hash.as_deref().map(|hash| store.find_adapter(hash)).transpose()?.map(|found| found.id);
         let mut gate = Gate::new(theirs.opponent, theirs.hash);
         let (json, whom) = (args.json, gate.opponent);
         let mut look = |report: &Report, pairs: &[GatePair]| {
-            store.add_gate_look(&candidate.id, id.as_deref(), pairs, &json!(report))?;
+            store.add_gate_look(&candidate.id, theirs.id.as_deref(), pairs, &json!(report))?;
             let text = format!("gate against {}: {}", whom.words(), report.figures_text());
             say(json, &json!({"kind": "gate", "report": report}), &text);
             Ok(())
@@ -389,7 +387,7 @@ async fn judged(
         let (report, verdict) = (gate.report(), gate.verdict());
         say(args.json, &json!({"kind": "verdict", "report": report}), &report.verdict_text());
         gates.push(gate);
-        ids.push(id);
+        ids.push(theirs.id);
         if verdict == Verdict::Worse || (gates.len() == 1 && verdict != Verdict::Better) {
             break;
         }

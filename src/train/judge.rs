@@ -108,6 +108,8 @@ async fn answers(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Met {
     pub opponent: Opponent,
+    /// Adapter id; None: the bare model.
+    pub id: Option<String>,
     /// Content hash of its adapter; None: the bare model.
     pub hash: Option<String>,
     /// The adapter's file.
@@ -137,7 +139,10 @@ mod tests {
 
     #[test]
     fn nobody_is_met_twice() {
-        let met = |opponent, hash: Option<&str>| Met { opponent, hash: hash.map(str::to_string), file: None };
+        let met = |opponent, hash: Option<&str>| {
+            let hash = hash.map(str::to_string);
+            Met { opponent, id: hash.clone(), hash, file: None }
+        };
         let base = met(Opponent::Base, None);
         let bare = met(Opponent::Champion, None);
         assert_eq!(others(&bare, base.clone(), None), []);
