@@ -58,6 +58,8 @@ pub mod view;
 mod tests;
 #[cfg(test)]
 mod tests_inside;
+#[cfg(test)]
+mod tests_study;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};

@@ -1,0 +1,263 @@
+//! The screens that make a better planner, by keys: groups, training, adapters, models, the doctor.
+//! As in `tests`: keys and events in, screens out.
+
+use crossterm::event::KeyCode;
+
+use super::tests::{Deck, QUERY, each_size};
+use crate::deck::app::{Effect, Input};
+use crate::deck::demo;
+use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
+use crate::deck::study::*;
+use crate::deck::tab::TabName;
+
+fn study(deck: &mut Deck, event: StudyEvent) {
+    deck.input(Input::Deck(Box::new(DeckEvent::Study(event))));
+}
+
+fn group() -> GroupView {
+    let rollout = |n: usize, tool: &str| RolloutLine {
+        trajectory: format!("r-{n}"),
+        plans: vec![format!("{tool}: find both figures"), "calculator: divide the two".to_string()],
+        seconds: 1.5 + n as f64 / 10.0,
+        plan_bad: n == 1,
+    };
+    let cluster = |answer: &str, rollouts, label| Cluster {
+        answer: answer.to_string(),
+        rollouts,
+        label,
+        said_by: String::new(),
+    };
+    GroupView {
+        id: "g-1".to_string(),
+        query: QUERY.to_string(),
+        adapter: Some("a3f9c0de".to_string()),
+        size: 8,
+        ended: 7,
+        failed: 1,
+        clusters: vec![
+            cluster("1.73", (0..4).map(|n| rollout(n, "search")).collect(), Some(LabelValue::Good)),
+            cluster("0.58", (4..6).map(|n| rollout(n, "search")).collect(), None),
+            cluster("I do not know.", vec![rollout(6, "base")], None),
+        ],
+        verdict: "mode A: good and bad answers, each rollout against its group's mean".to_string(),
+        trained: false,
+    }
+}
+
+#[test]
+fn group_of_rollouts() {
+    each_size("groups", |size| {
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(3));
+        study(&mut deck, StudyEvent::Groups(vec![group()]));
+        deck
+    });
+}
+
+fn study_asked(deck: &mut Deck) -> Option<StudyCommand> {
+    match deck.effects.pop() {
+        Some(Effect::Command(DeckCommand::Study(command))) => Some(command),
+        _ => None,
+    }
+}
+
+#[test]
+fn one_key_labels_a_cluster_and_moves_on() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(3));
+    study(&mut deck, StudyEvent::Groups(vec![group()]));
+    let label = |cluster, value, correction| {
+        Some(StudyCommand::LabelCluster { group: "g-1".to_string(), cluster, value, correction })
+    };
+    deck.press(KeyCode::Char('t'));
+    assert!(deck.text().contains("no contrast"), "one outcome alone teaches nothing");
+    deck.press(KeyCode::Right).press(KeyCode::Char('-'));
+    assert_eq!(study_asked(&mut deck), label(1, LabelValue::Bad, None));
+    deck.press(KeyCode::Char('c')).type_text("1.7347").press(KeyCode::Enter);
+    assert_eq!(study_asked(&mut deck), label(2, LabelValue::Bad, Some("1.7347".to_string())));
+    deck.press(KeyCode::Char('u'));
+    assert_eq!(study_asked(&mut deck), label(2, LabelValue::Clear, None));
+    deck.press(KeyCode::Char('p'));
+    let plan = study_asked(&mut deck);
+    assert!(matches!(plan, Some(StudyCommand::LabelPlan { value: LabelValue::Bad, .. })), "{plan:?}");
+    let mut labelled = group();
+    labelled.clusters[1].label = Some(LabelValue::Bad);
+    study(&mut deck, StudyEvent::Group(labelled));
+    deck.press(KeyCode::Char('t'));
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::Train { groups: vec!["g-1".to_string()] }));
+}
+
+fn training_view() -> TrainingView {
+    let step = |n: usize| StepLine {
+        step: n,
+        reward: 0.3 + 0.05 * n as f64,
+        reward_low: 0.15 + 0.05 * n as f64,
+        reward_high: 0.45 + 0.05 * n as f64,
+        rollouts: 8,
+        kl: 0.0004 * (n * n) as f64,
+        clip_share: 0.01 * (n % 3) as f64,
+        tokens_per_plan: 31.0 - n as f64,
+        tools: vec![
+            ("calculator".to_string(), 0.6),
+            ("search".to_string(), 0.3),
+            ("python".to_string(), 0.1),
+        ],
+        seconds: 0.7,
+        groups: vec![format!("{n}f3a90cd")],
+        adapter: None,
+        alarms: if n == 8 {
+            vec!["tokens per plan: 30.00 at the start, 19.00 now".to_string()]
+        } else {
+            Vec::new()
+        },
+    };
+    let adapter = |id: &str, parent: Option<&str>, current, status: &str, words: &str| AdapterLine {
+        id: id.to_string(),
+        parent: parent.map(String::from),
+        words: words.to_string(),
+        when: "2026-11-22 14:05".to_string(),
+        current,
+        status: status.to_string(),
+    };
+    TrainingView {
+        running: Some("forward 3 of 8".to_string()),
+        alive: true,
+        steps: (1..=8).map(step).collect(),
+        gate: Some(GateView {
+            adapter: "c0ffee12".to_string(),
+            outcome: GateOutcome::CannotTell,
+            only_new: 9,
+            only_old: 5,
+            asked: 80,
+            words: "nothing speaks against it, nothing proves it better: it serves as a candidate"
+                .to_string(),
+        }),
+        adapters: vec![
+            adapter("a3f9c0de", None, false, "champion", "step 1, 1 group"),
+            adapter("b1cebeef", Some("a3f9c0de"), false, "rolled back", "step 2, 1 group"),
+            adapter("c0ffee12", Some("a3f9c0de"), true, "candidate", "steps 2 to 8, 7 groups"),
+        ],
+    }
+}
+
+#[test]
+fn a_run_under_way_is_looked_at_while_its_tab_shows() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(4));
+    study(&mut deck, StudyEvent::Training(TrainingView { alive: false, ..training_view() }));
+    assert_eq!(deck.app.wait(), None, "nothing runs, nothing is polled");
+    study(&mut deck, StudyEvent::Training(training_view()));
+    assert!(deck.app.wait().is_some());
+    assert!(deck.text().contains("alarm in step 8: tokens per plan: 30.00 at the start, 19.00 now"));
+    deck.input(Input::Tick);
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::WatchTraining));
+    deck.press(KeyCode::F(1));
+    assert_eq!(deck.app.wait(), None, "hidden, it is left alone");
+    deck.effects.clear();
+    deck.input(Input::Tick);
+    assert_eq!(deck.effects, []);
+}
+
+#[test]
+fn a_model_is_served_by_its_name() {
+    let mut deck = Deck::new((80, 24));
+    deck.ask("/model ~/big.gguf");
+    let path = "~/big.gguf".to_string();
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::UseModel { path }));
+    deck.ask("/model");
+    assert_eq!(deck.app.tabs.shown, TabName::Models);
+}
+
+#[test]
+fn the_doctor_says_what_helps() {
+    each_size("doctor", |size| {
+        let mut deck = Deck::new(size);
+        deck.ask("/doctor");
+        assert_eq!(deck.effects.pop(), Some(Effect::Command(DeckCommand::Doctor)));
+        assert!(deck.text().contains("checking the engine"));
+        deck.input(Input::Deck(Box::new(DeckEvent::Checks(demo::checks()))));
+        deck
+    });
+}
+
+#[test]
+fn training_charts() {
+    each_size("training", |size| {
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(4));
+        study(&mut deck, StudyEvent::Training(training_view()));
+        deck.press(KeyCode::Down);
+        deck
+    });
+}
+
+#[test]
+fn adapters_are_used_rolled_back_and_compared_by_keys() {
+    let mut deck = Deck::answered((120, 40), QUERY);
+    deck.press(KeyCode::F(4));
+    study(&mut deck, StudyEvent::Training(training_view()));
+    deck.press(KeyCode::Char('b'));
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::Rollback));
+    deck.press(KeyCode::Down).press(KeyCode::Enter);
+    assert_eq!(study_asked(&mut deck), Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) }));
+    deck.press(KeyCode::Char('='));
+    let expected = StudyCommand::WhatChanged {
+        query: QUERY.to_string(),
+        before: Some("a3f9c0de".to_string()),
+        after: Some("b1cebeef".to_string()),
+    };
+    assert_eq!(study_asked(&mut deck), Some(expected));
+}
+
+#[test]
+fn what_a_step_changed() {
+    each_size("difference", |size| {
+        let side = |adapter: &str, words: &[(&str, f32)], answer: &str| Side {
+            adapter: adapter.to_string(),
+            tokens: words.iter().map(|(text, p)| (text.to_string(), p.ln())).collect(),
+            answer: answer.to_string(),
+        };
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(4));
+        let before = [("Sub-goal: ", 0.99), ("find ", 0.6), ("Peru ", 0.8), ("Tool: ", 0.99), ("base", 0.4)];
+        let after =
+            [("Sub-goal: ", 0.99), ("find ", 0.9), ("both ", 0.7), ("Tool: ", 0.99), ("search", 0.95)];
+        study(
+            &mut deck,
+            StudyEvent::Difference(Box::new(Difference {
+                query: QUERY.to_string(),
+                before: side("none", &before, "I do not know."),
+                after: side("c0ffee12", &after, "1.73"),
+            })),
+        );
+        deck
+    });
+}
+
+#[test]
+fn models_on_this_machine() {
+    each_size("models", |size| {
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(5));
+        let line = |name: &str, current, fits, trainable, words: &str| ModelLine {
+            name: name.to_string(),
+            path: format!("/home/me/models/{name}.gguf"),
+            place: "Hugging Face".to_string(),
+            bytes: 4_683_000_000,
+            parameters: 7_600_000_000,
+            file_type: "Q4_K".to_string(),
+            current,
+            fits,
+            trainable,
+            words: words.to_string(),
+        };
+        study(
+            &mut deck,
+            StudyEvent::Models(vec![
+                line("qwen2.5-7b-instruct", true, true, true, ""),
+                line("llama-3.3-70b", false, false, false, "needs 43.1 GB, 22.0 are free"),
+            ]),
+        );
+        deck
+    });
+}
