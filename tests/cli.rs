@@ -1,29 +1,14 @@
 //! The program as a person meets it: the binary, real files, the embedded planner, and bad input.
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
+use program::{run, tillerman};
 use serde_json::Value;
-
-fn tillerman(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tillerman"));
-    command
-        .env("TILLERMAN_HOME", home)
-        .env_remove("RUST_BACKTRACE")
-        .timeout(std::time::Duration::from_secs(600));
-    command
-}
-
-/// Run and answer (exit code, stdout, stderr).
-fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
-    (
-        output.status.code().unwrap_or(-1),
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
-}
 
 /// It fails with this code, says each part on stderr, and shows no panic.
 fn fails(command: &mut Command, code: i32, parts: &[&str]) {

@@ -8,6 +8,8 @@
 mod cancel;
 #[path = "hands/corpus.rs"]
 mod corpus;
+#[path = "support/nobody.rs"]
+mod nobody;
 #[path = "hands/screen.rs"]
 mod screen;
 #[path = "hands/shell.rs"]

@@ -1,13 +1,15 @@
 //! MCP servers that behave and misbehave, as real processes: approved, changed, hanging, crashing, too big, too
 //! deep; and what is left of them when this program goes.
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
 use serde_json::{Value, json};
 use tillerman::config::Mcp;
 use tillerman::tools::mcp::{Pin, inspect, register};
@@ -78,17 +80,8 @@ fn wait(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-fn tillerman(home: &Path) -> Command {
-    let mut command = Command::new(EXE);
-    command.env("TILLERMAN_HOME", home).env_remove("RUST_BACKTRACE").timeout(Duration::from_secs(300));
-    command
-}
-
-/// Run and answer (exit code, stdout, stderr).
 fn run(home: &Path, args: &[&str]) -> (i32, String, String) {
-    let output = tillerman(home).args(args).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    program::run(program::tillerman(home).args(args))
 }
 
 fn configure(home: &Path, settings: &Mcp) {

@@ -2,30 +2,17 @@
 //!
 //! Every server runs on this machine; no test needs the internet.
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use assert_cmd::Command;
+use program::{run, tillerman};
 use serde_json::{Value, json};
-
-fn tillerman(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tillerman"));
-    command
-        .env("TILLERMAN_HOME", home)
-        .env_remove("RUST_BACKTRACE")
-        .timeout(std::time::Duration::from_secs(600));
-    command
-}
-
-/// Run and answer (exit code, stdout, stderr).
-fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
 
 fn web(home: &Path, url: &str, question: &str) -> (i32, String, String) {
     let arguments = json!({"url": url, "question": question}).to_string();

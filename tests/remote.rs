@@ -1,5 +1,7 @@
 //! Engines elsewhere against a real HTTP server on this machine that speaks the chat API, well and badly.
 
+#[path = "support/program.rs"]
+mod program;
 #[path = "remote/server.rs"]
 mod server;
 #[path = "remote/terms.rs"]
@@ -9,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assert_cmd::Command;
+use program::{run, tillerman};
 use serde_json::{Value, json};
 use tillerman::config::Remote;
 use tillerman::engine::remote::RemoteEngine;
@@ -326,12 +328,6 @@ async fn ids_and_logprobs_are_taken_and_what_lacks_them_is_marked() {
     assert!(why.contains("no token ids"), "{why}");
 }
 
-fn tillerman(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tillerman"));
-    command.env("TILLERMAN_HOME", home).env_remove("RUST_BACKTRACE").timeout(Duration::from_secs(300));
-    command
-}
-
 /// Every role of the full prompts, played well enough for one turn.
 fn roles(body: &Value, _: &str) -> Vec<Step> {
     let system = body["messages"][0]["content"].as_str().unwrap_or_default();
@@ -354,9 +350,8 @@ fn a_machine_without_a_model_runs_every_role_elsewhere_and_learns_nowhere() {
         server.url()
     );
     std::fs::write(home.path().join("config.toml"), config).unwrap();
-    let output = tillerman(home.path()).args(["ask", "--json", "What is 37*41+5?"]).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{err}");
+    let (code, out, err) = run(tillerman(home.path()).args(["ask", "--json", "What is 37*41+5?"]));
+    assert_eq!(code, 0, "{err}");
     let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events[0]["model"]["name"], "served");
     assert_eq!(events[0]["model"]["remote"].as_array().unwrap().len(), 6);
@@ -367,8 +362,8 @@ fn a_machine_without_a_model_runs_every_role_elsewhere_and_learns_nowhere() {
     assert!(events.last().unwrap()["tokens"].as_u64().unwrap() > 0);
 
     let id = events[0]["trajectory"].as_str().unwrap();
-    let shown = tillerman(home.path()).args(["show", id, "--json"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&shown.stdout), out, "the record holds it all");
+    let (_, shown, _) = run(tillerman(home.path()).args(["show", id, "--json"]));
+    assert_eq!(shown, out, "the record holds it all");
     for (args, part) in [
         (
             vec!["rollout", "What is 1+1?"],
@@ -377,16 +372,13 @@ fn a_machine_without_a_model_runs_every_role_elsewhere_and_learns_nowhere() {
         (vec!["train", "--labelled"], "the planner is the remote engine box"),
         (vec!["--adapter", "x", "ask", "q"], "takes no --adapter"),
     ] {
-        let output = tillerman(home.path()).args(args).output().unwrap();
-        let err = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{err}");
+        let (code, _, err) = run(tillerman(home.path()).args(args));
+        assert_eq!(code, 2, "{err}");
         assert!(err.contains(part), "{err}");
     }
-    let output = tillerman(home.path()).arg("doctor").output().unwrap();
-    let out = String::from_utf8_lossy(&output.stdout);
+    let (_, out, _) = run(tillerman(home.path()).arg("doctor"));
     assert!(out.contains("box: served at 127.0.0.1") && out.contains("not trainable: the endpoint"), "{out}");
-    let output = tillerman(home.path()).args(["doctor", "--network"]).output().unwrap();
-    let out = String::from_utf8_lossy(&output.stdout);
+    let (_, out, _) = run(tillerman(home.path()).args(["doctor", "--network"]));
     assert!(out.starts_with("127.0.0.1:") && out.contains("remote engine box: analyst, planner"), "{out}");
 }
 
@@ -398,9 +390,8 @@ fn the_embedded_planner_works_with_a_generator_elsewhere() {
         format!("[engine.remote.box]\nurl = \"{}\"\n[engine.roles]\ngenerator = \"box\"\n", server.url());
     std::fs::write(home.path().join("config.toml"), config).unwrap();
     let asked = ["--seed", "1", "ask", "--json", "What is 37*41+5?"];
-    let output = tillerman(home.path()).args(asked).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{err}");
+    let (code, out, err) = run(tillerman(home.path()).args(asked));
+    assert_eq!(code, 0, "{err}");
     let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events[0]["pack"], "compact+full");
     for call in events.iter().filter(|event| event["kind"] == "model_call") {

@@ -121,8 +121,12 @@ mod tests {
             json!({"kind": "verdict", "report": gate.report()})
         };
         let gate = json!({"kind": "gate", "report": line(Opponent::Champion, false)["report"]});
-        let told =
-            [gate, line(Opponent::Champion, true), line(Opponent::Base, false), line(Opponent::Pinned, false)];
+        let told = [
+            gate,
+            line(Opponent::Champion, true),
+            line(Opponent::Base, false),
+            line(Opponent::Pinned, false),
+        ];
         assert_eq!(verdict(&told, Opponent::Champion), told[1]["report"]);
         assert_eq!(verdict(&told[2..], Opponent::Champion), Value::Null);
     }

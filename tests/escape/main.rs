@@ -4,12 +4,13 @@
 //! write. What works outside the sandbox is tried outside first. The strongest tier this machine grants is tried,
 //! and tier C for what it says it holds. Where there is no sandbox the suite says so.
 
+#[path = "../support/nobody.rs"]
+mod nobody;
 mod runaways;
 mod table;
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
-use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
@@ -18,6 +19,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::Command;
 
+use nobody::{left_to_nobody, say};
 use table::Probe;
 use tillerman::tools::python::Interpreter;
 use tillerman::tools::sandbox::{self, End, Job, Limits, Outcome, Tier};
@@ -51,11 +53,6 @@ exit(defined $answer && $answer == -1 && ($! + 0 == 1 || $! + 0 == 38) ? 1 : 0)'
 
 fn exe() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_tillerman"))
-}
-
-/// Past the capture of the test runner: which tier was tried, or that none was, is to be seen.
-fn say(words: &str) {
-    let _ = writeln!(std::io::stderr(), "{words}");
 }
 
 /// The tier this machine grants, or, where one is named, that one. None, and said so: there is no such sandbox.
@@ -356,31 +353,6 @@ fn no_probe_gets_out() {
     let (kept, wrong) = try_all(&World::new(), &held);
     assert!(wrong.is_empty(), "out, or not tried at all:\n{}", wrong.join("\n"));
     enough(kept, probes().count());
-}
-
-/// Run this very test as nobody where this process is root, for whom there is no tier C. True: that was done.
-fn left_to_nobody(test: &str) -> bool {
-    if !fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
-        return false;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .envs([("TMPDIR", dir.path()), ("HOME", dir.path())])
-        .current_dir("/")
-        .output();
-    match output {
-        Ok(output) => {
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stdout));
-            told.lines().filter(|line| line.starts_with("SKIPPED")).for_each(say);
-        }
-        Err(error) => say(&format!("SKIPPED, setpriv: {error}")),
-    }
-    true
 }
 
 #[test]

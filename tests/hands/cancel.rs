@@ -12,8 +12,8 @@ use tillerman::tools::ran::describe;
 use tillerman::tools::sandbox::{self, Limits, Tier};
 use tillerman::tools::{Tool, ToolCard, ToolContext, ToolFault, ToolResult, Toolbox};
 
+use crate::nobody::{left_to_nobody, say};
 use crate::shell::programs;
-use crate::tiers::{left_to_an_ordinary_user, skip};
 use crate::told;
 
 /// Whether a process runs whose command line holds these words.
@@ -108,14 +108,14 @@ impl Tool for Weak {
 #[test]
 fn a_cancelled_program_in_the_weakest_tier_leaves_no_process_and_no_folder() {
     let test = "cancel::a_cancelled_program_in_the_weakest_tier_leaves_no_process_and_no_folder";
-    if left_to_an_ordinary_user(test) {
+    if left_to_nobody(test) {
         return;
     }
-    let Ok(interpreter) = Interpreter::find() else { return skip("SKIPPED, no python3") };
+    let Ok(interpreter) = Interpreter::find() else { return say("SKIPPED, no python3") };
     let exe = env!("CARGO_BIN_EXE_tillerman").as_ref();
     let probe = sandbox::try_tier(exe, &interpreter, Tier::C, &sandbox::bwrap_program());
     if probe.tier.is_none() {
-        return skip(&format!("SKIPPED, no tier C: {} ({})", probe.reason, probe.remedy));
+        return say(&format!("SKIPPED, no tier C: {} ({})", probe.reason, probe.remedy));
     }
     let card = told("weak", tillerman::tools::Effects::default(), "").card;
     let toolbox = Toolbox { tools: vec![Arc::new(Weak { card, interpreter })], refused: vec![] };

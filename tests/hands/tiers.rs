@@ -1,6 +1,5 @@
 //! The weaker tiers of the sandbox, where this machine has what they need.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,49 +7,15 @@ use tillerman::tools::python::Interpreter;
 use tillerman::tools::sandbox::{self, Limits};
 use tokio_util::sync::CancellationToken;
 
-/// Tiers B and C are not for root: run this very test as nobody then. True where that was done.
-pub fn left_to_an_ordinary_user(test: &str) -> bool {
-    let root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0;
-    if !root {
-        return false;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let opened = std::process::Command::new("chmod").arg("a+rwx").arg(dir.path()).status().unwrap();
-    assert!(opened.success());
-    let output = std::process::Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .envs([("TMPDIR", dir.path()), ("HOME", dir.path())])
-        .current_dir("/")
-        .output();
-    match output {
-        Ok(output) => {
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stdout));
-            let skips: Vec<&str> = told.lines().filter(|line| line.starts_with("SKIPPED")).collect();
-            skip(&skips.join("\n"));
-        }
-        Err(e) => skip(&format!("SKIPPED, setpriv: {e}")),
-    }
-    true
-}
-
-pub fn skip(words: &str) {
-    if !words.is_empty() {
-        // Past the capture of the test runner: a skip is to be seen.
-        let mut stderr = std::io::stderr();
-        writeln!(stderr, "{words}").unwrap();
-    }
-}
+use crate::nobody::{left_to_nobody, say};
 
 /// Holds in a weaker tier too: the canary is content, programs compute, and what they start ends with them.
 fn holds(tier: sandbox::Tier, bwrap: &Path) {
     let exe = Path::new(env!("CARGO_BIN_EXE_tillerman"));
-    let Ok(interpreter) = Interpreter::find() else { return skip("SKIPPED, no python3") };
+    let Ok(interpreter) = Interpreter::find() else { return say("SKIPPED, no python3") };
     let probe = sandbox::try_tier(exe, &interpreter, tier, bwrap);
     if probe.tier.is_none() {
-        return skip(&format!("SKIPPED, no tier {}: {} ({})", tier.name(), probe.reason, probe.remedy));
+        return say(&format!("SKIPPED, no tier {}: {} ({})", tier.name(), probe.reason, probe.remedy));
     }
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("n.txt"), "41").unwrap();
@@ -106,20 +71,16 @@ print('begun', flush=True)
 
 #[test]
 fn tier_b_holds() {
-    if left_to_an_ordinary_user("tiers::tier_b_holds") {
+    if left_to_nobody("tiers::tier_b_holds") {
         return;
     }
     let bwrap = std::env::var_os("TILLERMAN_TEST_BWRAP").map_or_else(sandbox::bwrap_program, PathBuf::from);
-    if bwrap.exists() {
-        holds(sandbox::Tier::B, &bwrap)
-    } else {
-        skip("SKIPPED, bubblewrap is not installed")
-    }
+    if bwrap.exists() { holds(sandbox::Tier::B, &bwrap) } else { say("SKIPPED, bubblewrap is not installed") }
 }
 
 #[test]
 fn tier_c_holds() {
-    if !left_to_an_ordinary_user("tiers::tier_c_holds") {
+    if !left_to_nobody("tiers::tier_c_holds") {
         holds(sandbox::Tier::C, &sandbox::bwrap_program());
     }
 }

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::deck::command::Action;
 use crate::deck::keymap::{Keymap, Place, typed};
-use crate::deck::layer::{Layer, Reply, Sheet};
+use crate::deck::layer::{Layer, Reply, Sheet, scrolled};
 use crate::deck::row::{Prose, Row};
 use crate::deck::tab::Look;
 use crate::deck::theme::Ink;
@@ -79,13 +79,8 @@ impl Layer for Approve {
         }
         match keymap.action(&[Place::List], key) {
             Some(Action::Escape | Action::Interrupt) => return self.answer(Consent::No),
-            Some(Action::ScrollUp) => self.scroll = self.scroll.saturating_sub(1),
-            Some(Action::ScrollDown) => self.scroll += 1,
-            Some(Action::PageUp) => self.scroll = self.scroll.saturating_sub(page),
-            Some(Action::PageDown) => self.scroll += page,
-            Some(Action::First) => self.scroll = 0,
-            Some(Action::Newest) => self.scroll = usize::MAX,
-            _ => {}
+            Some(action) => drop(scrolled(&mut self.scroll, action, page)),
+            None => {}
         }
         Reply::Stay
     }

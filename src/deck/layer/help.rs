@@ -3,8 +3,8 @@
 use crossterm::event::KeyEvent;
 
 use crate::deck::command::Action;
-use crate::deck::keymap::{Keymap, Place, typed};
-use crate::deck::layer::{Layer, Reply, Sheet};
+use crate::deck::keymap::Keymap;
+use crate::deck::layer::{Layer, Reply, Sheet, leaf_through};
 use crate::deck::row::{Prose, Row};
 use crate::deck::tab::Look;
 use crate::deck::theme::Ink;
@@ -24,21 +24,8 @@ impl Layer for Help {
     }
 
     fn key(&mut self, key: &KeyEvent, keymap: &Keymap, page: usize) -> Reply {
-        // A letter closes the page and types: nothing typed is lost.
-        if typed(key).is_some_and(|c| c.is_alphanumeric() && c != 'q') {
-            return Reply::PassOn;
-        }
-        match keymap.action(&[Place::List], key) {
-            Some(Action::ScrollUp) => self.scroll = self.scroll.saturating_sub(1),
-            Some(Action::ScrollDown) => self.scroll += 1,
-            Some(Action::PageUp) => self.scroll = self.scroll.saturating_sub(page),
-            Some(Action::PageDown) => self.scroll += page,
-            Some(Action::First) => self.scroll = 0,
-            Some(Action::Newest) => self.scroll = usize::MAX,
-            Some(Action::Escape | Action::Interrupt | Action::Open | Action::Help) => return Reply::Close,
-            _ => return Reply::PassOn,
-        }
-        Reply::Stay
+        let closes = [Action::Escape, Action::Interrupt, Action::Open, Action::Help];
+        leaf_through(&mut self.scroll, key, keymap, page, &closes)
     }
 
     fn sheet(&mut self, width: usize, height: usize, look: &Look) -> Sheet {

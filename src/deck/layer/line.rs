@@ -4,11 +4,9 @@ use crossterm::event::KeyEvent;
 
 use crate::deck::command::Action;
 use crate::deck::composer::Composer;
-use crate::deck::keymap::{self, Keymap, Place};
-use crate::deck::layer::{Layer, Reply, Sheet};
-use crate::deck::row::Row;
+use crate::deck::keymap::Keymap;
+use crate::deck::layer::{Layer, Reply, Sheet, writing, written};
 use crate::deck::tab::Look;
-use crate::deck::theme::Ink;
 
 pub struct Line {
     title: &'static str,
@@ -32,21 +30,10 @@ impl Layer for Line {
     }
 
     fn key(&mut self, key: &KeyEvent, keymap: &Keymap, _: usize) -> Reply {
-        match keymap.action(&[Place::Input], key) {
-            Some(Action::Send) => {
-                let text = self.input.take().trim().to_string();
-                return if text.is_empty() { Reply::Close } else { Reply::Run(self.action, text) };
-            }
-            Some(Action::Escape | Action::Interrupt) => return Reply::Close,
-            Some(Action::Newline) => self.input.insert("\n"),
-            Some(Action::Edit(edit)) => self.input.edit(edit),
-            _ => {
-                if let Some(c) = keymap::typed(key) {
-                    self.input.insert(c.encode_utf8(&mut [0; 4]));
-                }
-            }
+        match written(&mut self.input, key, keymap) {
+            Ok(text) => Reply::Run(self.action, text),
+            Err(reply) => reply,
         }
-        Reply::Stay
     }
 
     fn paste(&mut self, text: &str) {
@@ -54,11 +41,6 @@ impl Layer for Line {
     }
 
     fn sheet(&mut self, width: usize, _: usize, _: &Look) -> Sheet {
-        let layout = self.input.layout(width);
-        let mut rows: Vec<Row> =
-            layout.lines.iter().map(|line| Row::new().say(line.as_str(), Ink::Text)).collect();
-        rows.push(Row::new());
-        rows.push(Row::new().say(self.words, Ink::Dim));
-        Sheet { rows, scroll: 0, cursor: Some(layout.cursor), corner: String::new() }
+        writing(&self.input, self.words, width)
     }
 }

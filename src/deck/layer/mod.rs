@@ -14,7 +14,8 @@ use ratatui::layout::{Position, Rect};
 use ratatui::widgets::{Clear, Widget};
 
 use crate::deck::command::Action;
-use crate::deck::keymap::Keymap;
+use crate::deck::composer::Composer;
+use crate::deck::keymap::{Keymap, Place, typed};
 use crate::deck::message::DeckEvent;
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::Row;
@@ -84,6 +85,67 @@ pub trait Layer {
     fn area(&self, screen: Rect, rows: usize) -> Rect {
         centered(screen, rows)
     }
+}
+
+/// Whether `action` moves through a page, and then it has: `scroll` is held in bounds where the page is drawn.
+fn scrolled(scroll: &mut usize, action: Action, page: usize) -> bool {
+    *scroll = match action {
+        Action::ScrollUp => scroll.saturating_sub(1),
+        Action::ScrollDown => scroll.saturating_add(1),
+        Action::PageUp => scroll.saturating_sub(page),
+        Action::PageDown => scroll.saturating_add(page),
+        Action::First => 0,
+        Action::Newest => usize::MAX,
+        _ => return false,
+    };
+    true
+}
+
+/// A key on a page that is only read. A letter closes it and types: nothing typed is lost.
+fn leaf_through(
+    scroll: &mut usize,
+    key: &KeyEvent,
+    keymap: &Keymap,
+    page: usize,
+    closes: &[Action],
+) -> Reply {
+    if typed(key).is_some_and(|c| c.is_alphanumeric() && c != 'q') {
+        return Reply::PassOn;
+    }
+    match keymap.action(&[Place::List], key) {
+        Some(action) if scrolled(scroll, action, page) => Reply::Stay,
+        Some(action) if closes.contains(&action) => Reply::Close,
+        _ => Reply::PassOn,
+    }
+}
+
+/// A key on a text that is asked for: what was written, once it is sent.
+fn written(input: &mut Composer, key: &KeyEvent, keymap: &Keymap) -> Result<String, Reply> {
+    match keymap.action(&[Place::Input], key) {
+        Some(Action::Send) => {
+            let text = input.take().trim().to_string();
+            return if text.is_empty() { Err(Reply::Close) } else { Ok(text) };
+        }
+        Some(Action::Escape | Action::Interrupt) => return Err(Reply::Close),
+        Some(Action::Newline) => input.insert("\n"),
+        Some(Action::Edit(edit)) => input.edit(edit),
+        _ => {
+            if let Some(c) = typed(key) {
+                input.insert(c.encode_utf8(&mut [0; 4]));
+            }
+        }
+    }
+    Err(Reply::Stay)
+}
+
+/// What was written so far, and below it what Enter and Esc do.
+fn writing(input: &Composer, words: &str, width: usize) -> Sheet {
+    let layout = input.layout(width);
+    let mut rows: Vec<Row> =
+        layout.lines.iter().map(|line| Row::new().say(line.as_str(), Ink::Text)).collect();
+    rows.push(Row::new());
+    rows.push(Row::new().say(words, Ink::Dim));
+    Sheet { rows, cursor: Some(layout.cursor), ..Sheet::default() }
 }
 
 /// Draw a layer in the middle; answers where its cursor is, if it has one.

@@ -10,8 +10,9 @@ use super::reply::{Bad, Reply, error_words};
 use super::sse::Decoder;
 use crate::config::Remote;
 use crate::engine::OnPiece;
+use crate::engine::http::plain_client;
 use crate::engine::key::Key;
-use crate::error::RemoteFault;
+use crate::error::{RemoteFault, innermost};
 
 /// Bytes kept of an error's body.
 const ERROR_MOST: usize = 16 << 10;
@@ -68,17 +69,14 @@ impl Http {
         let (key_env, key_file) = (&settings.key_env, &settings.key_file);
         let key = Key::beside(&settings.url, key_env, key_file, settings.key_over_http);
         let key = key.map_err(RemoteFault::Key)?;
-        // Whoever comes second is content with the first one's.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         // A redirect would carry the prompt, and a proxy the key, to a host that the settings do not name.
-        let client = Client::builder()
+        let client = plain_client()
             .user_agent(concat!("tillerman/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .retry(reqwest::retry::never())
             .connect_timeout(Duration::from_secs(settings.connect_s))
             .build()
-            .map_err(|e| RemoteFault::Unable(format!("no HTTP client: {}", chain(&e))))?;
+            .map_err(|e| RemoteFault::Unable(format!("no HTTP client: {}", innermost(&e))))?;
         let some = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
         Ok(Http {
             client,
@@ -255,9 +253,9 @@ impl Http {
             let why = format!("no connection within {} s", self.connect_s);
             RemoteFault::Unreachable { host: self.host.clone(), why }
         } else if error.is_connect() {
-            RemoteFault::Unreachable { host: self.host.clone(), why: self.words(&chain(error)) }
+            RemoteFault::Unreachable { host: self.host.clone(), why: self.words(&innermost(error)) }
         } else if error.is_builder() {
-            return Failure::lasting(RemoteFault::Unable(self.words(&chain(error))));
+            return Failure::lasting(RemoteFault::Unable(self.words(&innermost(error))));
         } else {
             self.cut()
         };
@@ -314,18 +312,6 @@ async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -
         Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
         None => Some(future.await),
     }
-}
-
-/// An error with its causes; reqwest's own words end before the interesting part.
-fn chain(error: &reqwest::Error) -> String {
-    let mut words = Vec::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        words.push(inner.to_string());
-        cause = inner.source();
-    }
-    // The last one is the system's: "Connection refused", "dns error", a certificate's fault.
-    words.pop().unwrap_or_else(|| "no reason given".to_string())
 }
 
 /// Seconds, or a date to wait for.

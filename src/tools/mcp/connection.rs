@@ -22,7 +22,9 @@ use super::child::Child;
 use super::guard::{Fault, Guard, MESSAGE_MOST, too_deep};
 use super::pin::Listed;
 use crate::config::Mcp;
+use crate::engine::http::plain_client;
 use crate::engine::key::Key;
+use crate::error::innermost;
 
 /// Tools a list may hold before the wanted ones are chosen.
 const LIST_MOST: usize = 1024;
@@ -226,14 +228,11 @@ fn words(error: &ServiceError) -> String {
 
 /// The innermost cause in its own words; those around it only say that something failed.
 fn root(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut inner = match error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+    let error = match error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
         Some(StreamableHttpError::Client(client)) => client,
         _ => error,
     };
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    super::card::clean(&inner.to_string(), 400)
+    super::card::clean(&innermost(error), 400)
 }
 
 fn listed(tool: rmcp::model::Tool) -> Result<Listed, String> {
@@ -252,17 +251,14 @@ fn listed(tool: rmcp::model::Tool) -> Result<Listed, String> {
     })
 }
 
-/// Nothing but the address in the settings is contacted: no redirect, no proxy.
+/// Nothing but the address in the settings is contacted: no proxy either.
 fn client() -> Result<reqwest::Client, String> {
-    // Whoever comes second is content with the first one's.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
+    plain_client()
         .user_agent(concat!("tillerman/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .connect_timeout(Duration::from_secs(10))
         .build()
-        .map_err(|e| format!("no HTTP client: {e}"))
+        .map_err(|e| format!("no HTTP client: {}", innermost(&e)))
 }
 
 fn http(settings: &Mcp) -> Result<StreamableHttpClientTransportConfig, String> {
