@@ -136,14 +136,15 @@ async fn engine(setup: &Setup) -> Vec<Check> {
         Check::ok(
             "devices",
             format!(
-                "{}; {} of {} layers offloaded; {} threads",
+                "{}; {} of {} layers offloaded; {} {}",
                 info.devices.join(", "),
                 info.layers_offloaded,
                 info.layers,
-                info.threads
+                info.threads,
+                if info.threads == 1 { "thread" } else { "threads" }
             ),
         ),
-        Check::ok("cpu", info.cpu_features.clone()),
+        Check::ok("cpu", features(&info.cpu_features)),
     ]);
     checks.push(first_words(&setup.engine).await);
     checks
@@ -212,4 +213,23 @@ fn terminal() -> Check {
     let colour = if std::env::var_os("NO_COLOR").is_some() { ", NO_COLOR is set" } else { "" };
     let text = if tty { format!("{kind}{colour}") } else { format!("none here (TERM {kind}){colour}") };
     Check::ok("terminal", text)
+}
+/// The features the engine was built with and uses, from `CPU : SSE3 = 1 | AVX = 1 | ...`.
+fn features(told: &str) -> String {
+    let told = told.split_once(':').map_or(told, |(_, list)| list);
+    let used = told.split('|').filter_map(|feature| feature.split_once('='));
+    let names: Vec<&str> =
+        used.filter(|(_, value)| value.trim() != "0").map(|(name, _)| name.trim()).collect();
+    if names.is_empty() { "no features beyond the basic ones".to_string() } else { names.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::features;
+
+    #[test]
+    fn features_are_names() {
+        assert_eq!(features("CPU : SSE3 = 1 | AVX = 0 | FMA = 1 | "), "SSE3 FMA");
+        assert_eq!(features(""), "no features beyond the basic ones");
+    }
 }

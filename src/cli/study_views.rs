@@ -8,7 +8,7 @@ use crate::deck::study::{
 use crate::error::Error;
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{
-    Adapter, LabelValue, RunStatus, Scope, Source, Store, TrainingRun, TrainingStep, now_ms, short,
+    Adapter, LabelValue, Origin, RunStatus, Scope, Source, Store, TrainingRun, TrainingStep, now_ms, short,
 };
 use crate::tasks::stats::wilson;
 use crate::train::reward::{self, Contrast, Known, Rewards, contrast, rewards};
@@ -149,6 +149,7 @@ fn gate(step: &TrainingStep) -> Option<GateView> {
 fn adapter_line(adapter: &Adapter, current: Option<&str>) -> AdapterLine {
     let made = &adapter.manifest["made_from"];
     let words = match (made["step"].as_u64(), made["groups"].as_array()) {
+        _ if adapter.origin == Origin::Shipped => "came with the program".to_string(),
         (Some(step), _) => format!("step {step} of a run"),
         (None, Some(groups)) => format!("{} labelled groups", groups.len()),
         _ => format!("rank {}", adapter.rank),

@@ -110,12 +110,20 @@ pub fn hints(app: &App, room: usize) -> Row {
     if app.tabs.chat.queue_len() > 0 {
         row = row.say(format!("{} queued   ", app.tabs.chat.queue_len()), Ink::Warning);
     }
-    for (action, words) in hints_of(app) {
+    let hints = hints_of(app);
+    // The way to all the other keys is never what has no room.
+    let mut kept = hints.iter().find(|(action, _)| *action == Action::Help).map_or(0, |(action, words)| {
+        app.look.keymap.key_of(&places, *action).map_or(0, |key| key.len() + 1 + words.len() + 3)
+    });
+    for (action, words) in hints {
         let Some(key) = app.look.keymap.key_of(&places, action) else { continue };
+        if action == Action::Help {
+            kept = 0;
+        }
         // Without words the key shares those of the next.
         let (words, gap) = if words.is_empty() { ("", " ") } else { (words, "   ") };
         let space = if words.is_empty() { "" } else { " " };
-        if row.width() + key.len() + 1 + words.len() <= room {
+        if row.width() + key.len() + 1 + words.len() + kept <= room {
             row = row.say(key, Ink::Accent).say(format!("{space}{words}{gap}"), Ink::Dim);
         }
     }

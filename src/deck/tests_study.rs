@@ -3,7 +3,7 @@
 
 use crossterm::event::KeyCode;
 
-use super::tests::{Deck, QUERY, each_size};
+use super::tests::{Deck, QUERY, each_size, snapshot};
 use crate::deck::app::{Effect, Input};
 use crate::deck::demo;
 use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
@@ -189,6 +189,16 @@ fn training_charts() {
         deck.press(KeyCode::Down);
         deck
     });
+}
+
+#[test]
+fn before_the_first_step_it_says_how_to_take_one() {
+    let mut deck = Deck::new((80, 24));
+    deck.press(KeyCode::F(4));
+    let mut adapters = training_view().adapters;
+    adapters.truncate(1);
+    study(&mut deck, StudyEvent::Training(TrainingView { adapters, ..TrainingView::default() }));
+    snapshot("training_fresh_80x24", &deck.text());
 }
 
 #[test]

@@ -134,7 +134,8 @@ impl Lesson {
             let mut why: Vec<String> =
                 self.reports.iter().filter_map(|report| report.without.clone()).collect();
             why.dedup();
-            let why = if why.is_empty() { "no group was given".to_string() } else { why.join("; ") };
+            let none = "no group has labels yet; roll a query out and label its answers good and bad first";
+            let why = if why.is_empty() { none.to_string() } else { why.join("; ") };
             return Err(Error::Train(why));
         }
         let positive = self.groups.iter().any(|group| {
@@ -344,7 +345,7 @@ mod tests {
         let lesson = lesson(&[labelled_group(&["42", "42"])]);
         assert!(lesson.groups.is_empty());
         let told = lesson.ready().unwrap_err().to_string();
-        assert!(told.contains("nothing is learned, because all its labelled 2 rollouts are right"), "{told}");
+        assert!(told.contains("nothing is learned, because all 2 labelled rollouts are right"), "{told}");
         // The only wrong one failed, so what can train has no contrast.
         let (group, mut rewards) = labelled_group(&["42", "42", "!"]);
         rewards.rewards[2] = Some(0.0);

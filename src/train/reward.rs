@@ -252,13 +252,12 @@ pub fn contrast(rewards: &Rewards) -> Contrast {
     let known: Vec<f64> = rewards.rewards.iter().flatten().copied().collect();
     let right = known.iter().filter(|reward| **reward > 0.5).count();
     let wrong = known.len() - right;
-    let rollouts = |n: usize| if n == 1 { "rollout is".to_string() } else { format!("{n} rollouts are") };
     let why = match (right, wrong) {
         (0, 0) => "none of its answers is labelled".to_string(),
         (1, 0) | (0, 1) => "only one rollout is labelled".to_string(),
-        (right, 0) => format!("all its labelled {} right", rollouts(right)),
+        (right, 0) => format!("all {right} labelled rollouts are right"),
         (0, wrong) => {
-            format!("all its labelled {} wrong; type the right answer, or draw more", rollouts(wrong))
+            format!("all {wrong} labelled rollouts are wrong; type the right answer, or draw more")
         }
         _ => return Contrast::Some { right, wrong },
     };
@@ -473,7 +472,7 @@ pub(crate) mod tests {
         };
         assert_eq!(say(&["1", "2"], &[good(1, "1")]), "1 1");
         assert!(say(&["1", "2"], &[]).contains("none of its answers is labelled"));
-        assert!(say(&["1", "1"], &[good(1, "1")]).contains("all its labelled 2 rollouts are right"));
+        assert!(say(&["1", "1"], &[good(1, "1")]).contains("all 2 labelled rollouts are right"));
         assert!(say(&["1", "1"], &[bad(1, "1")]).contains("type the right answer"));
         assert!(say(&["1", "2"], &[bad(1, "1")]).contains("only one rollout"));
     }

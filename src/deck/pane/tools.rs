@@ -10,7 +10,7 @@ use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
 use crate::engine::Role;
 use crate::flow::event::ProgressSource;
-use crate::flow::trajectory::Turn;
+use crate::flow::trajectory::{Outcome, Turn};
 use crate::tools::approval::By;
 use crate::tools::{Answer, Consent, ToolFault, ToolResult};
 
@@ -19,7 +19,7 @@ pub fn page(live: &Live, turn: usize, width: usize) -> Page {
     let Some(found) = live.turn(turn) else { return Page { rows, keep: Keep::Start } };
     match &found.command {
         Some(command) => {
-            rows.push(header(found, &command.tool));
+            rows.push(header(live, found, &command.tool));
             rows.extend(arguments(&command.arguments, width));
             rows.extend(found.approval.as_ref().map(|(_, answer)| asked(answer.as_ref())));
         }
@@ -44,9 +44,13 @@ pub fn page(live: &Live, turn: usize, width: usize) -> Page {
 }
 
 /// `python  exit 0  0.4 s  sandbox A`
-fn header(turn: &Turn, tool: &str) -> Row {
+fn header(live: &Live, turn: &Turn, tool: &str) -> Row {
     let mut row = Row::new().say(tool, Ink::Tool);
-    let Some(result) = &turn.result else { return row.say("  runs", Ink::Dim) };
+    let Some(result) = &turn.result else {
+        // A limit may end the query before the call, a cancel or a death during it.
+        let runs = live.trajectory.outcome == Outcome::Running;
+        return row.say(if runs { "  runs" } else { "  gave no result" }, Ink::Dim);
+    };
     if let Some(exit) = result.exit {
         row = row.say(format!("  exit {exit}"), if exit == 0 { Ink::Dim } else { Ink::Bad });
     }

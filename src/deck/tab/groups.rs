@@ -163,7 +163,7 @@ impl Groups {
             frame_block(buffer, block, if here { Ink::BorderFocus } else { Ink::Border }, theme);
             let title = format!(" answer {}, {} of {} ", n + 1, cluster.rollouts.len(), group.ended);
             let title = Row::new().say(title, if here { Ink::TitleFocus } else { Ink::Title });
-            draw_title(buffer, block, &label_of(cluster, title), theme);
+            draw_title(buffer, block, &title, theme);
             let inside = inner(block);
             let rollout = here.then_some(self.rollout);
             let rows = cluster_rows(cluster, rollout, usize::from(inside.width));
@@ -171,19 +171,20 @@ impl Groups {
         }
         let hidden = count.saturating_sub(shown);
         if hidden > 0 {
-            let words = format!(" {hidden} more answers: Left, Right ");
+            let answers = if hidden == 1 { "answer" } else { "answers" };
+            let words = format!(" {hidden} more {answers}: Left, Right ");
             draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), theme);
         }
     }
 }
 
 /// `(good)` in words, so that colour is never the only sign.
-fn label_of(cluster: &Cluster, title: Row) -> Row {
+fn label_of(cluster: &Cluster) -> Prose {
     let by = if cluster.said_by.is_empty() { String::new() } else { format!(", {}", cluster.said_by) };
     match cluster.label {
-        Some(LabelValue::Good) => title.say(format!("(good{by}) "), Ink::Good),
-        Some(LabelValue::Bad) => title.say(format!("(bad{by}) "), Ink::Bad),
-        _ => title.say("(not judged) ", Ink::Dim),
+        Some(LabelValue::Good) => Prose::of(format!("(good{by})"), Ink::Good),
+        Some(LabelValue::Bad) => Prose::of(format!("(bad{by})"), Ink::Bad),
+        _ => Prose::of("(not judged)", Ink::Dim),
     }
 }
 
@@ -191,13 +192,14 @@ fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<R
     let answer = if cluster.answer.trim().is_empty() { "(no answer)" } else { &cluster.answer };
     let mut rows = Prose::of(answer, Ink::Text).wrap(width, &Row::new(), &Row::new());
     rows.truncate(6);
+    rows.extend(label_of(cluster).wrap(width, &Row::new(), &Row::new()));
     rows.push(Row::new());
     for (n, rollout) in cluster.rollouts.iter().enumerate() {
         let here = chosen == Some(n);
         let mark = if rollout.plan_bad { " plan bad" } else { "" };
         let turns = rollout.plans.len();
         let line = format!(
-            "{} {turns} {} {:.1} s",
+            "{}: {turns} {} {:.1} s",
             n + 1,
             if turns == 1 { "turn" } else { "turns" },
             rollout.seconds
@@ -214,19 +216,22 @@ fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<R
 fn meter(group: &GroupView, good: usize, bad: usize) -> Prose {
     let all: usize = group.clusters.iter().map(|cluster| cluster.rollouts.len()).sum();
     let open = all.saturating_sub(good + bad);
-    let words = if group.has_contrast() {
-        "there is something to learn from"
+    let words = if !group.verdict.is_empty() {
+        // Says it already, on the next line.
+        ""
+    } else if group.has_contrast() {
+        ": there is something to learn from"
     } else if good + bad == 0 {
-        "nothing is judged yet"
+        ": nothing is judged yet"
     } else {
-        "no contrast: a step would learn nothing"
+        ": no contrast, a step would learn nothing"
     };
     Prose::of("contrast |", Ink::Dim)
         .say("+".repeat(good.min(64)), Ink::Good)
         .say("-".repeat(bad.min(64)), Ink::Bad)
         .say(".".repeat(open.min(64)), Ink::Dim)
         .say("|  ", Ink::Dim)
-        .say(format!("{good} good, {bad} bad, {open} not judged: {words}"), Ink::Text)
+        .say(format!("{good} good, {bad} bad, {open} not judged{words}"), Ink::Text)
 }
 
 /// The chance that groups of other sizes hold both outcomes, at the rate labelled so far.
@@ -306,12 +311,12 @@ impl Tab for Groups {
         vec![
             (Action::Good, "good"),
             (Action::Bad, "bad"),
-            (Action::PlanBad, "plan bad"),
-            (Action::Correct, "correct"),
             (Action::Back, ""),
             (Action::Forward, "answer"),
-            (Action::Undo, "undo"),
             (Action::Step, "learn"),
+            (Action::PlanBad, "plan bad"),
+            (Action::Correct, "correct"),
+            (Action::Undo, "undo"),
             (Action::Roll, "roll again"),
             (Action::TurnBack, ""),
             (Action::TurnForward, "group"),

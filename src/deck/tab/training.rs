@@ -78,6 +78,9 @@ fn tree(adapters: &[AdapterLine]) -> Vec<(String, &AdapterLine)> {
     out
 }
 
+const NO_STEP: &str =
+    "Nothing has been learned yet. Label answers of a group (F3) good and bad; t there takes a step.";
+
 fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
@@ -234,7 +237,13 @@ impl Training {
         let column = inside.width / u16::try_from(per_row).unwrap_or(1).max(1);
         let lines = 5usize.div_ceil(per_row);
         let tall = (usize::from(inside.height) / lines).max(4);
-        let cells = self.charts(usize::from(column).saturating_sub(2), tall.saturating_sub(2));
+        let cells = if self.view.steps.is_empty() {
+            let rows = Prose::of(NO_STEP, Ink::Dim).wrap(inside.width.into(), &Row::new(), &Row::new());
+            draw_rows(buffer, inside, rows.iter(), &look.theme);
+            Vec::new()
+        } else {
+            self.charts(usize::from(column).saturating_sub(2), tall.saturating_sub(2))
+        };
         for (n, rows) in cells.iter().enumerate() {
             let x = inside.x + column * u16::try_from(n % per_row).unwrap_or(0);
             let y = inside.y + u16::try_from(n / per_row * tall).unwrap_or(u16::MAX);
@@ -431,7 +440,7 @@ impl Tab for Training {
         } else if self.view == TrainingView::default() {
             let words = [
                 "Steps, what the gate says of them, and the adapters they made stand here: reward with its interval, divergence from the planner as shipped, clipped tokens, tokens per plan, which tools it chooses.",
-                "Nothing has been learned yet. Label answers of a group (F3) good and bad; t there takes a step.",
+                NO_STEP,
             ];
             draw_empty(buffer, area, TabName::Training, &words, look);
         } else {

@@ -233,6 +233,8 @@ impl Worker {
             }
             if !state.busy() {
                 state.heard = Instant::now();
+                // What it said of work long done explains no death.
+                state.stderr.clear();
             }
             state.requests.insert(id, InFlight { answer: sender, on_piece, decoding: false });
         }
