@@ -342,6 +342,74 @@ fn a_model_is_changed_and_a_bad_one_refused() {
     terminal.assert_restored();
 }
 
+/// The settings name a model that is gone: what could serve instead is listed, and a key lets it.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_its_model_the_deck_offers_others() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("config.toml"), "[engine]\nmodel = \"gone.gguf\"\n").unwrap();
+    let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
+    // The path before it is long: the words are broken.
+    terminal.wait_for("Here: F5");
+    terminal.type_text("\u{1b}[15~");
+    // Its row and, while it is selected, its path.
+    terminal.wait_for("models/planner-");
+    terminal.type_text("\r");
+    terminal.type_text("\u{1b}OP");
+    terminal.wait_for("serves until you leave");
+    terminal.type_text("What is 6 times 7?\r");
+    terminal.wait_for(" tokens");
+    terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+#[test]
+fn a_query_is_cancelled_by_a_key() {
+    let mut terminal = ready();
+    terminal.type_text("long query\r");
+    terminal.wait_for("Esc cancel");
+    terminal.type_text("\u{1b}");
+    terminal.wait_for("Up brings the query back");
+    terminal.type_text("again\r");
+    terminal.wait_for("812 tokens");
+    terminal.type_text("\u{4}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+/// An MCP server of the settings is looked at, refused, looked at again and allowed, all from the deck.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_joins_by_a_key() {
+    let home = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/server.py");
+    let words = ["python3", script, home.path().to_str().unwrap(), "plain"];
+    let settings = format!("[mcp.notes]\ncommand = {words:?}\n");
+    std::fs::write(home.path().join("config.toml"), settings).unwrap();
+    let pin = home.path().join("mcp/notes.json");
+    let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
+    terminal.wait_for("/approve notes");
+    for (key, told) in [("n", "nothing was approved"), ("y", "from the next query on: notes__")] {
+        terminal.type_text("/approve\r");
+        terminal.wait_for("allow the MCP server notes?");
+        assert!(!pin.exists(), "shown is not approved");
+        // Keys typed ahead are dropped for a moment.
+        std::thread::sleep(Duration::from_millis(500));
+        terminal.type_text(key);
+        terminal.wait_for(told);
+        terminal.wait_until("the dialog gone", |terminal| {
+            !terminal.screen().screen().contents().contains("allow the MCP server")
+        });
+    }
+    assert!(pin.exists());
+    terminal.type_text("/approve\r");
+    terminal.wait_for("none waits");
+    terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
 /// The engine worker among the children of `pid`.
 #[cfg(target_os = "linux")]
 fn worker_of(pid: u32) -> Option<u32> {

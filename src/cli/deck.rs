@@ -15,6 +15,7 @@ use crate::deck::{
     StatusLine,
 };
 use crate::engine::ModelInfo;
+use crate::error::Error;
 use crate::flow::event::{Body, Cause, Event, Progress, Sink};
 use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
@@ -23,10 +24,10 @@ use crate::tools::Approvals;
 
 use super::Global;
 use super::deck_approve::Dialogs;
-use super::deck_files;
 use super::library::{self, Fork, Library};
 use super::setup::{self, Setup};
 use super::study::Study;
+use super::{deck_files, deck_servers};
 
 /// What the deck opens on.
 pub enum Start {
@@ -79,7 +80,7 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         manners,
         past,
         history,
-        farewell: Some(format!("this session: tillerman --session {}", short(&session))),
+        farewell: Some(farewell(global, &session)),
         session,
         first_lines: Vec::new(),
         status: StatusLine { busy: Some("loading the model".into()), ..StatusLine::default() },
@@ -92,6 +93,17 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     result?;
     Ok(0)
+}
+
+/// How to come back to this session, in this data directory.
+fn farewell(global: &Global, session: &str) -> String {
+    // What stands in the environment stands there the next time, too.
+    let home = global
+        .home
+        .as_ref()
+        .filter(|home| std::env::var_os("TILLERMAN_HOME").as_deref() != Some(home.as_os_str()));
+    let home = home.map_or_else(String::new, |home| format!("--home {} ", home.display()));
+    format!("this session: tillerman {home}--session {}", short(session))
 }
 
 /// The theme the settings name; none named is the terminal's own colours.
@@ -128,7 +140,8 @@ fn first_lines(setup: &Setup, fresh: bool) -> Vec<String> {
     }
     lines.push(format!("Tools: {tools}. What is kept lies in {}.", setup.home.root().display()));
     for refused in &setup.flow.toolbox.refused {
-        lines.push(format!("Not available: {} ({}; {}).", refused.name, refused.reason, refused.remedy));
+        let remedy = deck_servers::remedy(refused);
+        lines.push(format!("Not available: {} ({}; {remedy}).", refused.name, refused.reason));
     }
     lines
 }
@@ -164,6 +177,14 @@ fn stored_scope(scope: deck::Scope) -> Scope {
 /// The parts, or why they could not be put together.
 type Made = Result<Arc<Setup>, String>;
 
+/// Why the parts could not be put together, with the way out that the deck itself has.
+fn unmade(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Engine(_)) => format!("{error:#}. Here: F5 lists the models found, Enter serves one"),
+        _ => format!("{error:#}"),
+    }
+}
+
 /// Engine, tools and prompts, put together behind the first frame.
 #[derive(Clone)]
 pub struct Parts(Arc<tokio::sync::watch::Sender<Option<Made>>>);
@@ -178,7 +199,7 @@ impl Parts {
         let parts = Parts(Arc::new(tokio::sync::watch::Sender::new(None)));
         let (global, events, made_for) = (global.clone(), events.clone(), parts.clone());
         runtime.spawn_blocking(move || {
-            let made = setup::open(&global, 2).map(Arc::new).map_err(|e| format!("{e:#}"));
+            let made = setup::open(&global, 2).map(Arc::new).map_err(|e| unmade(&e));
             match &made {
                 Ok(setup) => drop(events.send(DeckEvent::FirstLines(first_lines(setup, fresh)))),
                 Err(text) => {
@@ -248,6 +269,7 @@ impl Wire {
                 DeckCommand::Library(command) => self.library(command).await,
                 DeckCommand::Study(command) => self.study.serve(command),
                 DeckCommand::Doctor => self.doctor(),
+                DeckCommand::ApproveServer { name } => self.approve_server(name),
                 DeckCommand::Quit => break,
             }
         }
@@ -374,6 +396,9 @@ impl Wire {
             let sink = Arc::new(StoreSink::new(store).then(screen));
             let trajectory = solve(&flow, &ask, sink, token).await;
             unshown(&trajectory, &events);
+            if let Some(text) = deck_servers::changed(&setup, &trajectory) {
+                let _ = events.send(DeckEvent::Notice { level: Level::Warning, text });
+            }
         });
         self.running = Some((cancel, query));
     }
@@ -390,6 +415,19 @@ impl Wire {
                 remedy: check.remedy,
             };
             let _ = events.send(DeckEvent::Checks(found.into_iter().map(line).collect()));
+        });
+    }
+
+    /// Look at an MCP server and ask about it beside the loop: it is a program that takes its time to start.
+    fn approve_server(&self, name: String) {
+        let (parts, global, events) = (self.parts.clone(), self.study.global.clone(), self.events.clone());
+        let dialogs = self.dialogs.clone();
+        tokio::spawn(async move {
+            let (level, text) = match deck_servers::approve(&global, &parts, &dialogs, name).await {
+                Ok(text) => (Level::Info, text),
+                Err(error) => (Level::Warning, format!("{error:#}")),
+            };
+            let _ = events.send(DeckEvent::Notice { level, text });
         });
     }
 

@@ -36,14 +36,8 @@ impl Dialogs {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl Approver for Dialogs {
-    async fn approve(&self, approval: &Approval) -> Consent {
+    /// Put a question on the screen, given its number, and wait for the word on it.
+    pub async fn ask(&self, question: impl FnOnce(u64) -> DeckEvent) -> Consent {
         let (reply, word) = oneshot::channel();
         let id = {
             let mut open = self.lock();
@@ -54,10 +48,21 @@ impl Approver for Dialogs {
             open.waiting.insert(id, reply);
             id
         };
-        if self.events.send(DeckEvent::Approve { id, approval: approval.clone() }).is_err() {
+        if self.events.send(question(id)).is_err() {
             return Consent::No;
         }
         // A deck that has gone says nothing, and nothing is no.
         word.await.unwrap_or(Consent::No)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Approver for Dialogs {
+    async fn approve(&self, approval: &Approval) -> Consent {
+        self.ask(|id| DeckEvent::Approve { id, approval: approval.clone() }).await
     }
 }

@@ -1,6 +1,8 @@
-//! `tillerman tool approve NAME`: an MCP server started once, shown, and pinned as it is.
+//! MCP servers approved: started once, shown, and pinned as they are once a person agrees. On the command line
+//! `tillerman tool approve NAME`; the deck asks in a dialog.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use crate::config::{Config, Mcp};
 use crate::error::Error;
@@ -18,14 +20,33 @@ pub fn hosts(config: &Config) -> Vec<(String, String)> {
     config.mcp.iter().map(host).collect()
 }
 
-/// Start the server, print what it is and brings, and keep that as approved.
-pub async fn approve(global: &Global, name: &str) -> anyhow::Result<i32> {
+/// A server as it is now, not yet approved.
+pub struct Seen {
+    /// What it is and brings, a line each; what belongs to a line stands below it, further in.
+    pub lines: Vec<String>,
+    pin: Pin,
+    path: PathBuf,
+}
+
+impl Seen {
+    /// Keep it as approved, as it was shown.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&self) -> Result<(), Error> {
+        self.pin.save(&self.path).map_err(Error::Tool)
+    }
+}
+
+/// Start the server once and see what it brings, and how that differs from what was approved.
+///
+/// # Errors
+/// The network is off, no server has this name, or it cannot be asked.
+pub async fn look(global: &Global, name: &str) -> anyhow::Result<Seen> {
     super::network::must_be_on(global)?;
     let (home, config) = setup::home_and_config(global)?;
     let Some(settings) = config.mcp.get(name) else {
-        let known: Vec<&str> = config.mcp.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "none; add [mcp.NAME]".to_string() } else { known.join(", ") };
-        let told = format!("no MCP server is called {name:?}; servers in the settings: {known}");
+        let told = format!("no MCP server is called {name:?}; servers in the settings: {}", known(&config));
         return Err(Error::Usage(told).into());
     };
     let listed = mcp::inspect(settings, &crate::tools::sandbox_exe())
@@ -35,34 +56,60 @@ pub async fn approve(global: &Global, name: &str) -> anyhow::Result<i32> {
     let path = Pin::path(&home.mcp(), name);
     // A damaged file is as good as none: everything in it is then new.
     let before = Pin::load(&path).ok().flatten();
-    let mut out = std::io::stdout().lock();
+    let lines = lines(name, settings, &listed, before.as_ref())?;
+    Ok(Seen { lines, pin: Pin::new(settings, listed), path })
+}
+
+/// The servers of the settings by name.
+pub fn known(config: &Config) -> String {
+    let names: Vec<&str> = config.mcp.keys().map(String::as_str).collect();
+    if names.is_empty() { "none; add [mcp.NAME]".to_string() } else { names.join(", ") }
+}
+
+/// What a person agrees to.
+fn lines(name: &str, settings: &Mcp, listed: &[Listed], before: Option<&Pin>) -> anyhow::Result<Vec<String>> {
     let start = if settings.command.is_empty() {
         format!("at {}", settings.url)
     } else {
         format!("runs {}", serde_json::to_string(&settings.command)?)
     };
-    writeln!(out, "{name} {}", safe(&start))?;
+    let mut lines = vec![format!("{name} {}", safe(&start))];
     if !settings.env.is_empty() {
-        writeln!(out, "  is given {}", safe(&settings.env.join(", ")))?;
+        lines.push(format!("  is given {}", safe(&settings.env.join(", "))));
     }
-    for tool in &listed {
+    for tool in listed {
         let effects = mcp::effects(settings, tool);
         let may =
             if effects.acts_outward { "may change things or send them out" } else { "says it only reads" };
-        writeln!(out, "  {}{} ({may})", mcp::clean(&tool.name, 64), news(before.as_ref(), tool))?;
-        writeln!(out, "    {}", mcp::clean(tool.description.as_deref().unwrap_or("(no description)"), 400))?;
+        lines.push(format!("  {}{} ({may})", mcp::clean(&tool.name, 64), news(before, tool)));
+        let words = tool.description.as_deref().unwrap_or("(no description)");
+        lines.push(format!("    {}", mcp::clean(words, 400)));
+        let takes = mcp::arguments(tool);
+        if !takes.is_empty() {
+            lines.push(format!("    takes {takes}"));
+        }
     }
     for gone in before.iter().flat_map(|pin| &pin.tools) {
         if !listed.iter().any(|tool| tool.name == gone.listed.name) {
-            writeln!(out, "  {} is gone", mcp::clean(&gone.listed.name, 64))?;
+            lines.push(format!("  {} is gone", mcp::clean(&gone.listed.name, 64)));
         }
     }
-    let count = listed.len();
-    Pin::new(settings, listed).save(&path).map_err(Error::Tool)?;
+    Ok(lines)
+}
+
+/// Start the server, print what it is and brings, and keep that as approved.
+pub async fn approve(global: &Global, name: &str) -> anyhow::Result<i32> {
+    let seen = look(global, name).await?;
+    let mut out = std::io::stdout().lock();
+    for line in &seen.lines {
+        writeln!(out, "{line}")?;
+    }
+    seen.keep()?;
     writeln!(
         out,
-        "approved as shown: {count} tools; `tillerman tool list` shows their cards, deleting {} takes it back",
-        path.display()
+        "approved as shown: {} tools; `tillerman tool list` shows their cards, deleting {} takes it back",
+        seen.pin.tools.len(),
+        seen.path.display()
     )?;
     Ok(0)
 }

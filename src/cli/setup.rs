@@ -31,6 +31,7 @@ pub static PLANNER: &[u8] = include_bytes!("../../assets/planner.gguf");
 pub const EMBEDDED_NAME: &str = "tillerman-embedded";
 
 /// Everything a command needs to run queries.
+#[derive(Clone)]
 pub struct Setup {
     pub home: Home,
     pub config: Config,
@@ -186,7 +187,7 @@ pub fn model_path(global: &Global, home: &Home, config: &Config) -> anyhow::Resu
         .clone()
         .or_else(|| (!config.engine.model.as_os_str().is_empty()).then(|| config.engine.model.clone()));
     let Some(path) = chosen.or_else(|| super::model::used(home)) else {
-        return Ok((materialise(home, "planner", "gguf", PLANNER)?, true));
+        return Ok((embedded_planner(home)?, true));
     };
     if !path.exists() {
         return Err(Error::Engine(EngineError::ModelMissing { path }).into());
@@ -194,6 +195,14 @@ pub fn model_path(global: &Global, home: &Home, config: &Config) -> anyhow::Resu
     let header = crate::gguf::check(&path).map_err(|e| Error::Engine(e.into()))?;
     let embedded = header.name() == EMBEDDED_NAME;
     Ok((path, embedded))
+}
+
+/// The embedded planner as a file.
+///
+/// # Errors
+/// The data directory cannot be written.
+pub fn embedded_planner(home: &Home) -> anyhow::Result<PathBuf> {
+    materialise(home, "planner", "gguf", PLANNER)
 }
 
 /// Write a bundled file below the data directory, once per content.

@@ -121,8 +121,16 @@ impl Study {
                 self.what_changed(&query, before, after).await?;
             }
             StudyCommand::FindModels => {
-                let setup = self.parts.ready().await.map_err(anyhow::Error::msg)?;
-                let look = move || super::found::models(&setup.home, &setup.model);
+                let (home, serving) = match self.parts.ready().await {
+                    Ok(setup) => (setup.home.clone(), setup.model.clone()),
+                    // Nothing serves: the more a person wants to see what could, the embedded planner first.
+                    Err(_) => {
+                        let home = setup::home_and_config(&self.global)?.0;
+                        setup::embedded_planner(&home)?;
+                        (home, std::path::PathBuf::new())
+                    }
+                };
+                let look = move || super::found::models(&home, &serving);
                 self.send(StudyEvent::Models(tokio::task::spawn_blocking(look).await?));
             }
         }
@@ -313,7 +321,9 @@ impl Study {
         self.judged(&words);
         self.swap(&setup).await?;
         if !status.success() {
-            return Err(Error::Train(last.trim_start_matches("tillerman: ").to_string()).into());
+            // Its words begin with what stands before an error here, too.
+            let why = last.trim_start_matches("tillerman: ").trim_start_matches("train: ");
+            return Err(Error::Train(why.to_string()).into());
         }
         Ok(())
     }

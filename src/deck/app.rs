@@ -226,8 +226,14 @@ impl App {
             self.notice = self.notice.take().filter(|(level, _)| *level == Level::Error);
             self.layers.retain(|layer| !layer.ends_with_query());
         }
-        if let DeckEvent::Approve { id, approval } = &event {
-            self.layers.push(Box::new(Approve::new(*id, approval, now_ms)));
+        match &event {
+            DeckEvent::Approve { id, approval } => {
+                self.layers.push(Box::new(Approve::call(*id, approval, now_ms)));
+            }
+            DeckEvent::Server { id, name, lines } => {
+                self.layers.push(Box::new(Approve::server(*id, name, lines, now_ms)));
+            }
+            _ => {}
         }
         if let DeckEvent::Conversation { session }
         | DeckEvent::Library(
@@ -254,6 +260,7 @@ impl App {
     fn notification(&self, event: &DeckEvent) -> Option<Effect> {
         let words = match event {
             DeckEvent::Approve { .. } => "a call waits for your word",
+            DeckEvent::Server { .. } => "a server waits for your word",
             DeckEvent::Flow(Event { body: Body::Answered { .. }, .. }) => "answered",
             DeckEvent::Flow(Event { body: Body::Failed { .. }, .. }) => "the query failed",
             _ => return None,
@@ -302,6 +309,11 @@ impl App {
             Action::Doctor => {
                 self.layers.push(Box::new(Doctor::default()));
                 return vec![Effect::Command(DeckCommand::Doctor)];
+            }
+            Action::Approve => {
+                self.say("starting the server to look at it");
+                let name = argument.to_string();
+                return vec![Effect::Command(DeckCommand::ApproveServer { name })];
             }
             Action::Model if argument.is_empty() => return self.show(TabName::Models, now_ms),
             Action::Model => {

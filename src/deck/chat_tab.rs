@@ -155,7 +155,8 @@ impl Tab for Chat {
             | DeckEvent::Library(_)
             | DeckEvent::Study(_)
             | DeckEvent::Checks(_)
-            | DeckEvent::Approve { .. } => {}
+            | DeckEvent::Approve { .. }
+            | DeckEvent::Server { .. } => {}
         }
     }
 

@@ -78,6 +78,8 @@ pub enum Action {
     Model,
     /// What works here, checked by doing it.
     Doctor,
+    /// Look at an MCP server and allow its tools.
+    Approve,
     Palette,
     /// Choose an earlier query.
     History,
@@ -270,6 +272,7 @@ pub const COMMANDS: &[Command] = &[
     named(Action::Help, "help", Program, "this page").also(&["keys"]),
     named(Action::Palette, "palette", Program, "find a command by its name (or type / in the input)").also(&["commands"]),
     named(Action::Doctor, "doctor", Program, "what works here, checked by doing it"),
+    named(Action::Approve, "approve", Program, "look at an MCP server of the settings, and allow its tools").with("[SERVER]"),
     named(Action::Theme, "theme", Program, "colours: walk the themes and see each at once").with("[NAME]"),
     named(Action::Mouse, "mouse", Program, "take the mouse, or give it back to the terminal"),
     key(Action::Interrupt, "interrupt", Program, "close, clear the input, cancel; twice: quit"),

@@ -108,7 +108,7 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
             | DeckCommand::Library(_)
             | DeckCommand::Study(_)
             | DeckCommand::Remember { .. } => {}
-            DeckCommand::Approve { .. } => {}
+            DeckCommand::Approve { .. } | DeckCommand::ApproveServer { .. } => {}
             DeckCommand::Quit => return,
         }
     }
@@ -149,6 +149,12 @@ fn play(
     let mut turn = 0;
     for (pause_ms, event) in script(id, query) {
         std::thread::sleep(Duration::from_millis(pause_ms));
+        if let DeckEvent::Flow(Event { body: Body::TurnStarted { turn: started }, .. }) = &event {
+            turn = *started;
+        }
+        if events.send(event).is_err() {
+            return false;
+        }
         while let Ok(command) = commands.try_recv() {
             match command {
                 DeckCommand::Cancel => {
@@ -160,12 +166,6 @@ fn play(
                 DeckCommand::Quit => return false,
                 _ => {}
             }
-        }
-        if let DeckEvent::Flow(Event { body: Body::TurnStarted { turn: started }, .. }) = &event {
-            turn = *started;
-        }
-        if events.send(event).is_err() {
-            return false;
         }
     }
     true

@@ -34,6 +34,11 @@ pub enum DeckCommand {
         id: u64,
         consent: Consent,
     },
+    /// Look at an MCP server of the settings (empty: the one that waits for it); answered by
+    /// `DeckEvent::Server`, or a notice where that cannot be.
+    ApproveServer {
+        name: String,
+    },
     /// Answered by `DeckEvent::Conversation` with the new session.
     NewConversation,
     /// About what is saved.
@@ -91,6 +96,12 @@ pub enum DeckEvent {
     Approve {
         id: u64,
         approval: Approval,
+    },
+    /// An MCP server waits for a person's word on what it is and brings, a line each; answered as `Approve`.
+    Server {
+        id: u64,
+        name: String,
+        lines: Vec<String>,
     },
     Status(StatusLine),
     /// What the model in use can and cannot do, known once it is: the first screen, one paragraph each.

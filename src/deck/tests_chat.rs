@@ -104,6 +104,20 @@ fn earlier_queries_are_searched() {
 }
 
 #[test]
+fn up_brings_back_commands_as_well_as_queries() {
+    let mut deck = Deck::new((80, 24));
+    deck.ask("population of Peru").ask("/theme dark").ask("/nonsense");
+    assert_eq!(deck.value(), "/nonsense", "what nobody knows stays to be mended");
+    deck.chord(CTRL, 'c');
+    for expected in ["/nonsense", "/theme dark", "population of Peru"] {
+        deck.press(KeyCode::Up);
+        assert_eq!(deck.value(), expected);
+    }
+    deck.press(KeyCode::Down).press(KeyCode::Enter);
+    assert_eq!(deck.app.look.theme.name, "dark", "brought back, it runs again");
+}
+
+#[test]
 fn the_conversation_is_searched_and_marked() {
     let mut deck = Deck::answered((80, 24), QUERY);
     for n in 0..30 {
@@ -291,6 +305,17 @@ fn at_the_call(event: &DeckEvent) -> bool {
     matches!(event, DeckEvent::Flow(Event { body: Body::Command { .. }, .. }))
 }
 
+#[test]
+fn a_call_that_came_to_nothing_does_not_run_for_ever() {
+    let mut deck = Deck::new((120, 40));
+    deck.ask(QUERY).play_until("t-1", QUERY, at_the_call);
+    assert!(deck.text().contains("  runs"));
+    let last = Event { trajectory: "t-1".into(), seq: 99, t_ms: 1.0, body: Body::Cancelled { turn: 1 } };
+    deck.input(Input::Deck(Box::new(DeckEvent::Flow(last))));
+    let shown = deck.text();
+    assert!(shown.contains("gave no result") && !shown.contains("  runs"), "{shown}");
+}
+
 fn consents(deck: &Deck) -> Vec<Consent> {
     let consent = |effect: &Effect| match effect {
         Effect::Command(DeckCommand::Approve { id: 3, consent }) => Some(*consent),
@@ -340,6 +365,50 @@ fn keys_typed_ahead_do_not_consent() {
         assert_eq!(deck.app.layers.is_empty(), expected.is_some());
         assert_eq!(deck.value(), "", "nothing of it is typed elsewhere");
     }
+}
+
+fn asked_about_a_server(size: (u16, u16)) -> Deck {
+    let mut deck = Deck::new(size);
+    deck.ask("/approve");
+    let name = String::new();
+    assert_eq!(deck.effects.pop(), Some(Effect::Command(DeckCommand::ApproveServer { name })));
+    deck.now_ms = 1_000;
+    let lines = [
+        "notes runs [\"npx\",\"-y\",\"@modelcontextprotocol/server-filesystem\",\"/home/me/notes\"]",
+        "  is given NOTES_TOKEN",
+        "  read (says it only reads)",
+        "    Reads a note. \u{202e}And more.",
+        "  write [changed] (may change things or send them out)",
+        "    Writes a note, and since the last time tells the server who wrote it, from where, and with which model.",
+        "  search is gone",
+    ];
+    let (name, lines) = ("notes".to_string(), lines.map(String::from).to_vec());
+    deck.input(Input::Deck(Box::new(DeckEvent::Server { id: 3, name, lines })));
+    deck
+}
+
+#[test]
+fn a_server_is_asked_about_before_its_tools_join() {
+    for size in [(40, 12), (80, 24), (120, 40)] {
+        let mut deck = asked_about_a_server(size);
+        snapshot(&format!("server_{}x{}", size.0, size.1), &deck.text());
+    }
+    for (at_ms, code, expected) in [
+        (1_299, KeyCode::Char('y'), None),
+        (2_000, KeyCode::Char('s'), None),
+        (2_000, KeyCode::Enter, None),
+        (2_000, KeyCode::Char('y'), Some(Consent::Once)),
+        (2_000, KeyCode::Esc, Some(Consent::No)),
+    ] {
+        let mut deck = asked_about_a_server((80, 24));
+        deck.now_ms = at_ms;
+        deck.press(code);
+        assert_eq!(consents(&deck), Vec::from_iter(expected), "{code:?} at {at_ms}");
+    }
+    // A query that ends meanwhile takes nothing of it away.
+    let mut deck = asked_about_a_server((80, 24));
+    deck.play("t-1", QUERY);
+    assert_eq!(deck.app.layers.len(), 1);
 }
 
 #[test]

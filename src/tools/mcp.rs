@@ -60,6 +60,17 @@ pub fn effects(settings: &Mcp, listed: &Listed) -> Effects {
     }
 }
 
+/// What prompts say of a tool's arguments, on one line; empty: it takes none.
+pub fn arguments(listed: &Listed) -> String {
+    match schema::simplified(&listed.schema) {
+        Ok(schema) => match &schema["properties"] {
+            Value::Object(fields) if !fields.is_empty() => clean(&schema["properties"].to_string(), 600),
+            _ => String::new(),
+        },
+        Err(why) => format!("(nothing: {why})"),
+    }
+}
+
 /// Put the approved tools of the servers into the toolbox; no server is started yet. What was not approved, or
 /// differs from what was, is refused with the command that approves it. `folder` holds what was approved.
 pub fn register(toolbox: &mut Toolbox, servers: &BTreeMap<String, Mcp>, folder: &Path, exe: &Path) {
@@ -174,6 +185,15 @@ mod tests {
         pin.changed = Some("\"read\" changed".into());
         pin.save(&path).unwrap();
         assert!(built(&servers).1.contains("its tools changed since"));
+    }
+
+    #[test]
+    fn arguments_are_shown_as_prompts_show_them() {
+        let schema =
+            json!({"type": "object", "properties": {"a": {"type": "string", "description": "Mail\n it."}}});
+        let told = arguments(&Listed { schema, ..listed("a", Value::Null) });
+        assert!(told.contains("\"a\"") && told.contains("Mail") && !told.contains('\n'), "{told}");
+        assert_eq!(arguments(&Listed { schema: json!({"type": "object"}), ..listed("a", Value::Null) }), "");
     }
 
     #[test]

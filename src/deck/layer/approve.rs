@@ -1,8 +1,8 @@
-//! Asks a person before a call acts outward in a tainted session.
+//! Asks a person before a call acts outward in a tainted session, and before an MCP server joins.
 //!
-//! What is shown is what would run: JSON, with everything that hides or reorders standing as an escape. Keys
-//! typed before the dialog can have been read are not for it, no key that writes text elsewhere consents by
-//! being held, and whatever closes it says no.
+//! What is shown is what would run, or what would be kept, with everything that hides or reorders standing as an
+//! escape. Keys typed before the dialog can have been read are not for it, no key that writes text elsewhere
+//! consents by being held, and whatever closes it says no.
 
 use crossterm::event::KeyEvent;
 use unicode_width::UnicodeWidthChar;
@@ -19,30 +19,49 @@ use crate::tools::{Approval, Consent};
 /// How long keys are ignored once it has appeared.
 pub const DEAF_MS: u64 = 300;
 
-const KEYS: &str = "y once  s session  n no";
-/// The same for a very narrow screen.
-const FEW_KEYS: &str = "y s yes  n no";
+/// What is asked about, as it is shown.
+enum Question {
+    /// `shown`: the arguments on one line.
+    Call {
+        tool: String,
+        sandboxed: bool,
+        shown: String,
+    },
+    Server {
+        name: String,
+        lines: Vec<String>,
+    },
+}
+
+impl Question {
+    /// The keys and what they say.
+    fn keys(&self, width: usize) -> &'static str {
+        match self {
+            Question::Call { .. } if width >= 23 => "y once  s session  n no",
+            Question::Call { .. } => "y s yes  n no",
+            Question::Server { .. } => "y allow it  n no",
+        }
+    }
+}
 
 pub struct Approve {
     id: u64,
-    tool: String,
-    sandboxed: bool,
-    /// The arguments as they are shown, on one line.
-    shown: String,
+    question: Question,
     since_ms: u64,
     scroll: usize,
 }
 
 impl Approve {
-    pub fn new(id: u64, approval: &Approval, now_ms: u64) -> Approve {
-        Approve {
-            id,
-            tool: visible(&approval.tool),
-            sandboxed: approval.sandboxed,
-            shown: visible(&approval.arguments.to_string()),
-            since_ms: now_ms,
-            scroll: 0,
-        }
+    pub fn call(id: u64, approval: &Approval, now_ms: u64) -> Approve {
+        let shown = visible(&approval.arguments.to_string());
+        let question = Question::Call { tool: visible(&approval.tool), sandboxed: approval.sandboxed, shown };
+        Approve { id, question, since_ms: now_ms, scroll: 0 }
+    }
+
+    pub fn server(id: u64, name: &str, lines: &[String], now_ms: u64) -> Approve {
+        let lines = lines.iter().map(|line| visible(line)).collect();
+        let question = Question::Server { name: visible(name), lines };
+        Approve { id, question, since_ms: now_ms, scroll: 0 }
     }
 
     fn answer(&self, consent: Consent) -> Reply {
@@ -50,30 +69,63 @@ impl Approve {
     }
 
     fn rows(&self, width: usize) -> Vec<Row> {
-        let (lead, none) = (Row::new(), Row::new());
-        let mut rows: Vec<Row> =
-            cut(&self.shown, width).into_iter().map(|line| Row::new().say(line, Ink::Code)).collect();
-        let why = "It acts outward, and this session has met text from outside and private data.";
-        rows.extend(Prose::of(why, Ink::Warning).wrap(width, &lead, &none));
-        if self.sandboxed {
-            let place = "It runs in the sandbox: no network, nothing but the workspace.";
-            rows.extend(Prose::of(place, Ink::Dim).wrap(width, &lead, &none));
+        match &self.question {
+            Question::Call { sandboxed, shown, .. } => call_rows(shown, *sandboxed, width),
+            Question::Server { lines, .. } => server_rows(lines, width),
         }
-        let session = "s allows exactly this call until the session ends. Esc is no.";
-        rows.extend(Prose::of(session, Ink::Dim).wrap(width, &lead, &none));
-        rows
     }
+}
+
+fn prose(words: &str, ink: Ink, width: usize) -> Vec<Row> {
+    Prose::of(words, ink).wrap(width, &Row::new(), &Row::new())
+}
+
+fn call_rows(shown: &str, sandboxed: bool, width: usize) -> Vec<Row> {
+    let mut rows: Vec<Row> =
+        cut(shown, width).into_iter().map(|line| Row::new().say(line, Ink::Code)).collect();
+    let why = "It acts outward, and this session has met text from outside and private data.";
+    rows.extend(prose(why, Ink::Warning, width));
+    if sandboxed {
+        let place = "It runs in the sandbox: no network, nothing but the workspace.";
+        rows.extend(prose(place, Ink::Dim, width));
+    }
+    rows.extend(prose("s allows exactly this call until the session ends. Esc is no.", Ink::Dim, width));
+    rows
+}
+
+fn server_rows(lines: &[String], width: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for line in lines {
+        let words = line.trim_start();
+        let indent = line.len() - words.len();
+        let ink = match indent {
+            0 => Ink::Code,
+            1..=2 => Ink::Strong,
+            _ => Ink::Text,
+        };
+        let lead = Row::new().say(" ".repeat(indent.min(width / 4)), Ink::Text);
+        rows.extend(Prose::of(words, ink).wrap(width, &lead, &lead));
+    }
+    let what = "It is a program outside this one and runs with your rights; its words enter prompts. What is kept \
+                is what stands here: should it change, it is refused until you allow it again.";
+    rows.extend(prose(what, Ink::Warning, width));
+    rows
 }
 
 impl Layer for Approve {
     fn title(&self) -> String {
-        format!("run {}?", self.tool)
+        match &self.question {
+            Question::Call { tool, .. } => format!("run {tool}?"),
+            Question::Server { name, .. } => format!("allow the MCP server {name}?"),
+        }
     }
 
     fn key(&mut self, key: &KeyEvent, keymap: &Keymap, page: usize) -> Reply {
         match typed(key) {
             Some('y') => return self.answer(Consent::Once),
-            Some('s') => return self.answer(Consent::Session),
+            Some('s') if matches!(self.question, Question::Call { .. }) => {
+                return self.answer(Consent::Session);
+            }
             Some('n') => return self.answer(Consent::No),
             _ => {}
         }
@@ -90,7 +142,7 @@ impl Layer for Approve {
     }
 
     fn ends_with_query(&self) -> bool {
-        true
+        matches!(self.question, Question::Call { .. })
     }
 
     fn sheet(&mut self, width: usize, height: usize, _: &Look) -> Sheet {
@@ -99,8 +151,7 @@ impl Layer for Approve {
         let room = height.saturating_sub(1).max(1);
         self.scroll = self.scroll.min(body.len().saturating_sub(room));
         let below = body.len().saturating_sub(self.scroll.saturating_add(room));
-        let keys = if width >= KEYS.len() { KEYS } else { FEW_KEYS };
-        let mut rows = vec![Row::new().say(keys, Ink::Accent)];
+        let mut rows = vec![Row::new().say(self.question.keys(width), Ink::Accent)];
         rows.extend(body.drain(self.scroll..));
         let corner =
             if below > 0 { format!("{below} more: Down · Esc no") } else { "Esc is no".to_string() };
