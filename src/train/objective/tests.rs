@@ -311,8 +311,10 @@ fn far_apart_log_probabilities_stay_finite() {
     let (mut batch, mut logprobs) = batch(&[(1.0, &[2]), (-1.0, &[2])]);
     logprobs[3] = -1e30;
     logprobs[0] = -1e-30;
-    batch.old = Some(vec![-500.0, -1.0, -1.0, -1.0]);
-    batch.sampler = vec![-500.0, -1.0, -1.0, -1.0];
+    // The third token's ratio would be e^4999, and against a failure nothing clips it.
+    logprobs[2] = -1.0;
+    let old = vec![-500.0, -1.0, -5000.0, -1.0];
+    (batch.sampler, batch.old) = (old.clone(), Some(old));
     let found = evaluate(&Settings { kl_beta: 0.0, ..Settings::default() }, &batch, &logprobs).unwrap();
     assert!(found.coefficients.iter().all(|c| c.is_finite()) && found.stats.objective.is_finite());
 }
