@@ -2,7 +2,8 @@
 //!
 //! Each probe gets a bait of its own: a secret that anybody could read and change, in a folder anybody could
 //! write. What works outside the sandbox is tried outside first. The strongest tier this machine grants is tried,
-//! and tier C for what it says it holds. Where there is no sandbox the suite says so.
+//! tier B where bubblewrap is (or TILLERMAN_TEST_BWRAP names one), and tier C for what it says it holds. Where there
+//! is no sandbox the suite says so.
 
 #[path = "../support/nobody.rs"]
 mod nobody;
@@ -55,6 +56,11 @@ fn exe() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_tillerman"))
 }
 
+/// Bubblewrap: this machine's, or one that is not installed.
+fn bwrap() -> PathBuf {
+    std::env::var_os("TILLERMAN_TEST_BWRAP").map_or_else(sandbox::bwrap_program, PathBuf::from)
+}
+
 /// The tier this machine grants, or, where one is named, that one. None, and said so: there is no such sandbox.
 fn held(wanted: Option<Tier>) -> Option<Held> {
     let interpreter = match Interpreter::find() {
@@ -65,7 +71,7 @@ fn held(wanted: Option<Tier>) -> Option<Held> {
         }
     };
     let probe = match wanted {
-        Some(tier) => sandbox::try_tier(&exe(), &interpreter, tier, &sandbox::bwrap_program()),
+        Some(tier) => sandbox::try_tier(&exe(), &interpreter, tier, &bwrap()),
         None => sandbox::probe(&exe(), &interpreter),
     };
     let Some(tier) = probe.tier else {
@@ -93,7 +99,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// A program in the sandbox, with the limits of the real one but for the clock: a slow machine is no escape.
 fn job(held: &Held, language: Language, code: &str) -> Job {
     let mut job = held.interpreter.job(&exe(), if language == Language::Python { code } else { "" }, None);
-    job.tier = held.tier;
+    (job.tier, job.bwrap) = (held.tier, bwrap());
     if language == Language::Shell {
         job.argv = ["/bin/sh", "-c", code].map(String::from).into();
     }
@@ -276,9 +282,12 @@ fn inside(world: &World, held: &Held, probe: &Probe, language: Language) -> Verd
     let before = bait.state();
     // Without a private root the run directory has another name each time.
     let own = if held.tier == Tier::C { "." } else { "/work" };
+    // Nobody's home is beneath /tmp, and there tier B has a folder of its own: what is made in it is not ours.
+    let home = if held.tier == Tier::B { "/root" } else { "@home@" };
+    let fill = |text: &str| world.fill(&text.replace("@home@", home), &bait, own);
     let code = match language {
-        Language::Python => world.fill(&python_of(probe), &bait, own),
-        Language::Shell => format!("{SHELL}{}", world.fill(probe.shell, &bait, own)),
+        Language::Python => fill(&python_of(probe)),
+        Language::Shell => format!("{SHELL}{}", fill(probe.shell)),
     };
     let outcome: Outcome =
         block_on(sandbox::run(job(held, language, &code), &CancellationToken::new(), None));
@@ -350,6 +359,20 @@ fn enough(kept: [usize; 2], of: usize) {
 #[test]
 fn no_probe_gets_out() {
     let Some(held) = held(None) else { return };
+    let (kept, wrong) = try_all(&World::new(), &held);
+    assert!(wrong.is_empty(), "out, or not tried at all:\n{}", wrong.join("\n"));
+    enough(kept, probes().count());
+}
+
+#[test]
+fn tier_b_keeps_everything() {
+    if left_to_nobody("tier_b_keeps_everything") {
+        return;
+    }
+    if !bwrap().exists() {
+        return say("SKIPPED, bubblewrap is not installed");
+    }
+    let Some(held) = held(Some(Tier::B)) else { return };
     let (kept, wrong) = try_all(&World::new(), &held);
     assert!(wrong.is_empty(), "out, or not tried at all:\n{}", wrong.join("\n"));
     enough(kept, probes().count());

@@ -17,8 +17,9 @@ const ETC: [&str; 2] = ["/etc/ld.so.cache", "/etc/alternatives"];
 /// The arguments of bubblewrap. `exe` is this program's file; the workspace's repository stays read-only.
 pub(super) fn arguments(policy: &Policy, exe: &Path) -> Vec<OsString> {
     let mut argv = Argv(Vec::new());
-    // The child makes its own session, and could not twice.
-    argv.say(&["--unshare-all", "--die-with-parent", "--hostname", "sandbox"]);
+    // The child makes its own session, and could not twice. It is the first process itself, as in tier A:
+    // bubblewrap's own would let the program list its descriptors.
+    argv.say(&["--unshare-all", "--as-pid-1", "--die-with-parent", "--hostname", "sandbox"]);
     argv.say(&["--cap-drop", "ALL"]);
     for path in SYSTEM.map(Path::new) {
         match std::fs::read_link(path) {
@@ -34,6 +35,8 @@ pub(super) fn arguments(policy: &Policy, exe: &Path) -> Vec<OsString> {
         argv.pair("--ro-bind", path, path);
     }
     argv.say(&["--dev", "/dev", "--proc", "/proc"]);
+    // Tier A's /proc has processes alone; bubblewrap mounts all of it, the kernel's settings too.
+    argv.say(&["--size", "4096", "--tmpfs", "/proc/sys", "--remount-ro", "/proc/sys"]);
     for (place, bytes) in
         [("/tmp", SCRATCH_BYTES), ("/dev/shm", SCRATCH_BYTES), (RUN_DIR, policy.limits.run_dir_bytes)]
     {
@@ -104,7 +107,10 @@ mod tests {
             limits: Limits::default(),
         };
         let shown = line(&policy);
-        assert!(shown.starts_with("--unshare-all --die-with-parent --hostname sandbox"), "{shown}");
+        assert!(
+            shown.starts_with("--unshare-all --as-pid-1 --die-with-parent --hostname sandbox"),
+            "{shown}"
+        );
         assert!(shown.ends_with("--remount-ro / --chdir /work -- /tillerman __sandbox"), "{shown}");
         for part in [
             "--ro-bind /usr /usr",

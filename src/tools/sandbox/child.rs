@@ -92,6 +92,8 @@ mod linux {
         null_input()?;
         confine::limits(&policy.limits, true)?;
         confine::drop_rights(Identity { uid, gid, change: false })?;
+        // Bubblewrap asked for it before it started this program; asked for again, it is sure.
+        sys::process_control(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _).map_err(at("PDEATHSIG"))?;
         run_program(policy)
     }
 
@@ -252,9 +254,8 @@ mod linux {
             if resident > policy.limits.memory_bytes {
                 return Status::Memory;
             }
-            // This process is one of them, bubblewrap's another.
-            let own = if policy.tier == Tier::B { 2 } else { 1 };
-            if processes > policy.limits.processes + own {
+            // This process is one of them.
+            if processes > policy.limits.processes + 1 {
                 return Status::Processes;
             }
         }
