@@ -28,6 +28,9 @@ impl Running {
         let file = tempfile::Builder::new().prefix(".new-").tempfile_in(&dir)?;
         file.as_file().lock()?;
         let lock = file.persist(&path).map_err(|e| e.error)?;
+        // After a power cut this file alone says that there was a process whose leavings are to be looked at.
+        // Where a folder cannot be synced, a kill is still noticed.
+        let _ = File::open(&dir).and_then(|dir| dir.sync_all());
         Ok(Running { path, name, _lock: lock })
     }
 

@@ -31,7 +31,7 @@ fn child() {
             println!("opened {}", Store::open(&home).map_or_else(|e| e.to_string(), |_| "well".into()));
         }
         Some(("few", id)) => write(&home, id, 12),
-        _ if mode == "adapter" => crate::faults::make_one(&home),
+        _ if mode == "adapter" => crate::adapters::make_one(&home),
         _ if mode == "adapters" => crate::adapters::make_many(&home),
         _ if mode == "full" => crate::failures::full_disk(&home),
         _ => panic!("no mode {mode}"),

@@ -4,11 +4,17 @@
 mod adapters;
 mod cli;
 mod crash;
+mod damage;
 mod events;
 mod failures;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;
 mod groups;
 mod keeping;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod power;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod trace;
 
 use std::path::Path;
 
