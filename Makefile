@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. Both install what is missing first.
-.PHONY: setup run test fmt lint bench drill reproduce clean
+.PHONY: setup run test fmt lint bench drill fuzz reproduce clean
 
 # One optimised profile for everything: llama.cpp compiles once.
 CARGO ?= cargo
@@ -23,10 +23,15 @@ lint:
 fmt:
 	@. scripts/env.sh && $(CARGO) fmt
 
-# Longer than a test: kill -9 loops, faults at every writing call, damaged pages, killed engines; prints figures.
+# Longer than a test: kill -9 loops, faults at every writing call, power cuts, damaged pages, killed engines; prints
+# figures.
 # TILLERMAN_ROUNDS, TILLERMAN_KILLS and TILLERMAN_DECKS set how long.
 drill: setup
 	@. scripts/env.sh && nice -n 5 $(CARGO) test $(PROFILE) --test store --test drill -- --ignored --nocapture --test-threads=1 drill_
+
+# libFuzzer on every reader of foreign bytes, FUZZ_SECONDS (60) each; goes on from what earlier runs found.
+fuzz: setup
+	@sh scripts/fuzz.sh
 
 bench: setup
 	@. scripts/env.sh && $(CARGO) run $(PROFILE) --quiet -- bench
