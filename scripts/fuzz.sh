@@ -14,8 +14,7 @@ mkdir -p "$kept"
 # The same versions as the program's, so that what is built already serves.
 cp Cargo.lock fuzz/Cargo.lock
 RUSTC_WRAPPER=$PWD/scripts/fuzz-rustc.sh CARGO_TARGET_DIR=$target_dir \
-  cargo build --release --quiet --manifest-path fuzz/Cargo.toml \
-  --config profile.release.package.tillerman.opt-level=2
+  cargo build --release --quiet --manifest-path fuzz/Cargo.toml
 
 failed=0
 for target in $targets; do

@@ -14,6 +14,8 @@ mod nobody;
 mod screen;
 #[path = "hands/shell.rs"]
 mod shell;
+#[path = "hands/sources.rs"]
+mod sources;
 #[path = "hands/tiers.rs"]
 mod tiers;
 #[path = "hands/tokens.rs"]
