@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 
-use crate::deck::study::{Difference, GateOutcome, GateView, Side, StudyCommand, StudyEvent};
+use crate::deck::study::{Difference, Side, StudyCommand, StudyEvent};
 use crate::deck::{DeckEvent, LabelValue as Press, Level};
 use crate::engine::{Engine as _, ModelInfo, Role};
 use crate::error::Error;
@@ -34,7 +34,6 @@ pub struct Study {
     pub adapter: Arc<Mutex<Option<Option<String>>>>,
     /// Held while the engine's adapter is changed for a comparison: no query may plan meanwhile.
     pub engine: Arc<tokio::sync::RwLock<()>>,
-    gate: Arc<Mutex<Option<GateView>>>,
     training: Arc<Mutex<Told>>,
     /// What serves, for the status line.
     model: Arc<Mutex<ModelInfo>>,
@@ -57,9 +56,8 @@ impl Study {
         events: Sender<DeckEvent>,
         model: Arc<Mutex<ModelInfo>>,
     ) -> Study {
-        let (adapter, engine, gate, training) =
-            (Arc::default(), Arc::default(), Arc::default(), Arc::default());
-        Study { global: global.clone(), store, parts, events, adapter, engine, gate, training, model }
+        let (adapter, engine, training) = (Arc::default(), Arc::default(), Arc::default());
+        Study { global: global.clone(), store, parts, events, adapter, engine, training, model }
     }
 
     /// The flow with the adapter that plans now.
@@ -212,7 +210,6 @@ impl Study {
         let mark = self.store.training_mark()?;
         let current = self.store.current_adapter(&setup.engine.model().await?.hash)?;
         let mut view = views::training(&self.store, current.as_deref())?;
-        view.gate = self.gate.lock().ok().and_then(|gate| gate.clone()).or(view.gate);
         if let Ok(mut told) = self.training.lock() {
             told.mark = mark;
             if told.running.is_some() {
@@ -305,20 +302,18 @@ impl Study {
         self.says(Some("getting ready".to_string()));
         self.show_training().await?;
         let mut child = command.spawn().inspect_err(|_| self.says(None))?;
-        let mut words = Vec::new();
+        let mut last = String::new();
         if let Some(stderr) = child.stderr.take() {
             let mut lines = BufReader::new(stderr).lines();
             while let Some(line) = lines.next_line().await? {
                 self.says(Some(line.clone()));
                 // A step goes on though it cannot be shown.
                 let _ = self.show_training().await;
-                words.push(line);
+                last = line;
             }
         }
         let status = child.wait().await?;
         self.says(None);
-        let last = words.last().cloned().unwrap_or_default();
-        self.judged(&words);
         self.swap(&setup).await?;
         if !status.success() {
             // Its words begin with what stands before an error here, too.
@@ -326,23 +321,6 @@ impl Study {
             return Err(Error::Train(why.to_string()).into());
         }
         Ok(())
-    }
-
-    /// What the trainer said of its adapter, for the gate's line.
-    fn judged(&self, words: &[String]) {
-        let said = words.iter().rev().find_map(|line| line.strip_prefix("adapter "));
-        let Some((adapter, outcome)) = said.and_then(|line| line.split_once(": ")) else { return };
-        let serves = outcome.contains("it serves from now on");
-        let gate: Vec<&str> = words.iter().filter(|line| line.contains("gate")).map(String::as_str).collect();
-        let view = GateView {
-            adapter: adapter.to_string(),
-            outcome: if serves { GateOutcome::Champion } else { GateOutcome::CannotTell },
-            words: [gate.last().copied().unwrap_or_default(), outcome].join("; "),
-            ..GateView::default()
-        };
-        if let Ok(mut kept) = self.gate.lock() {
-            *kept = Some(view);
-        }
     }
 
     /// The same question, greedily, under two adapters; afterwards plans what planned before.

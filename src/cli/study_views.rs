@@ -11,6 +11,7 @@ use crate::store::{
     Adapter, LabelValue, Origin, RunStatus, Scope, Source, Store, TrainingRun, TrainingStep, now_ms, short,
 };
 use crate::tasks::stats::wilson;
+use crate::train::gate::{Opponent, Report, Verdict};
 use crate::train::reward::{self, Contrast, Known, Rewards, contrast, rewards};
 use crate::train::rollout::Group;
 use crate::train::watch::Alarm;
@@ -107,7 +108,7 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
     for run in &runs {
         steps.extend(store.steps(&run.id)?);
     }
-    let gate = steps.iter().rev().find_map(gate);
+    let gate = steps.iter().rev().find_map(|step| gate(store, step));
     let under_way = runs.iter().rev().find(|run| is_alive(run, &steps));
     let running = under_way.map(|run| {
         let done = steps.iter().filter(|step| step.run == run.id).count();
@@ -135,15 +136,29 @@ fn is_alive(run: &TrainingRun, steps: &[TrainingStep]) -> bool {
     run.status == RunStatus::Running && now_ms() - last < SILENT_MS
 }
 
-/// The gate's word on a step's adapter.
-fn gate(step: &TrainingStep) -> Option<GateView> {
+/// The gate's word on a step's adapter, with what it rests on: figures against the champion, and everybody it
+/// turned out to be worse than.
+fn gate(store: &Store, step: &TrainingStep) -> Option<GateView> {
     let (adapter, verdict) = (step.candidate.clone()?, step.verdict.as_deref()?);
-    let (outcome, words) = match verdict {
-        "better" => (GateOutcome::Champion, "better than what served before"),
-        "worse" => (GateOutcome::Candidate, "worse than what served: it is not activated"),
-        _ => (GateOutcome::CannotTell, "one cannot tell; it serves only if you say so"),
+    let looks = store.gate_looks(&adapter).unwrap_or_default();
+    // The newest last, each with everything that came before it against the same opponent.
+    let reports: Vec<Report> =
+        looks.into_iter().filter_map(|look| serde_json::from_value(look.report).ok()).collect();
+    let worse = reports.iter().rev().find(|report| report.verdict == Verdict::Worse);
+    let (outcome, words) = match (verdict, worse) {
+        ("better", _) => (GateOutcome::Champion, "better than what served before".to_string()),
+        ("worse", Some(report)) => {
+            (GateOutcome::Worse, format!("worse than {}: it is not activated", report.opponent.words()))
+        }
+        ("worse", None) => (GateOutcome::Worse, "worse than what served: it is not activated".to_string()),
+        _ => (GateOutcome::CannotTell, "one cannot tell; chosen below, Enter lets it serve".to_string()),
     };
-    Some(GateView { adapter, outcome, words: words.to_string(), ..GateView::default() })
+    let view = GateView { adapter, outcome, words, ..GateView::default() };
+    let Some(met) = reports.iter().rev().find(|report| report.opponent == Opponent::Champion) else {
+        return Some(view);
+    };
+    let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    Some(GateView { only_new: count(met.wins), only_old: count(met.losses), asked: count(met.n), ..view })
 }
 
 fn adapter_line(adapter: &Adapter, current: Option<&str>) -> AdapterLine {
@@ -151,6 +166,7 @@ fn adapter_line(adapter: &Adapter, current: Option<&str>) -> AdapterLine {
     let words = match (made["step"].as_u64(), made["groups"].as_array()) {
         _ if adapter.origin == Origin::Shipped => "came with the program".to_string(),
         (Some(step), _) => format!("step {step} of a run"),
+        (None, Some(groups)) if groups.len() == 1 => "1 labelled group".to_string(),
         (None, Some(groups)) => format!("{} labelled groups", groups.len()),
         _ => format!("rank {}", adapter.rank),
     };
@@ -218,5 +234,46 @@ fn line(store: &Store, step: &TrainingStep) -> StepLine {
             .iter()
             .map(Alarm::words)
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Home;
+    use crate::train::gate::Gate;
+
+    #[test]
+    fn the_gates_word_names_whom_it_is_worse_than_and_counts_the_pairs_with_the_champion() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Home::open(Some(dir.path())).unwrap()).unwrap();
+        let step = |verdict: Option<&str>| TrainingStep {
+            run: "r".into(),
+            step: 1,
+            groups: Vec::new(),
+            stats: json!({}),
+            candidate: Some("c".into()),
+            verdict: verdict.map(String::from),
+            created_ms: 0,
+        };
+        let look = |opponent, against: Option<&str>, won: u64, lost: u64| {
+            let mut gate = Gate::new(opponent, against.map(String::from));
+            for n in 0..won + lost {
+                gate.add(n < won, n >= won);
+            }
+            store.add_gate_look("c", against, &[], &json!(gate.report())).unwrap();
+        };
+        assert_eq!(gate(&store, &step(None)), None);
+        let told = gate(&store, &step(Some("cannot_tell"))).unwrap();
+        assert_eq!((told.outcome, told.asked), (GateOutcome::CannotTell, 0), "{told:?}");
+        look(Opponent::Champion, Some("b"), 3, 1);
+        look(Opponent::Champion, Some("b"), 12, 1);
+        look(Opponent::Base, None, 0, 12);
+        let told = gate(&store, &step(Some("worse"))).unwrap();
+        assert_eq!((told.only_new, told.only_old, told.asked), (12, 1, 13));
+        assert_eq!(told.outcome, GateOutcome::Worse);
+        assert_eq!(told.words, "worse than base without an adapter: it is not activated");
     }
 }

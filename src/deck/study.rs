@@ -150,7 +150,7 @@ pub struct StepLine {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GateOutcome {
     Champion,
-    Candidate,
+    Worse,
     #[default]
     CannotTell,
 }

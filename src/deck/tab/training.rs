@@ -175,13 +175,13 @@ impl Training {
         };
         let (word, ink) = match gate.outcome {
             GateOutcome::Champion => ("champion", Ink::Good),
-            GateOutcome::Candidate => ("candidate", Ink::Warning),
+            GateOutcome::Worse => ("worse", Ink::Bad),
             GateOutcome::CannotTell => ("cannot tell", Ink::Text),
         };
         let mut figures = format!(" {}: ", short(&gate.adapter));
         if gate.asked > 0 {
             figures.push_str(&format!(
-                "only the new right {}, only the old right {}, of {} asked. ",
+                "only the new right {}, only the old right {}, of {} asked; ",
                 gate.only_new, gate.only_old, gate.asked
             ));
         }
@@ -238,7 +238,8 @@ impl Training {
         let lines = 5usize.div_ceil(per_row);
         let tall = (usize::from(inside.height) / lines).max(4);
         let cells = if self.view.steps.is_empty() {
-            let rows = Prose::of(NO_STEP, Ink::Dim).wrap(inside.width.into(), &Row::new(), &Row::new());
+            let words = if self.view.alive { "Its figures stand here once it is done." } else { NO_STEP };
+            let rows = Prose::of(words, Ink::Dim).wrap(inside.width.into(), &Row::new(), &Row::new());
             draw_rows(buffer, inside, rows.iter(), &look.theme);
             Vec::new()
         } else {
