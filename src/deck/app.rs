@@ -283,6 +283,11 @@ impl App {
             return self.perform(action, "", now_ms);
         }
         let Some(c) = keymap::typed(key) else { return Vec::new() };
+        let chat = &self.tabs.chat;
+        if c == '/' && chat.composer.is_empty() && chat.inside.is_none() {
+            // A command begins: its letters are not this tab's keys.
+            self.tabs.shown = TabName::Chat;
+        }
         let mut cx = context(now_ms, self.size, &self.session);
         self.tabs.current_mut().typed(c, &mut cx);
         let wishes = cx.wishes;

@@ -192,6 +192,18 @@ fn training_charts() {
 }
 
 #[test]
+fn a_command_typed_in_any_tab_is_a_command() {
+    for tab in [3, 4, 5] {
+        let mut deck = Deck::new((80, 24));
+        deck.press(KeyCode::F(tab));
+        deck.effects.clear();
+        deck.ask("/doctor");
+        assert_eq!(deck.effects, [Effect::Command(DeckCommand::Doctor)], "F{tab}");
+        assert_eq!(deck.app.tabs.shown, TabName::Chat);
+    }
+}
+
+#[test]
 fn before_the_first_step_it_says_how_to_take_one() {
     let mut deck = Deck::new((80, 24));
     deck.press(KeyCode::F(4));
