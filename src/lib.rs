@@ -51,6 +51,9 @@
 //! - The embedded planner's vocabulary holds common words and numbers of three digits whole and cuts anything else
 //!   into pieces of letters alone, not a token per digit: a run of zeros and a name after another sign were what
 //!   five million parameters could not copy (`recipe/README.md`).
+//! - Training questions are said in wordings with alternatives, none of which comes within two words of one that
+//!   judges (`tasks/wordings.rs`, a test): near copies had stood on both sides.
+//! - What other trainers got wrong is a list of lines to put back (`tests/traps`), each with the test that notices.
 //! - Events and labels carry checksums: SQLite notices a damaged page only where its structure breaks.
 //! - A run validates itself on every third gate question, goes back when a step broke the planner and hands over
 //!   its best: a training reward of 123 in 128 stood before a run that was no better than before (README).
