@@ -14,6 +14,6 @@ p=assets/pictures
     F2 wait:0.5 Escape wait:1 Down Down m Up Up = wait:1
 # Eight rollouts of one question, labelled by keys; with its adapter the planner is right eight times of eight.
 "${PYTHON:-python3}" scripts/screenshot.py "$p/groups.png" --size 120x36 \
-    --command "target/release/tillerman --home {home} --adapter none --seed ${SEED_GROUP:-2}" -- \
+    --command "target/release/tillerman --home {home} --adapter none --seed ${SEED_GROUP:-4}" -- \
     "until:Tools:" "What is 37*41+5?" Enter "until:tokens" wait:0.5 M-g "until:8 of 8 rollouts ended" wait:0.5 \
     "+" wait:0.5 Right "-" wait:1
