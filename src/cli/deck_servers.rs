@@ -11,8 +11,8 @@ use crate::tools::mcp::Pin;
 use crate::tools::{Consent, Refused, Toolbox};
 
 use super::Global;
-use super::deck::Parts;
 use super::deck_approve::Dialogs;
+use super::deck_parts::Parts;
 use super::mcp;
 use super::setup::{self, Setup};
 

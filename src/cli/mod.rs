@@ -10,6 +10,7 @@ pub mod completions;
 pub mod deck;
 mod deck_approve;
 mod deck_files;
+mod deck_parts;
 mod deck_servers;
 pub mod doctor;
 pub mod eval;

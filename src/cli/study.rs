@@ -20,7 +20,8 @@ use crate::store::{Label, LabelValue, Scope, Store, WEIGHTS, new_id};
 use crate::train::reward::{Known, clusters};
 use crate::train::rollout::{Group, Question, RollOptions, roll};
 
-use super::deck::{Parts, status};
+use super::deck::status;
+use super::deck_parts::Parts;
 use super::setup::{self, Setup};
 use super::{Global, study_views as views};
 
