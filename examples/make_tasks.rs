@@ -9,7 +9,9 @@ fn main() -> std::io::Result<()> {
     if let [_, what, count] = args.as_slice()
         && what == "puzzles"
     {
-        print!("{}", files::write(&files::puzzles(count.parse().unwrap_or(100), 1)));
+        let count =
+            count.parse().map_err(|_| std::io::Error::other(format!("puzzles {count:?}: not a number")))?;
+        print!("{}", files::write(&files::puzzles(count, 1)));
         return Ok(());
     }
     for split in Split::ALL {

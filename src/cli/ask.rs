@@ -25,6 +25,9 @@ pub struct AskArgs {
     /// Continue a session: its earlier questions and answers are seen
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
+    /// The planner's likeliest plans, not sampled ones: the same every time
+    #[arg(long)]
+    pub likeliest: bool,
     /// No progress on stderr
     #[arg(long, short)]
     pub quiet: bool,
@@ -57,11 +60,6 @@ impl Sink for PrintSink {
 }
 
 pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
-    asked(global, args, false).await
-}
-
-/// `likeliest`: the planner is not sampled, unless the settings name its temperature.
-async fn asked(global: &Global, args: &AskArgs, likeliest: bool) -> anyhow::Result<i32> {
     let query = if args.query == "-" { stdin_query()? } else { args.query.clone() };
     if query.trim().is_empty() {
         return Err(Error::Usage("the query is empty; type a question".into()).into());
@@ -72,7 +70,7 @@ async fn asked(global: &Global, args: &AskArgs, likeliest: bool) -> anyhow::Resu
         eprintln!("tillerman: {}, so no page is read: {}", off.reason, off.remedy);
     }
     setup.flow.approvals = approve::at_the_terminal(global.approve);
-    if likeliest && setup.flow.planner_temperature.is_none() {
+    if args.likeliest {
         setup.flow.planner_temperature = Some(0.0);
     }
     let store = Arc::new(Store::open(&setup.home)?);
@@ -140,10 +138,8 @@ pub fn is_terminal() -> bool {
 pub async fn sample(global: &Global) -> anyhow::Result<i32> {
     let why = if stdout().is_terminal() { "stdin is no terminal" } else { "stdout is no terminal" };
     eprintln!("{why}: answering one sample question instead of opening the deck");
-    eprintln!("> {SAMPLE}");
-    // The sample shows what a run looks like, so it is the same run everywhere; without a seed the likeliest one.
-    let likeliest = global.seed.is_none();
-    let global = &Global { seed: Some(global.seed.unwrap_or(1)), ..global.clone() };
-    let args = AskArgs { json: false, session: None, quiet: false, query: SAMPLE.to_string() };
-    asked(global, &args, likeliest).await
+    eprintln!("> tillerman ask --likeliest \"{SAMPLE}\"");
+    // The sample shows what a run looks like, so it is the same run everywhere.
+    let query = SAMPLE.to_string();
+    run(global, &AskArgs { json: false, session: None, likeliest: true, quiet: false, query }).await
 }

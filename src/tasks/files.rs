@@ -47,12 +47,15 @@ pub fn bundled(split: Split) -> Vec<Task> {
 }
 
 /// `count` puzzles of the Game of 24 in the benchmark's wording, of number multisets that train nothing; other
-/// ones than the bundled held-out questions where chance does not meet them again.
+/// ones than the bundled held-out questions where chance does not meet them again. Fewer where there are no more.
 pub fn puzzles(count: usize, seed: u64) -> Vec<Task> {
     let mut rng = TaskRng::seed_from_u64(seed);
     let mut met = std::collections::HashSet::new();
     let mut tasks = Vec::new();
-    while tasks.len() < count {
+    for _ in 0..TRIES {
+        if tasks.len() == count {
+            break;
+        }
         let Some(task) = game24::attempt(Split::HeldOut, &mut rng) else { continue };
         let Answer::Game24 { mut numbers } = task.answer.clone() else { continue };
         numbers.sort_unstable();
@@ -62,6 +65,9 @@ pub fn puzzles(count: usize, seed: u64) -> Vec<Task> {
     }
     tasks
 }
+
+/// Draws before the puzzles are said to be all.
+const TRIES: usize = 200_000;
 
 /// The text of a task file.
 pub fn write(tasks: &[Task]) -> String {

@@ -12,12 +12,12 @@ use crate::tasks::names::pick;
 pub fn miswrite(sub_goal: &str, query: &str, memory: &Memory, rng: &mut TaskRng) -> String {
     for _ in 0..8 {
         let text = match rng.random_range(0..7) {
-            5 => sign(sub_goal, rng),
-            6 => swapped(sub_goal, rng),
             0 => doubled(sub_goal, rng),
             1 => dropped(sub_goal, rng),
             2 => replaced(sub_goal, query, memory, rng),
             3 => digit(sub_goal, rng),
+            5 => sign(sub_goal, rng),
+            6 => swapped(sub_goal, rng),
             _ => echo(query),
         };
         if text != sub_goal && !text.is_empty() {
@@ -93,7 +93,7 @@ fn sign(sub_goal: &str, rng: &mut TaskRng) -> String {
         return format!("{} {rest}", pick(rng, TABLE));
     }
     // Behind an operand and before one: not the dashes of a date, nor a hyphen.
-    let text: Vec<char> = sub_goal.chars().collect();
+    let mut text: Vec<char> = sub_goal.chars().collect();
     let between = |i: usize| {
         let near = |at: Option<&char>| at.is_some_and(|c| c.is_ascii_digit() || matches!(c, '(' | ')' | ' '));
         i > 0 && near(text.get(i - 1)) && near(text.get(i + 1))
@@ -106,7 +106,6 @@ fn sign(sub_goal: &str, rng: &mut TaskRng) -> String {
     }
     let at = pick(rng, &places);
     let others: &[char] = if matches!(text[at], '<' | '>') { &['<', '>'] } else { &['+', '-', '*', '/'] };
-    let mut text = text;
     text[at] = pick(rng, others);
     text.into_iter().collect()
 }
