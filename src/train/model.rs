@@ -7,6 +7,7 @@
 mod adapter;
 mod attention;
 mod backward;
+mod divergence;
 mod head;
 mod layout;
 mod linear;

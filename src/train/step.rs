@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::train::adamw::AdamW;
 use crate::train::adapter_file::{self, About};
 use crate::train::batch::{self, Prepared};
-use crate::train::kl_budget::{Drift, Probe};
+use crate::train::kl_budget::Drift;
 use crate::train::lora::{self, Lora};
 use crate::train::model::Policy;
 use crate::train::objective::{self, Stats, k3};
@@ -242,19 +242,15 @@ fn drifted(job: &Job, policy: &Policy, candidate: &Lora) -> Result<Option<Drift>
         return Ok(None);
     }
     let tree = tree_of(&job.frozen);
-    let base = policy.logprobs(&tree, None, job.settings.temperature)?;
-    let adapter = policy.logprobs(&tree, Some(candidate), job.settings.temperature)?;
-    let mut at = 0;
-    let probes: Vec<Probe> = job
-        .frozen
-        .iter()
-        .map(|turn| {
-            let range = at..at + turn.sampled.len();
-            at = range.end;
-            Probe { base: base[range.clone()].to_vec(), adapter: adapter[range].to_vec() }
-        })
-        .collect();
-    Drift::measure(&probes, job.settings.kl_budget).map(Some).map_err(|e| Error::Train(e.to_string()))
+    let apart = policy.divergences(&tree, (None, Some(candidate)), job.settings.temperature)?;
+    let mut rest = apart.as_slice();
+    let mut prompts = Vec::with_capacity(job.frozen.len());
+    for turn in &job.frozen {
+        let (own, others) = rest.split_at(turn.sampled.len());
+        prompts.push(own.to_vec());
+        rest = others;
+    }
+    Drift::measure(&prompts, job.settings.kl_budget).map(Some).map_err(|e| Error::Train(e.to_string()))
 }
 
 fn write(

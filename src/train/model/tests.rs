@@ -124,6 +124,42 @@ fn gradients_are_the_slopes_of_the_objective() {
     }
 }
 
+/// Every token of the vocabulary as a target of some nodes: their whole distributions.
+#[test]
+fn divergences_are_those_of_the_whole_distributions() {
+    for (architecture, tied) in ALL.into_iter().zip([false, true, true]) {
+        let (_dir, path) = toy(architecture, TensorType::F32, tied);
+        let policy = policy(&path, Precision::F32, 2);
+        let lora = lora(&policy, 3);
+        let asked = branching();
+        let mut whole = asked.clone();
+        let nodes = [58, 139, 320];
+        let vocabulary = policy.spec.vocabulary;
+        whole.targets = nodes
+            .iter()
+            .flat_map(|node| {
+                (0..vocabulary).map(|token| Target { node: *node, token: token as i32, row: 0, index: 0 })
+            })
+            .collect();
+        for pair in [(None, Some(&lora)), (Some(&lora), None), (Some(&lora), Some(&lora))] {
+            let found = policy.divergences(&asked, pair, 0.7).unwrap();
+            assert_eq!(found.len(), asked.targets.len());
+            let from = policy.logprobs(&whole, pair.0, 0.7).unwrap();
+            let to = policy.logprobs(&whole, pair.1, 0.7).unwrap();
+            for (place, node) in nodes.iter().enumerate() {
+                let range = place * vocabulary..(place + 1) * vocabulary;
+                let terms = from[range.clone()].iter().zip(&to[range]);
+                let exact: f64 =
+                    terms.map(|(p, q)| f64::from(*p).exp() * (f64::from(*p) - f64::from(*q))).sum();
+                let at = asked.targets.iter().position(|target| target.node == *node).unwrap();
+                let off = (f64::from(found[at]) - exact).abs();
+                assert!(off < 1e-5 + 1e-3 * exact, "{architecture:?} node {node}: {} for {exact}", found[at]);
+                assert_eq!(exact > 1e-3, pair != (Some(&lora), Some(&lora)), "{exact}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_tree_is_its_rows() {
     let whole = branching();
