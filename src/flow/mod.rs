@@ -16,6 +16,7 @@ pub mod generator;
 pub mod memory;
 pub mod planner;
 pub mod prompt;
+pub mod quote;
 pub mod run;
 pub mod solve;
 pub mod trajectory;

@@ -29,6 +29,10 @@ pub struct PackSettings {
     pub result_chars: usize,
     /// The planner's sampling temperature unless the config says otherwise; the frozen roles are greedy.
     pub planner_temperature: f32,
+    /// The generator's answers are passages of memory's results, or this sentence (see `flow::quote`); left out,
+    /// they are what it likes.
+    #[serde(default)]
+    pub no_answer: Option<String>,
     /// Most tokens sampled per call, by role name.
     pub max_tokens: BTreeMap<String, usize>,
 }
@@ -332,7 +336,7 @@ impl Pack {
     }
 
     /// A result as this pack shows it.
-    fn flat(&self, text: &str) -> String {
+    pub fn flat(&self, text: &str) -> String {
         if self.settings.one_line {
             text.trim().replace("\r\n", "\n").replace('\n', " / ")
         } else {

@@ -134,6 +134,33 @@ impl<'a> Run<'a> {
         messages: Vec<Message>,
         constraint: Option<Constraint>,
     ) -> Result<Completion, Halt> {
+        let sampler = match role {
+            Role::Planner => Sampler::temperature(self.temperature(), self.call_seed(role)),
+            _ => Sampler { seed: self.call_seed(role), ..Sampler::greedy() },
+        };
+        let pieces = Some(self.pieces(role));
+        self.complete(role, messages, constraint, sampler, pieces).await
+    }
+
+    /// The same with a sampler of the caller's; its text is not streamed.
+    pub async fn quiet_call(
+        &mut self,
+        role: Role,
+        messages: Vec<Message>,
+        constraint: Option<Constraint>,
+        sampler: Sampler,
+    ) -> Result<Completion, Halt> {
+        self.complete(role, messages, constraint, sampler, None).await
+    }
+
+    async fn complete(
+        &mut self,
+        role: Role,
+        messages: Vec<Message>,
+        constraint: Option<Constraint>,
+        sampler: Sampler,
+        pieces: Option<OnPiece>,
+    ) -> Result<Completion, Halt> {
         let mut max_tokens = self.flow.pack.max_tokens(role);
         if let Some(left) = self.tokens_left {
             if left == 0 {
@@ -141,13 +168,9 @@ impl<'a> Run<'a> {
             }
             max_tokens = max_tokens.min(left);
         }
-        let sampler = match role {
-            Role::Planner => Sampler::temperature(self.temperature(), self.call_seed(role)),
-            _ => Sampler { seed: self.call_seed(role), ..Sampler::greedy() },
-        };
         let request = Request { role, messages, sampler, constraint, max_tokens };
         let stop = self.cancel.child_token();
-        let call = self.flow.engine.complete(request.clone(), Some(self.pieces(role)), stop.clone());
+        let call = self.flow.engine.complete(request.clone(), pieces, stop.clone());
         let completion = tokio::select! {
             biased;
             completion = call => completion.map_err(halt)?,
