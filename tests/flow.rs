@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tillerman::engine::scripted::ScriptedEngine;
-use tillerman::engine::{Engine, Request, Role};
+use tillerman::engine::{Constraint, Engine, Request, Role};
 use tillerman::error::EngineError;
 use tillerman::flow::event::{Body, Cause, Collect, Event, Sink};
 use tillerman::flow::fork::Prior;
 use tillerman::flow::prompt::Pack;
+use tillerman::flow::quote;
 use tillerman::flow::solve::{Ask, Flow, QUERY_CHARS_MAX, solve};
 use tillerman::flow::trajectory::{Decision, Limits, Outcome, Trajectory};
 use tillerman::tools::calculator::Calculator;
@@ -114,6 +115,61 @@ async fn an_unknown_tool_is_a_turn_and_the_next_turn_sees_it() {
     assert!(trajectory.memory.entries[0].error && trajectory.memory.entries[1].error);
     let prompts = seen.lock().unwrap();
     assert!(prompts[1].contains("no tool is called"), "{}", prompts[1]);
+}
+
+#[tokio::test]
+async fn a_plan_that_does_not_end_leaves_no_word_of_it_in_memory() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    let mut flow = flow(ScriptedEngine::new(move |request: &Request| {
+        if request.role != Role::Planner {
+            return Ok(say(request.role).to_string());
+        }
+        let mut seen = kept.lock().unwrap();
+        seen.push(request.messages[1].text());
+        Ok(if seen.len() == 1 { format!("Context: {}", "carar".repeat(99)) } else { PLAN.to_string() })
+    }));
+    let mut pack = pack();
+    pack.settings.max_tokens.insert("planner".into(), 200);
+    flow.pack = Arc::new(pack);
+    let (trajectory, _) = run(&flow, &ask("q"), CancellationToken::new()).await;
+    assert_eq!(trajectory.answer.as_deref(), Some("42"));
+    let (text, reason) = trajectory.turns[0].refused.as_ref().unwrap();
+    assert!(text.contains("cararcarar") && reason == "the plan did not end within 200 tokens", "{reason}");
+    let prompts = seen.lock().unwrap();
+    assert!(prompts[1].contains("did not end") && !prompts[1].contains("carar"), "{}", prompts[1]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_quotation_is_drawn_again_as_one() {
+    // Free, the generator misspells; held to memory's words it finds one that is likely and one that is likelier.
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let kept = asked.clone();
+    let flow = flow(ScriptedEngine::new(move |request: &Request| {
+        if request.role != Role::Generator {
+            return Ok(say(request.role).to_string());
+        }
+        let mut asked = kept.lock().unwrap();
+        asked.push((request.constraint.clone(), request.sampler.temperature));
+        Ok(if asked.len() == 1 { "fourty-two" } else { "42" }.to_string())
+    }));
+    let (trajectory, _) = run(&flow, &ask("What is 6*7?"), CancellationToken::new()).await;
+    assert_eq!(trajectory.answer.as_deref(), Some("42"));
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 1 + quote::DRAWS);
+    assert_eq!(asked[0].0, None);
+    let Some(Constraint::Grammar(grammar)) = &asked[1].0 else { panic!("{:?}", asked[1]) };
+    assert!(grammar.contains("\"42\"") && grammar.contains("I cannot answer"), "{grammar}");
+    assert_eq!([asked[1].1, asked[2].1], [0.0, 1.0], "the greedy one first");
+}
+
+#[tokio::test]
+async fn where_no_quotation_comes_the_answer_stays_as_it_was() {
+    let flow = flow(ScriptedEngine::new(|request: &Request| {
+        Ok(if request.role == Role::Generator { "fourty-two" } else { say(request.role) })
+    }));
+    let (trajectory, _) = run(&flow, &ask("What is 6*7?"), CancellationToken::new()).await;
+    assert_eq!(trajectory.answer.as_deref(), Some("fourty-two"));
 }
 
 #[tokio::test]

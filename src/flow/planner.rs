@@ -1,7 +1,7 @@
 //! The planner: (query, toolset, memory) -> plan. The only trained role, so nothing constrains what it
 //! samples; what it wrote is read with care instead, and what cannot be read is a turn with a reason.
 
-use crate::engine::Role;
+use crate::engine::{Role, StopReason};
 use crate::flow::memory::Memory;
 use crate::flow::prompt::Fill;
 use crate::flow::run::{Halt, Run};
@@ -31,7 +31,19 @@ pub async fn plan(run: &mut Run<'_>, analysis: &QueryAnalysis, memory: &Memory) 
     };
     let messages = run.flow.pack.messages(Role::Planner, &fill);
     let completion = run.call(Role::Planner, messages, None).await?;
-    Ok(read(&completion.text, &run.flow.toolbox))
+    Ok(match read(&completion.text, &run.flow.toolbox) {
+        Reply::Refused { text, .. } if completion.stop == Some(StopReason::Length) => {
+            endless(text, completion.sampled())
+        }
+        reply => reply,
+    })
+}
+
+/// A text that was cut before it was a plan: mostly a word said over and over. What it began to say stays in the
+/// record and out of memory, where the next turns would go on with it.
+fn endless(text: String, tokens: usize) -> Reply {
+    let plan = Plan { sub_goal: "plan".into(), ..Plan::default() };
+    Reply::Refused { plan, text, reason: format!("the plan did not end within {tokens} tokens") }
 }
 
 /// The text a plan is asked for in; what `read` reads without repair.

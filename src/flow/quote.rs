@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 /// Quotations drawn, the greedy one first.
-pub const DRAWS: usize = 8;
+pub const DRAWS: usize = 16;
 /// Pieces of memory a quotation may be of, the newest; each is a rule of the grammar.
 const PIECES: usize = 2000;
 
@@ -104,7 +104,17 @@ mod tests {
             "approx. 1,234.56 km",
             "12/(3-(5/2))",
         ]);
-        for quote in ["Ukrainian", "Ukrainian.", "The capital of Peru", "Lima", "1,234.56", "1,234.56 km", "12/(3-(5/2))", "Ukraine is Ukrainian", " Lima "] {
+        for quote in [
+            "Ukrainian",
+            "Ukrainian.",
+            "The capital of Peru",
+            "Lima",
+            "1,234.56",
+            "1,234.56 km",
+            "12/(3-(5/2))",
+            "Ukraine is Ukrainian",
+            " Lima ",
+        ] {
             assert!(is_quote(quote, &memory), "{quote}");
         }
         for other in ["Ukraineian", "Ukrain", "234.56", "1,234", "1234.56", "Lima Peru", "", " ", "lima"] {

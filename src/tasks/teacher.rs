@@ -351,6 +351,13 @@ mod tests {
         }
     }
 
+    /// The pack that speaks with what this teacher taught holds answers to the same words.
+    #[test]
+    fn the_compact_pack_knows_what_is_said_when_nothing_was_found() {
+        let pack = crate::flow::prompt::Pack::bundled("compact").unwrap();
+        assert_eq!(pack.settings.no_answer.as_deref(), Some(NO_ANSWER));
+    }
+
     #[test]
     fn same_seed_same_plans() {
         let (mut same, mut different) = (true, false);

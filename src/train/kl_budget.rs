@@ -16,7 +16,9 @@ pub const LOW_FROM: f64 = 0.75;
 /// Why drift could not be measured.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum KlError {
-    #[error("frozen prompt {prompt}, token {token}: the divergence is {value}; the adapter is broken, discard it")]
+    #[error(
+        "frozen prompt {prompt}, token {token}: the divergence is {value}; the adapter is broken, discard it"
+    )]
     NotFinite { prompt: usize, token: usize, value: f32 },
     #[error("no planner token on any frozen prompt; ask the planner a few questions first")]
     Empty,

@@ -6,8 +6,10 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::store::Source;
+use crate::flow::trajectory::Turn;
+use crate::store::{LabelValue, Source};
 use crate::tasks::{Task, check};
+use crate::tools::ToolFault;
 use crate::train::labelled::Lesson;
 use crate::train::reward::Rewards;
 use crate::train::rollout::Group;
@@ -53,6 +55,23 @@ pub fn checked(group: &Group) -> Rewards {
         labelled: Vec::new(),
         words: group.rollouts.len(),
     }
+}
+
+/// Turns whose plan came to nothing by its own fault: it was no plan, or what it asked for could not be run.
+/// Called bad, so that a right answer that came all the same does not teach them: (place of the rollout, turn).
+pub fn faults(group: &Group) -> Vec<(usize, usize, LabelValue)> {
+    let failed = |turn: &Turn| {
+        let fault = turn.result.as_ref().and_then(|result| result.fault);
+        turn.refused.is_some()
+            || matches!(fault, Some(ToolFault::BadArguments | ToolFault::Unknown | ToolFault::Failed))
+    };
+    let rollouts = group.rollouts.iter().enumerate();
+    rollouts
+        .flat_map(|(place, rollout)| {
+            let turns = rollout.trajectory.turns.iter().filter(|turn| failed(turn));
+            turns.map(move |turn| (place, turn.turn, LabelValue::Bad))
+        })
+        .collect()
 }
 
 /// Deal the rewards of all groups out anew, failures staying failures.
@@ -140,6 +159,42 @@ mod tests {
         assert_eq!(once.len(), 12);
         let next: Vec<_> = draw(&tasks, 4, 1, 12).iter().map(|task| task.id.clone()).collect();
         assert_ne!(next, epoch(1)[..4], "every epoch has its own order");
+    }
+
+    #[test]
+    fn turns_that_came_to_nothing_are_called_bad_whatever_the_answer() {
+        use crate::flow::trajectory::Trajectory;
+        use crate::tools::ToolResult;
+        use crate::train::rollout::{Question, Rollout};
+        let ran = |turn, fault| Turn {
+            turn,
+            result: Some(ToolResult { fault, ..ToolResult::default() }),
+            ..Turn::default()
+        };
+        let no_plan = |turn| Turn { turn, refused: Some(("?".into(), "why".into())), ..Turn::default() };
+        let rolled = |turns: Vec<Turn>| Rollout {
+            trajectory: Trajectory { turns, ..Trajectory::default() },
+            index: 0,
+            seed: 0,
+            failed: None,
+        };
+        let group = Group {
+            id: "g".into(),
+            question: Question::of_task(&task(1)),
+            rollouts: vec![
+                rolled(vec![ran(1, None), ran(2, Some(ToolFault::Failed)), no_plan(3), ran(4, None)]),
+                rolled(vec![]),
+                rolled(vec![
+                    ran(1, Some(ToolFault::BadArguments)),
+                    // Not the plan's doing.
+                    ran(2, Some(ToolFault::Limit)),
+                    ran(3, Some(ToolFault::Refused)),
+                    ran(4, Some(ToolFault::Unknown)),
+                ]),
+            ],
+        };
+        let bad = |place, turn| (place, turn, LabelValue::Bad);
+        assert_eq!(faults(&group), [bad(0, 2), bad(0, 3), bad(2, 1), bad(2, 4)]);
     }
 
     #[test]

@@ -19,11 +19,11 @@ use crate::store::{
 use crate::tasks::Task;
 use crate::train::client;
 use crate::train::labelled::Lesson;
-use crate::train::material::{checked, draw, lesson, probes, shuffle, step_seed};
+use crate::train::material::{checked, draw, faults, lesson, probes, shuffle, step_seed};
 use crate::train::presets::Settings;
 use crate::train::progress::{Look, Progress, Rolled, Stepped, Validated, Watch};
 use crate::train::reward::Rewards;
-use crate::train::rollout::{Question, RollOptions, roll};
+use crate::train::rollout::{Group, Question, RollOptions, roll};
 use crate::train::rows::{Policy, TrainTurn};
 use crate::train::step::{Done, Job};
 use crate::train::validation::{Marks, Validation, best};
@@ -44,6 +44,13 @@ pub struct Trainer {
 
 /// An engine that has seen other prompts computes the last bits in another order; one that starts anew does not.
 pub type Reset = Arc<dyn Fn() -> futures_util::future::BoxFuture<'static, ()> + Send + Sync>;
+
+/// The checker's word on a group; in mode `flow` also on the turns that came to nothing. The others are kept as
+/// they are published.
+fn judged(group: &Group, mode: Mode) -> Rewards {
+    let turns = if mode == Mode::Flow { faults(group) } else { Vec::new() };
+    Rewards { turns, ..checked(group) }
+}
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -251,7 +258,7 @@ impl Trainer {
                 return Err(Error::Interrupted);
             }
             state.drawn += drawn.len();
-            rewards.extend(more.iter().map(checked));
+            rewards.extend(more.iter().map(|group| judged(group, plan.settings.mode)));
             groups.extend(more);
             if rewards.iter().filter(|rewards: &&Rewards| rewards.contrast()).count() * 2 >= plan.questions {
                 break;

@@ -133,8 +133,7 @@ impl Sums {
             let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let new = self.largest[which].max(f64::from(most) * scale);
             // Nothing was there before the first part: 0 stays 0, also with a largest of minus infinity.
-            let before =
-                if self.weights[which] > 0.0 { (self.largest[which] - new).exp() } else { 0.0 };
+            let before = if self.weights[which] > 0.0 { (self.largest[which] - new).exp() } else { 0.0 };
             self.weights[which] *= before;
             if which == 0 {
                 self.apart *= before;
