@@ -325,10 +325,13 @@ fn dropping_the_call_kills_everything() {
     };
     let arguments = json!({ "code": code });
     block_on(async {
+        // A branch that lost is dropped before the other's block runs: the call itself must outlive the look.
+        let mut call = python.call(&arguments, &context);
         tokio::select! {
-            result = python.call(&arguments, &context) => panic!("ended: {result:?}"),
+            result = &mut call => panic!("ended: {result:?}"),
             () = ready.notified() => assert!(appears(&marker), "the runaway never started"),
         }
+        drop(call);
     });
     assert!(gone(&marker), "a process outlived its dropped call");
 }
