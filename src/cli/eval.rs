@@ -4,6 +4,7 @@
 //! each role did its part, the tool mix, and with `--compare` the same questions under a second adapter.
 //! A question that failed (engine, limit) counts as wrong and is also counted failed.
 
+mod judging;
 mod progress;
 mod report;
 pub(super) mod rows;
@@ -26,7 +27,7 @@ use crate::tasks::loaders::{self, Benchmark};
 use crate::tasks::question::Question;
 
 use self::progress::Progress;
-use self::report::{Limited, Report};
+use self::report::{Judging, Limited, Report};
 use self::rows::{Row, Rows, Setting, Side};
 use super::{Global, setup};
 
@@ -35,6 +36,10 @@ use super::{Global, setup};
     after_long_help = "tool_error_rate: tool calls that gave no result, as a share of all tool calls. \
 A call gave no result when the plan named no tool there is, when the executor's arguments did not fit the \
 tool's schema, or when the tool failed or ran into a limit. A call whose result did not help is no error.
+
+A judge (--judge) is asked of every answer whether it is equivalent to the reference, given the question; a \
+reply that cannot be read, or an engine that fails, is counted as not judged. Its share is an opinion and is \
+reported apart: accuracy, comparison and exit code never depend on it. Local: the served model without adapter.
 
 A question without an answer (failed, limit) counts as wrong and is counted as failed too. Two adapters are \
 compared on the same questions with the same seeds: exact two-sided binomial test on the questions only one \
@@ -63,6 +68,10 @@ pub struct EvalArgs {
     /// Ask again under these turn limits, for the curve of right answers by turns allowed: 1,2,3,5
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     pub turn_limits: Vec<usize>,
+    /// Also ask a model whether each answer is equivalent to the reference, reported apart: `local`, or a NAME of
+    /// [engine.remote.NAME]
+    #[arg(long, value_name = "ENGINE")]
+    pub judge: Option<String>,
     /// One line per question and a closing `eval` line, as JSON
     #[arg(long)]
     pub json: bool,
@@ -85,6 +94,11 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     let asked = seeded(chosen(args)?, seed);
     let setup = setup::open(global, args.parallel.max(1))?;
     setup.say_notice();
+    // A judge that cannot be asked is known before hours of answering.
+    let judge = match &args.judge {
+        Some(name) => Some(judging::chosen(&setup, name).await?),
+        None => None,
+    };
     let named = |name: &str| setup::named_adapter(&setup.home, &setup.model, name);
     let compare = args.compare.as_deref().map(named).transpose()?.map(Option::unzip);
     let (compare, compare_hash) = compare.map_or((None, None), |(path, hash)| (Some(path), hash));
@@ -117,7 +131,23 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     }
     asking.progress.end();
     let seconds = started.elapsed().as_secs_f64();
+    let judged = match &judge {
+        None => None,
+        Some(judge) => {
+            let sides = if compared { &[Side::Adapter, Side::Compare][..] } else { &[Side::Adapter][..] };
+            let how = (args.parallel, args.json);
+            judging::judge(judge, &asked, (sides, own), how, &mut rows, &cancel).await?;
+            let of = |side: &Side| judging::figures(&judge.identity, &asked, *side, own, &rows);
+            let (sides, whys): (Vec<_>, Vec<_>) = sides.iter().map(of).unzip();
+            Some(Judging {
+                judge: judge.identity.clone(),
+                sides,
+                why: whys.into_iter().flatten().next(),
+            })
+        }
+    };
     let report = Report {
+        judged,
         answered: asking.progress.answered_now(),
         seconds,
         ..report(&rows, &asked, &limits, own, compared)
@@ -285,6 +315,7 @@ fn report(rows: &Rows, asked: &[Asked], limits: &[usize], own: usize, compared: 
         adapter: Figures::of(side(Side::Adapter, own)),
         compare,
         curve: if limits.len() > 1 { curve.collect() } else { Vec::new() },
+        judged: None,
         answered: 0,
         seconds: 0.0,
     }

@@ -54,6 +54,8 @@ enum Slot {
     Result,
     Verdict,
     Turn,
+    Reference,
+    Answer,
 }
 
 impl Slot {
@@ -73,6 +75,8 @@ impl Slot {
             "result" => Slot::Result,
             "verdict" => Slot::Verdict,
             "turn" => Slot::Turn,
+            "reference" => Slot::Reference,
+            "answer" => Slot::Answer,
             _ => return None,
         })
     }
@@ -149,6 +153,9 @@ pub struct Fill<'a> {
     pub tool: &'a str,
     pub command: &'a str,
     pub result: &'a str,
+    /// What a judge compares: the reference and the answer that was given.
+    pub reference: &'a str,
+    pub answer: &'a str,
 }
 
 impl Pack {
@@ -232,6 +239,18 @@ impl Pack {
         ]
     }
 
+    /// The messages of a prompt file that stands beside the packs and is written like theirs.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn beside(&self, text: &str, file: &str, fill: &Fill) -> Result<Vec<Message>, Error> {
+        let template = Template::parse(text, file)?;
+        Ok(vec![
+            Message { speaker: Speaker::System, parts: self.parts(&template.system, fill) },
+            Message { speaker: Speaker::User, parts: self.parts(&template.user, fill) },
+        ])
+    }
+
     fn parts(&self, pieces: &[Piece], fill: &Fill) -> Vec<String> {
         let mut parts = Vec::new();
         for piece in pieces {
@@ -268,6 +287,8 @@ impl Pack {
             Slot::Tool => parts.push(fill.tool.to_string()),
             Slot::Command => parts.push(fill.command.to_string()),
             Slot::Result => parts.push(self.flat(fill.result)),
+            Slot::Reference => parts.push(fill.reference.to_string()),
+            Slot::Answer => parts.push(fill.answer.to_string()),
             Slot::Verdict | Slot::Turn => {}
         }
     }

@@ -18,6 +18,7 @@ pub mod figures;
 pub mod files;
 pub mod game24;
 pub mod generate;
+pub mod judge;
 pub mod knowledge;
 pub mod loaders;
 pub mod names;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::tasks::eval::Share;
+use crate::tasks::judge::{Identity, Judged};
 use crate::tasks::figures::{Figures, Mean, comparison_text};
 use crate::tasks::stats::Pairs;
 
@@ -21,9 +22,19 @@ pub struct Report {
     pub compare: Option<(Figures, Pairs)>,
     /// The first side by turn limit, where asked for.
     pub curve: Vec<Limited>,
+    /// A judge's opinions, beside the accuracy and never in it.
+    pub judged: Option<Judging>,
     /// Questions this run answered itself, and the time it took.
     pub answered: usize,
     pub seconds: f64,
+}
+
+/// One judge, and what it said of each side, in the order of the sides.
+pub struct Judging {
+    pub judge: Identity,
+    pub sides: Vec<Judged>,
+    /// Why the first answer it gave no opinion on got none.
+    pub why: Option<String>,
 }
 
 /// A table as rows of cells; the first row is the head.
@@ -153,6 +164,23 @@ impl Report {
         table
     }
 
+    fn judging(&self, judging: &Judging) -> Table {
+        let mut table = self.head("judge, beside the checker and never in its place", "judge");
+        let mut add = |name: &str, of: &dyn Fn(&Judged) -> String| {
+            table.row(std::iter::once(name.to_string()).chain(judging.sides.iter().map(of)));
+        };
+        add("judged equivalent (k/n; Wilson 95 %)", &|j| share(j.share));
+        add("answers judged", &|j| j.judged().to_string());
+        add("answers it could not judge (in no share)", &|j| j.unjudged.to_string());
+        add("questions without an answer (count as not equivalent)", &|j| j.unanswered.to_string());
+        add("checker and judge agree (k/n; Wilson 95 %)", &|j| share(j.agreement()));
+        add("right, and equivalent", &|j| j.against_checker.both_right.to_string());
+        add("right, but judged not equivalent", &|j| j.against_checker.wins.to_string());
+        add("wrong, but judged equivalent", &|j| j.against_checker.losses.to_string());
+        add("wrong, and not equivalent", &|j| j.against_checker.both_wrong.to_string());
+        table
+    }
+
     fn curve(&self) -> Table {
         let mut table = Table::new(&["turn limit", "right (k/n; Wilson 95 %)", "turns (mean ± 95 %)"]);
         for Limited { turn_limit, figures } in &self.curve {
@@ -189,6 +217,18 @@ impl Report {
         if self.curve.len() > 1 {
             let _ = write!(text, "\n{}", render(self.curve()));
         }
+        if let Some(judging) = &self.judged {
+            let _ = write!(
+                text,
+                "\n{}Judge: {}, prompt {}. An opinion of a model; the accuracy above is the checkers' alone.\n",
+                render(self.judging(judging)),
+                super::judging::named(&judging.judge),
+                judging.judge.prompt
+            );
+            if let Some(why) = &judging.why {
+                let _ = writeln!(text, "The first it could not judge: {}", crate::text::safe(why));
+            }
+        }
         let speed = self.answered as f64 / self.seconds.max(1e-9);
         let _ = writeln!(
             text,
@@ -214,6 +254,11 @@ impl Report {
             line["turn_limit"] = (*turn_limit).into();
             line["turns_mean"] = figures.turns.value().into();
             lines.push(line);
+        }
+        if let Some(judging) = &self.judged {
+            for (judged, side) in judging.sides.iter().zip(["adapter", "compare"]) {
+                lines.push(judged_line(judging, judged, side));
+            }
         }
         lines.push(self.eval_line());
         lines
@@ -248,6 +293,17 @@ impl Report {
     }
 }
 
+fn judged_line(judging: &Judging, judged: &Judged, side: &str) -> Value {
+    let table = &judged.against_checker;
+    json!({
+        "kind": "judge", "side": side, "judge": judging.judge, "equivalent": share_json(judged.share),
+        "judged": judged.judged(), "unjudged": judged.unjudged, "unanswered": judged.unanswered,
+        "agreement": share_json(judged.agreement()), "right_equivalent": table.both_right,
+        "right_not_equivalent": table.wins, "wrong_equivalent": table.losses,
+        "wrong_not_equivalent": table.both_wrong, "first_unjudged": judging.why,
+    })
+}
+
 fn share_json(share: Share) -> Value {
     let (low, high) = share.interval();
     json!({"share": share.value(), "k": share.k, "n": share.n, "low": low, "high": high})
@@ -280,6 +336,7 @@ mod tests {
             adapter: figures(42, 80),
             compare: Some((figures(32, 80), pairs)),
             curve: [1, 10].map(|turn_limit| Limited { turn_limit, figures: figures(turn_limit, 80) }).into(),
+            judged: None,
             answered: 160,
             seconds: 3.0,
         }
@@ -302,6 +359,33 @@ mod tests {
             markdown
                 .starts_with("| family | --adapter | --compare |\n|---|---|---|\n| lookup | 52.5 % (42/80;")
         );
+    }
+
+    #[test]
+    fn a_judge_stands_apart_and_changes_no_accuracy() {
+        let mut judged = Judged::default();
+        (0..30).for_each(|_| judged.add(true, Some(true)));
+        (0..7).for_each(|_| judged.add(false, Some(true)));
+        (0..2).for_each(|_| judged.add(true, Some(false)));
+        judged.add(true, None);
+        judged.add_unanswered();
+        let judge = Identity { engine: "box".into(), model: "m".into(), ..Identity::default() };
+        let why = Some("q7: timed out".to_string());
+        let with = Report { judged: Some(Judging { judge, sides: vec![judged; 2], why }), ..report() };
+        for markdown in [false, true] {
+            let (plain, said) = (report().text(markdown), with.text(markdown));
+            for line in plain.lines() {
+                assert!(said.lines().any(|other| other == line), "{line:?} changed in\n{said}");
+            }
+            for part in ["92.5 % (37/40;", "82.1 % (32/39;", "Judge: box (m)", "could not judge: q7: timed out"] {
+                assert!(said.contains(part), "no {part:?} in\n{said}");
+            }
+        }
+        let (plain, said) = (report().lines(), with.lines());
+        assert_eq!(plain.last(), said.last(), "the closing line is the checkers'");
+        let line = said.iter().find(|line| line["kind"] == "judge").unwrap();
+        assert_eq!((&line["right_not_equivalent"], &line["wrong_equivalent"]), (&json!(2), &json!(7)));
+        assert_eq!((&line["judged"], &line["unjudged"]), (&json!(39), &json!(1)));
     }
 
     #[test]

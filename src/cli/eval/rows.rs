@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::flow::trajectory::Limits;
 use crate::tasks::eval::{Asked, Scored};
+use crate::tasks::judge::Identity;
 
 /// Which of the two adapters answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,6 +46,7 @@ pub struct Setting {
 enum Line {
     EvalRun(Setting),
     Question(Box<Row>),
+    Judged(Box<Opinion>),
 }
 
 /// One answered question of one side under one turn limit.
@@ -65,17 +67,42 @@ impl Row {
     }
 }
 
+/// What one judge said of one answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opinion {
+    pub side: Side,
+    pub turn_limit: usize,
+    pub id: String,
+    pub seed: u64,
+    pub judge: Identity,
+    /// None: no opinion, for the reason given.
+    pub equivalent: Option<bool>,
+    pub reason: String,
+}
+
+impl Opinion {
+    /// As it is printed and kept.
+    pub fn json(&self) -> Value {
+        let line = serde_json::to_value(Line::Judged(Box::new(self.clone())));
+        line.unwrap_or_else(|error| Value::String(error.to_string()))
+    }
+}
+
+/// Which answer: side, turn limit, the question's id, its seed.
+type Key = (Side, usize, String, u64);
+
 /// All rows so far.
 pub struct Rows {
     rows: Vec<Row>,
-    at: HashMap<(Side, usize, String, u64), usize>,
+    at: HashMap<Key, usize>,
+    opinions: HashMap<(Key, Identity), Opinion>,
     file: Option<(PathBuf, File)>,
 }
 
 impl Rows {
     /// Rows that are kept nowhere.
     pub fn unkept() -> Rows {
-        Rows { rows: Vec::new(), at: HashMap::new(), file: None }
+        Rows { rows: Vec::new(), at: HashMap::new(), opinions: HashMap::new(), file: None }
     }
 
     /// Keep rows in `path`: a new file, or with `resume` one that a run with the same setting began.
@@ -102,6 +129,7 @@ impl Rows {
                 (0, Line::EvalRun(kept)) => same(&kept, setting).map_err(&usage)?,
                 (0, _) => return Err(usage("does not begin with a run's setting; name another file".into())),
                 (_, Line::Question(row)) => rows.insert(*row),
+                (_, Line::Judged(opinion)) => rows.keep_opinion(*opinion),
                 (_, Line::EvalRun(_)) => {
                     return Err(usage(format!("line {} begins another run", number + 1)));
                 }
@@ -133,6 +161,36 @@ impl Rows {
         self.write(&Line::Question(Box::new(row.clone())))?;
         self.insert(row);
         Ok(())
+    }
+
+    /// Keep what a judge said.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn add_opinion(&mut self, opinion: Opinion) -> Result<(), Error> {
+        self.write(&Line::Judged(Box::new(opinion.clone())))?;
+        self.keep_opinion(opinion);
+        Ok(())
+    }
+
+    /// The first opinion stands; where there was none yet (the judge failed), a later one does.
+    fn keep_opinion(&mut self, opinion: Opinion) {
+        let answer = (opinion.side, opinion.turn_limit, opinion.id.clone(), opinion.seed);
+        let key = (answer, opinion.judge.clone());
+        if self.opinions.get(&key).is_none_or(|kept| kept.equivalent.is_none()) {
+            self.opinions.insert(key, opinion);
+        }
+    }
+
+    pub fn opinion(
+        &self,
+        side: Side,
+        turn_limit: usize,
+        asked: &Asked,
+        judge: &Identity,
+    ) -> Option<&Opinion> {
+        let answer = (side, turn_limit, asked.question.id.clone(), asked.seed);
+        self.opinions.get(&(answer, judge.clone()))
     }
 
     fn write(&mut self, line: &Line) -> Result<(), Error> {
@@ -227,6 +285,39 @@ mod tests {
         drop(rows);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&whole) && text.lines().count() == 4, "{text}");
+    }
+
+    #[test]
+    fn an_opinion_survives_a_kill_and_a_failed_judgement_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let asked = asked();
+        let judge = Identity { engine: "box".into(), model: "m".into(), ..Identity::default() };
+        let opinion = |at: usize, equivalent| Opinion {
+            side: Side::Adapter,
+            turn_limit: 10,
+            id: asked[at].question.id.clone(),
+            seed: asked[at].seed,
+            judge: judge.clone(),
+            equivalent,
+            reason: "r".into(),
+        };
+        let mut rows = Rows::open(&path, false, &setting()).unwrap();
+        rows.add(row(&asked[0], false)).unwrap();
+        rows.add_opinion(opinion(0, Some(true))).unwrap();
+        rows.add_opinion(opinion(1, None)).unwrap();
+        drop(rows);
+        let said = |rows: &Rows, at: usize, judge: &Identity| {
+            rows.opinion(Side::Adapter, 10, &asked[at], judge).map(|said| said.equivalent)
+        };
+        let mut rows = Rows::open(&path, true, &setting()).unwrap();
+        assert!(!rows.get(Side::Adapter, 10, &asked[0]).unwrap().right, "the checker's word stays");
+        assert_eq!((said(&rows, 0, &judge), said(&rows, 1, &judge)), (Some(Some(true)), Some(None)));
+        assert_eq!(said(&rows, 0, &Identity { prompt: "other".into(), ..judge.clone() }), None);
+        rows.add_opinion(opinion(1, Some(false))).unwrap();
+        drop(rows);
+        let rows = Rows::open(&path, true, &setting()).unwrap();
+        assert_eq!(said(&rows, 1, &judge), Some(Some(false)));
     }
 
     #[test]
