@@ -120,6 +120,9 @@ async fn engine(setup: &Setup) -> Vec<Check> {
             return checks;
         }
     };
+    if let Some(damage) = &setup.damage {
+        checks.push(Check::bad("adapter", damage.clone(), crate::store::Serving::REMEDY));
+    }
     checks.extend([
         Check::ok(
             "model",

@@ -17,7 +17,7 @@ use crate::error::{EngineError, Error};
 use crate::flow::prompt::{Fill, Pack};
 use crate::flow::solve::Flow;
 use crate::flow::trajectory::Limits;
-use crate::store::AdapterShelf;
+use crate::store::{AdapterShelf, Serving};
 use crate::tools::net::Extractor;
 use crate::tools::workspace::Workspace;
 use crate::tools::{Approvals, StandardOptions, Toolbox};
@@ -43,6 +43,8 @@ pub struct Setup {
     pub flow: Flow,
     /// What the user should hear before anything runs.
     pub notice: Option<String>,
+    /// What is wrong with the current adapter, and what serves in its place.
+    pub damage: Option<String>,
     /// Name of the remote engine that plans, if one does.
     pub planner_elsewhere: Option<String>,
 }
@@ -111,8 +113,9 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         notice =
             settled.err().map(|e| format!("the shipped adapter cannot be kept: {e:#}; going on without"));
     }
+    let mut damage = None;
     let (adapter, adapter_hash) = match (&planner_elsewhere, &global.adapter) {
-        (None, _) => adapter(global, &home, &model, &mut notice)?.unzip(),
+        (None, _) => adapter(global, &home, &model, (&mut notice, &mut damage))?.unzip(),
         (Some(_), None) => (None, None),
         (Some(name), Some(_)) => {
             let told = format!("the planner is the remote engine {name}, which takes no --adapter");
@@ -159,7 +162,7 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         adapter: adapter_hash,
         approvals: Arc::new(Approvals::new(global.approve.into(), None)),
     };
-    Ok(Setup { home, config, engine, model, embedded, flow, notice, planner_elsewhere })
+    Ok(Setup { home, config, engine, model, embedded, flow, notice, damage, planner_elsewhere })
 }
 
 /// The remote engines the settings give roles to, one per name however many roles it serves.
@@ -234,20 +237,24 @@ fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// The adapter to serve and its content hash: the one named by file or id, else the model's current one.
-/// What learning broke must not keep the model from serving: it then serves bare, and `notice` says so.
+/// What broke it must not keep the model from serving: an ancestor or the bare model does, and `notice` says so.
 fn adapter(
     global: &Global,
     home: &Home,
     model: &Path,
-    notice: &mut Option<String>,
+    (notice, damage): (&mut Option<String>, &mut Option<String>),
 ) -> anyhow::Result<Option<(PathBuf, String)>> {
     let Some(name) = global.adapter.as_deref() else {
-        let current = AdapterShelf::open(home).and_then(|shelf| shelf.current(model));
-        let current = current.unwrap_or_else(|e| {
+        let serving = AdapterShelf::open(home).and_then(|shelf| shelf.serving(model));
+        let serving = serving.unwrap_or_else(|e| {
             *notice = Some(format!("{e}; going on without an adapter"));
-            None
+            Serving::default()
         });
-        return Ok(current.map(|(adapter, path)| (path, adapter.hash)));
+        *damage = serving.told();
+        if let Some(told) = &serving.told() {
+            *notice = Some(format!("{told}; {}", Serving::REMEDY));
+        }
+        return Ok(serving.adapter.map(|(adapter, path)| (path, adapter.hash)));
     };
     named_adapter(home, model, name)
 }

@@ -42,7 +42,7 @@ pub use gate::{GateLook, GatePair};
 pub use groups::{GroupRow, Member, PastQuestion, Pick};
 pub use labels::{Label, LabelValue, LedgerEntry, Scope, Source};
 pub use open::Opened;
-pub use pointer::{AdapterShelf, Move};
+pub use pointer::{AdapterShelf, Move, Serving};
 pub use redact::redact;
 pub use sessions::{Row, Session, Status, short};
 pub use sink::StoreSink;

@@ -165,6 +165,35 @@ fn insert(
         .map(drop)
 }
 
+/// What serves, and what should have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Serving {
+    /// With the path of its weights, found whole; None: the bare model.
+    pub adapter: Option<(Adapter, PathBuf)>,
+    /// (id, what is wrong) of the current adapter and of its ancestors that were passed over, nearest first.
+    pub damaged: Vec<(String, String)>,
+}
+
+impl Serving {
+    /// What a person must hear where it is not the current adapter that serves.
+    pub fn told(&self) -> Option<String> {
+        let (id, reason) = self.damaged.first()?;
+        let more = match self.damaged.len() - 1 {
+            0 => String::new(),
+            n => format!(" (and of its ancestors {n} as well)"),
+        };
+        let instead = match &self.adapter {
+            Some((adapter, _)) => format!("its ancestor {} serves instead", adapter.id),
+            None => "no ancestor of it is whole, so the bare model serves instead".to_string(),
+        };
+        Some(format!("the current adapter {id} is damaged{more}: {reason}; {instead}"))
+    }
+
+    /// What to do about it.
+    pub const REMEDY: &'static str =
+        "put the file back from a copy, or choose what serves with `tillerman adapters use ID` or `adapters rollback`";
+}
+
 /// Adapters as a command needs them before it opens the store: reads only, and works where no store is yet.
 pub struct AdapterShelf {
     home: Home,
@@ -191,11 +220,40 @@ impl AdapterShelf {
         StoreError::sqlite(&self.home.database(), e)
     }
 
-    /// The adapter that serves on a model file, with the path of its weights, found whole. None without one.
+    /// What serves on a model file: its current adapter, found whole; where that one's weights are damaged, its
+    /// nearest ancestor that is whole, or the bare model. The pointer stays where it is.
     ///
     /// # Errors
-    /// The adapter's files are missing or changed, or the database or model file cannot be read.
-    pub fn current(&self, model: &Path) -> Result<Option<(Adapter, PathBuf)>> {
+    /// The database or the model file cannot be read, or the current adapter is not on record.
+    pub fn serving(&self, model: &Path) -> Result<Serving> {
+        let mut serving = Serving::default();
+        let (Some(connection), Some(mut adapter)) = (&self.connection, self.current(model)?) else {
+            return Ok(serving);
+        };
+        loop {
+            match adapters::whole(&self.home, &adapter) {
+                Ok(path) => {
+                    serving.adapter = Some((adapter, path));
+                    return Ok(serving);
+                }
+                Err(StoreError::BrokenAdapter { id, reason }) => serving.damaged.push((id, reason)),
+                Err(error) => return Err(error),
+            }
+            let parent = match &adapter.parent {
+                Some(id) => adapters::one(connection, id).map_err(|e| self.sql(e))?,
+                None => None,
+            };
+            // A parent that is not on record, or made for another model, cannot serve.
+            let parent = parent.filter(|parent| parent.model_hash == adapter.model_hash);
+            match parent.filter(|parent| serving.damaged.iter().all(|(id, _)| *id != parent.id)) {
+                Some(parent) => adapter = parent,
+                None => return Ok(serving),
+            }
+        }
+    }
+
+    /// The adapter the pointer names for a model file, whether or not its files are whole.
+    fn current(&self, model: &Path) -> Result<Option<Adapter>> {
         let Some(connection) = &self.connection else { return Ok(None) };
         let any: bool = connection
             .query_row("SELECT EXISTS (SELECT 1 FROM adapter_moves WHERE adapter IS NOT NULL)", [], |row| {
@@ -209,9 +267,7 @@ impl AdapterShelf {
         let now = newest(connection, &hash).map_err(|e| self.sql(e))?;
         let Some(id) = now.and_then(|(_, id, _)| id) else { return Ok(None) };
         let adapter = adapters::one(connection, &id).map_err(|e| self.sql(e))?;
-        let adapter = adapter.ok_or(StoreError::NoAdapter(id))?;
-        let path = adapters::whole(&self.home, &adapter)?;
-        Ok(Some((adapter, path)))
+        adapter.map(Some).ok_or(StoreError::NoAdapter(id))
     }
 
     /// Whether the pointer of a model file's hash has ever been moved, also back to the bare model.

@@ -138,24 +138,69 @@ fn the_shelf_finds_what_serves_without_opening_the_store() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let home = Home::open(Some(dir.path())).unwrap();
     let (base, other) = (model(elsewhere.path(), "m.gguf"), model(elsewhere.path(), "other.gguf"));
-    assert!(AdapterShelf::open(&home).unwrap().current(&base.path).unwrap().is_none(), "no database yet");
+    assert!(AdapterShelf::open(&home).unwrap().serving(&base.path).unwrap() == Serving::default(), "no database yet");
     let store = open(dir.path());
     let made = keep(&store, &base, b"weights", None).unwrap();
     let shelf = AdapterShelf::open(&home).unwrap();
-    assert!(shelf.current(&base.path).unwrap().is_none(), "kept is not used");
+    assert!(shelf.serving(&base.path).unwrap() == Serving::default(), "kept is not used");
     store.use_adapter(&base.hash, Some(&made.id), "use").unwrap();
-    let (found, path) = shelf.current(&base.path).unwrap().unwrap();
+    let (found, path) = shelf.serving(&base.path).unwrap().adapter.unwrap();
     assert_eq!((found, std::fs::read(path).unwrap()), (made.clone(), b"weights".to_vec()));
     // A copy of the model elsewhere is the same model, another file is not.
     let copy = elsewhere.path().join("copy.gguf");
     std::fs::copy(&base.path, &copy).unwrap();
-    assert!(shelf.current(&copy).unwrap().is_some());
-    assert!(shelf.current(&other.path).unwrap().is_none());
+    assert!(shelf.serving(&copy).unwrap().adapter.is_some());
+    assert!(shelf.serving(&other.path).unwrap() == Serving::default());
     assert_eq!(shelf.named(&made.id[..5], &base.path).unwrap().0, made);
     let told = shelf.named(&made.id, &other.path).unwrap_err().to_string();
     assert!(told.contains("made for the model"), "{told}");
-    std::fs::remove_file(dir.path().join("adapters").join(&made.id).join(WEIGHTS)).unwrap();
-    assert!(matches!(shelf.current(&base.path), Err(StoreError::BrokenAdapter { .. })));
+}
+
+#[test]
+fn a_damaged_adapter_gives_way_to_its_nearest_whole_ancestor_and_the_pointer_stays() {
+    let damages: [(&str, fn(&Path)); 4] = [
+        ("one bit turned over", |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            bytes[3] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        }),
+        ("cut short", |path| {
+            std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(4).unwrap();
+        }),
+        ("gone", |path| std::fs::remove_file(path).unwrap()),
+        ("the whole folder gone", |path| std::fs::remove_dir_all(path.parent().unwrap()).unwrap()),
+    ];
+    for (what, damage) in damages {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let home = Home::open(Some(dir.path())).unwrap();
+        let base = model(elsewhere.path(), "m.gguf");
+        let store = open(dir.path());
+        let first = keep(&store, &base, b"weights one", None).unwrap();
+        let second = keep(&store, &base, b"weights two", Some(&first.id)).unwrap();
+        let third = keep(&store, &base, b"weights three", Some(&second.id)).unwrap();
+        store.use_adapter(&base.hash, Some(&third.id), "use").unwrap();
+        let shelf = AdapterShelf::open(&home).unwrap();
+        let weights = |adapter: &Adapter| home.adapters().join(&adapter.id).join(WEIGHTS);
+        let serving = || shelf.serving(&base.path).unwrap();
+        assert_eq!((serving().told(), serving().damaged.len()), (None, 0));
+        for (broken, left) in [(&third, Some(&second)), (&second, Some(&first)), (&first, None)] {
+            damage(&weights(broken));
+            let now = serving();
+            assert_eq!(now.adapter.as_ref().map(|(adapter, _)| adapter), left, "{what}");
+            assert_eq!(now.damaged.first().map(|(id, _)| id), Some(&third.id), "{what}");
+            assert_eq!(now.damaged.last().map(|(id, _)| id), Some(&broken.id), "{what}");
+            let told = now.told().unwrap();
+            let instead = left.map_or("the bare model", |adapter| &adapter.id);
+            assert!(told.contains(&third.id) && told.contains(instead), "{what}: {told}");
+            assert_eq!(store.current_adapter(&base.hash).unwrap().as_ref(), Some(&third.id), "{what}");
+            let named = shelf.named(&broken.id, &base.path);
+            assert!(matches!(named, Err(StoreError::BrokenAdapter { .. })), "{what}: by hand it is refused");
+        }
+        assert_eq!(store.adapter_moves(&base.hash).unwrap().len(), 1, "{what}: nothing moved the pointer");
+        // Kept again, it is whole and serves.
+        keep(&store, &base, b"weights three", Some(&second.id)).unwrap();
+        assert_eq!(serving().adapter.map(|(adapter, _)| adapter.id), Some(third.id), "{what}");
+    }
 }
 
 /// What the crash test starts as another process.
