@@ -4,6 +4,7 @@
 //! each role did its part, the tool mix, and with `--compare` the same questions under a second adapter.
 //! A question that failed (engine, limit) counts as wrong and is also counted failed.
 
+mod attached;
 mod judging;
 mod progress;
 mod report;
@@ -68,6 +69,9 @@ pub struct EvalArgs {
     /// Ask again under these turn limits, for the curve of right answers by turns allowed: 1,2,3,5
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     pub turn_limits: Vec<usize>,
+    /// Where files lie that rows name in "file_name" (default: beside the task file)
+    #[arg(long, value_name = "DIR")]
+    pub attachments: Option<PathBuf>,
     /// Also ask a model whether each answer is equivalent to the reference, reported apart: `local`, or a NAME of
     /// [engine.remote.NAME]
     #[arg(long, value_name = "ENGINE")]
@@ -92,6 +96,7 @@ pub struct EvalArgs {
 pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     let seed = global.seed.unwrap_or(0);
     let asked = seeded(chosen(args)?, seed);
+    let attached = attached::find(&asked, &args.tasks, args.attachments.as_deref())?;
     let setup = setup::open(global, args.parallel.max(1))?;
     setup.say_notice();
     // A judge that cannot be asked is known before hours of answering.
@@ -104,13 +109,17 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     let (compare, compare_hash) = compare.map_or((None, None), |(path, hash)| (Some(path), hash));
     // A model that cannot be loaded is one error, not a failure per question.
     let model = setup.flow.engine.model().await.map_err(Error::Engine)?;
-    let setting = setting(&setup.flow, &asked, seed, model.hash, compare_hash.clone());
+    let setting = Setting {
+        attachments: attached.hash(),
+        ..setting(&setup.flow, &asked, seed, model.hash, compare_hash.clone())
+    };
+    let (toolboxes, _staged) = attached.toolboxes(global, &setup)?;
     let mut rows = match &args.out {
         Some(path) => Rows::open(path, args.resume, &setting)?,
         None => Rows::unkept(),
     };
     let store = if args.keep { Some(Arc::new(Store::open(&setup.home)?)) } else { None };
-    let how = how(args, store)?;
+    let how = How { toolboxes: Arc::new(toolboxes), ..how(args, store)? };
     let cancel = cancelled_by_ctrl_c();
     let started = std::time::Instant::now();
     let own = setup.flow.limits.turns;
@@ -273,6 +282,7 @@ fn setting(flow: &Flow, asked: &[Asked], seed: u64, model: String, compare: Opti
         tools: flow.toolbox.names().iter().map(ToString::to_string).collect(),
         limits: flow.limits.clone(),
         seed,
+        attachments: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A pass that failed is a wrong answer and also counted as failed; a cancelled one is no answer at all and
 //! leaves no row. What the rows say together is `figures`' business. It prints and keeps nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::flow::trajectory::{Decision, Outcome, Trajectory};
 use crate::tasks::question::Question;
 use crate::tools::Taint;
 use crate::tools::ToolFault;
+use crate::tools::Toolbox;
 
 /// One question with the seed its pass samples with.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,12 +40,14 @@ pub struct How {
     pub session: String,
     /// Where their events go.
     pub sink: Arc<dyn Sink>,
+    /// By id: the tools of the questions that have their own, such as those with a file attached.
+    pub toolboxes: Arc<HashMap<String, Arc<Toolbox>>>,
 }
 
 impl How {
     /// Nothing is kept.
     pub fn unrecorded(parallel: usize) -> How {
-        How { parallel, session: String::new(), sink: Arc::new(Discard) }
+        How { parallel, session: String::new(), sink: Arc::new(Discard), toolboxes: Arc::default() }
     }
 }
 
@@ -166,7 +170,13 @@ async fn pass(flow: &Flow, asked: &Asked, how: &How, cancel: CancellationToken) 
         prior: None,
         taint: Taint::default(),
     };
-    solve(flow, &ask, how.sink.clone(), cancel).await
+    match how.toolboxes.get(&asked.question.id) {
+        None => solve(flow, &ask, how.sink.clone(), cancel).await,
+        Some(toolbox) => {
+            let flow = Flow { toolbox: toolbox.clone(), ..flow.clone() };
+            solve(&flow, &ask, how.sink.clone(), cancel).await
+        }
+    }
 }
 
 impl Scored {

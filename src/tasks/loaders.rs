@@ -35,13 +35,18 @@ type Fault = (Option<usize>, String);
 /// # Errors
 /// The file cannot be read, is empty, too large or not UTF-8, or a row is no question or repeats an id.
 pub fn load(path: &Path, benchmark: Option<Benchmark>) -> Result<Vec<Question>, LoadError> {
-    let questions = read(path).and_then(|text| parse(&text, benchmark.or_else(|| Benchmark::of_path(path))));
-    let questions = questions.and_then(|questions| unique(&questions).map(|()| questions));
+    let questions = read(path).and_then(|text| {
+        let questions = parse(&text, benchmark.or_else(|| Benchmark::of_path(path)))?;
+        unique(&questions, &rows(&text)).map(|()| questions)
+    });
     questions.map_err(|(row, what)| LoadError { file: path.display().to_string(), row, what })
 }
 
 fn read(path: &Path) -> Result<String, Fault> {
     let whole = |what: String| (None, what);
+    if path.is_dir() {
+        return Err(whole("is a folder; name a file in it".into()));
+    }
     let file = std::fs::File::open(path).map_err(|e| whole(e.to_string()))?;
     let mut bytes = Vec::new();
     file.take(BYTES_MOST + 1).read_to_end(&mut bytes).map_err(|e| whole(e.to_string()))?;
@@ -83,13 +88,22 @@ fn parse(text: &str, benchmark: Option<Benchmark>) -> Result<Vec<Question>, Faul
         .collect()
 }
 
+/// The row each question stands in: lines may be empty, elements of a list are counted.
+fn rows(text: &str) -> Vec<usize> {
+    if text.trim_start().starts_with('[') {
+        return Vec::new();
+    }
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(|(at, _)| at + 1).collect()
+}
+
 /// Rows are told apart by id: answers, labels and resumed runs hang on it.
-fn unique(questions: &[Question]) -> Result<(), Fault> {
+fn unique(questions: &[Question], rows: &[usize]) -> Result<(), Fault> {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for (at, question) in questions.iter().enumerate() {
-        if let Some(first) = seen.insert(&question.id, at + 1) {
-            let what = format!("id {:?} is question {first}'s too; give each its own", question.id);
-            return Err((Some(at + 1), what));
+        let row = rows.get(at).copied().unwrap_or(at + 1);
+        if let Some(first) = seen.insert(&question.id, row) {
+            let what = format!("id {:?} is row {first}'s too; give each its own", question.id);
+            return Err((Some(row), what));
         }
     }
     Ok(())
@@ -115,7 +129,8 @@ mod tests {
             ("a.jsonl", b"{\"id\":\"1\"}\n\xff\xfe", "line 2 is not UTF-8"),
             ("a.jsonl", format!("{good}\nnonsense\n").as_bytes(), "row 2: "),
             ("a.jsonl", format!("{good}\n\n{{\"id\":\"2\"}}\n").as_bytes(), "row 3: has no \"query\""),
-            ("a.jsonl", format!("{good}\n{good}\n").as_bytes(), "row 2: id \"1\" is question 1's too"),
+            ("a.jsonl", format!("{good}\n{good}\n").as_bytes(), "row 2: id \"1\" is row 1's too"),
+            ("a.jsonl", format!("\n{good}\n\n{good}\n").as_bytes(), "row 4: id \"1\" is row 2's too"),
             ("a.json", b"[{\"query\":\"q\"}]", "--benchmark"),
             ("bamboogle.json", b"[]", "holds no question"),
             ("bamboogle.json", b"[{\"query\":\"q\"", "no JSON list"),
@@ -129,6 +144,8 @@ mod tests {
             let message = message(name, bytes);
             assert!(message.contains(expected), "{message:?} has no {expected:?}");
         }
+        let folder = load(&std::env::temp_dir(), None).unwrap_err().to_string();
+        assert!(folder.contains("is a folder; name a file"), "{folder}");
         let missing = load(Path::new("/no/such.jsonl"), None).unwrap_err().to_string();
         assert!(missing.contains("/no/such.jsonl"), "{missing}");
     }

@@ -17,6 +17,39 @@ pub struct Question {
     /// The reference, for readers.
     pub answer: String,
     pub key: Key,
+    /// A file that belongs to the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
+}
+
+/// A question's file, as its row names it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// A name without folders.
+    pub name: String,
+    /// The row that names it, from 1.
+    pub row: usize,
+}
+
+impl Question {
+    /// The question with the file that `row` names in "file_name", if it names one; the query then says so.
+    ///
+    /// # Errors
+    /// It is no plain file name: a task file says which of the files beside it is meant, not where on the machine.
+    pub fn with_attachment(mut self, row: &serde_json::Value, number: usize) -> Result<Question, String> {
+        let name = match &row["file_name"] {
+            serde_json::Value::Null => return Ok(self),
+            serde_json::Value::String(name) if name.trim().is_empty() => return Ok(self),
+            serde_json::Value::String(name) => name.trim(),
+            other => return Err(format!("\"file_name\" is {other}, not a text")),
+        };
+        if name.contains(['/', '\\', '\0']) || matches!(name, "." | "..") {
+            return Err(format!("\"file_name\" {name:?} is no name of a file without folders"));
+        }
+        self.query = format!("{}\nAttached file, in the workspace folder: {name}", self.query.trim_end());
+        self.attachment = Some(Attachment { name: name.to_string(), row: number });
+        Ok(self)
+    }
 }
 
 /// The rule that decides whether a text answers a question.
@@ -113,6 +146,7 @@ impl From<Task> for Question {
             query: task.query,
             answer,
             key: Key::Task { checker: task.answer },
+            attachment: None,
         }
     }
 }

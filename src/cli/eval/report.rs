@@ -86,6 +86,10 @@ impl Table {
 }
 
 fn share(share: Share) -> String {
+    // A share of nothing is no 0 %.
+    if share.n == 0 {
+        return "    - (0/0)".to_string();
+    }
     let (low, high) = share.interval();
     format!(
         "{:5.1} % ({}/{}; {:.1}..{:.1})",

@@ -39,6 +39,9 @@ pub struct Setting {
     pub tools: Vec<String>,
     pub limits: Limits,
     pub seed: u64,
+    /// blake3 of the files attached to the questions, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachments: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -251,6 +254,7 @@ mod tests {
             tools: vec!["search".into()],
             limits: Limits::default(),
             seed: 3,
+            attachments: None,
         }
     }
 

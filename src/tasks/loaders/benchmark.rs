@@ -99,13 +99,18 @@ impl Benchmark {
             Benchmark::Gpqa => choice_key(row, "choices", &answer(&answers)?)?,
             Benchmark::MedQa => choice_key(row, "options", &answer(&answers)?)?,
         };
-        Ok(Question {
+        let question = Question {
             id: format!("{}-{}", self.name(), id.unwrap_or_else(|| row_number.to_string())),
             group: self.name().to_string(),
             query: text_of(row, "query")?,
             answer: answer(&answers).unwrap_or_default(),
             key,
-        })
+            attachment: None,
+        };
+        match self {
+            Benchmark::Gaia => question.with_attachment(row, row_number),
+            _ => Ok(question),
+        }
     }
 }
 

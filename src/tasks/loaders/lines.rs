@@ -1,7 +1,7 @@
 //! JSON lines of {id, query, answer, checker}: this program's task files and the user's own.
 //!
 //! `checker` may be left out (a number is compared as one, anything else as a name), be a scorer's name, or
-//! one of this program's checkers as an object. `family` groups the rows of the table.
+//! one of this program's checkers as an object. `family` groups the rows of the table; `file_name` attaches a file.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ pub fn parse(text: &str) -> Result<Vec<Question>, Fault> {
         .map(|(at, line)| {
             let row = serde_json::from_str(line)
                 .map_err(|e| format!("{e}; a line is {{\"id\",\"query\",\"answer\",\"checker\"}}"));
-            row.and_then(|row| question(&row)).map_err(|what| (Some(at + 1), what))
+            row.and_then(|row| question(&row)?.with_attachment(&row, at + 1)).map_err(|what| (Some(at + 1), what))
         })
         .collect()
 }
@@ -44,6 +44,7 @@ fn question(row: &Value) -> Result<Question, String> {
         query,
         answer,
         key,
+        attachment: None,
     })
 }
 
@@ -112,6 +113,9 @@ mod tests {
             (r#"{"id":"1","query":"q","checker":"game24"}"#, "has no \"numbers\""),
             (r#"{"id":"1","query":"q","checker":{"kind":"magic"}}"#, "\"checker\": "),
             (r#"{"id":"1","query":"q","answer":"a","checker":3}"#, "\"checker\" is 3"),
+            (r#"{"id":"1","query":"q","answer":"a","file_name":"../key"}"#, "\"file_name\" \"../key\" is no name"),
+            (r#"{"id":"1","query":"q","answer":"a","file_name":".."}"#, "\"file_name\" \"..\" is no name"),
+            (r#"{"id":"1","query":"q","answer":"a","file_name":7}"#, "\"file_name\" is 7"),
         ] {
             let (row, what) = parse(line).unwrap_err();
             assert!(row == Some(1) && what.contains(expected), "{line}: {what}");

@@ -66,6 +66,9 @@ fn letters(stated: &str, most: char) -> Vec<char> {
         && words.iter().all(|word| letter(word, most).is_some() || matches!(*word, "or" | "and" | "&" | ","));
     for (at, word) in words.iter().enumerate() {
         let Some(letter) = letter(word, most) else { continue };
+        if ruled_out(&words, at) {
+            continue;
+        }
         let after_option = at > 0
             && matches!(
                 words[at - 1].to_ascii_lowercase().as_str(),
@@ -81,6 +84,25 @@ fn letters(stated: &str, most: char) -> Vec<char> {
         }
     }
     found
+}
+
+/// The letter at `at` is named as what it is not: "not (B)", "not option B", "(B) is wrong".
+fn ruled_out(words: &[&str], at: usize) -> bool {
+    let word = |at: Option<usize>| {
+        let word = at.and_then(|at| words.get(at)).map_or("", |word| *word);
+        word.trim_matches(|c: char| c.is_ascii_punctuation()).to_ascii_lowercase()
+    };
+    let option = |word: &str| matches!(word, "option" | "choice" | "options" | "choices" | "answer" | "the");
+    let mut before = at.checked_sub(1);
+    while before.is_some_and(|at| option(&word(Some(at)))) {
+        before = before.and_then(|at| at.checked_sub(1));
+    }
+    // "isn't" has lost its apostrophe to a space.
+    let no = |word: &str| matches!(word, "not" | "neither" | "nor" | "except" | "t");
+    let wrong = |word: &str| matches!(word, "not" | "wrong" | "incorrect" | "false");
+    let ends = words[at].ends_with([',', '.', ';', ':']);
+    let after = word(Some(at + 1));
+    no(&word(before)) || !ends && (after == "isn" || after == "is" && wrong(&word(Some(at + 2))))
 }
 
 /// The option letter a word is: B, (B), B., [B]: capital, or small in brackets.
@@ -150,6 +172,14 @@ mod tests {
             ("The answer is (Z)", None),
             ("Vitamin B helps", None),
             ("Hepatitis B", None),
+            ("It is not (B)", None),
+            ("The answer is not (B)", None),
+            ("It isn't option B", None),
+            ("Option B is wrong", None),
+            ("Option B is incorrect, it is option C", Some('C')),
+            ("The answer is (C), not (B)", Some('C')),
+            ("Neither (A) nor (B)", None),
+            ("B. It is not the first type", Some('B')),
         ] {
             assert_eq!(chosen(text, &options), expected, "{text:?}");
         }

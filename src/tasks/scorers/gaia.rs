@@ -9,19 +9,25 @@ pub fn matches(text: &str, reference: &str) -> bool {
     if given.trim().is_empty() {
         return false;
     }
-    if let Ok(wanted) = reference.trim().parse::<f64>() {
+    if let Some(wanted) = finite(reference) {
         return number(given) == Some(wanted);
     }
     if reference.contains([',', ';']) {
         let (wanted, given) = (split(reference), split(given));
         return wanted.len() == given.len()
-            && wanted.iter().zip(&given).all(|(wanted, given)| match wanted.trim().parse::<f64>() {
-                Ok(wanted) => number(given) == Some(wanted),
-                Err(_) => joined(wanted, true) == joined(given, true),
+            && wanted.iter().zip(&given).all(|(wanted, given)| match finite(wanted) {
+                Some(wanted) => number(given) == Some(wanted),
+                None => joined(wanted, true) == joined(given, true),
             });
     }
     let given = given.trim_end_matches('.');
     joined(reference, false) == joined(given, false)
+}
+
+/// "NaN", "inf" and "Infinity" are words here; the published scorer takes them for numbers, and the first of them
+/// then equals nothing.
+fn finite(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|value: &f64| value.is_finite())
 }
 
 /// A number without its dollar, percent and thousands signs.
@@ -93,6 +99,10 @@ mod tests {
             ("3.1.3.1; 1.11.1.7", "3.1.3.1; 1.11.1.7", true),
             ("Right", "Answer: right", true),
             ("Right", "\\boxed{Right}", true),
+            ("Nan", "Nan", true),
+            ("Infinity", "infinity", true),
+            ("inf, nan", "Inf, NaN", true),
+            ("17", "inf", false),
         ] {
             assert_eq!(matches(text, reference), expected, "{text:?} for {reference:?}");
         }

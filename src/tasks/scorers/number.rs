@@ -83,7 +83,14 @@ fn without_separators(text: &str) -> String {
 }
 
 fn last(text: &str) -> Option<Rational> {
-    numbers(text).pop().map(|(_, _, value)| value)
+    let mut found = numbers(text);
+    let (start, _, value) = found.pop()?;
+    // "25 or 26" commits to neither, unless both are the same number.
+    let hedged = found.last().is_some_and(|(_, end, other)| {
+        let between = text[*end..start].trim_matches(|c: char| c.is_whitespace() || c == ',').to_lowercase();
+        *other != value && matches!(between.as_str(), "or" | "or maybe" | "or perhaps" | "or possibly")
+    });
+    (!hedged).then_some(value)
 }
 
 /// Every number of a plain text: (start, end, value). Digits inside a word are none; "3 1/2" is one number.
@@ -93,7 +100,8 @@ fn numbers(text: &str) -> Vec<(usize, usize, Rational)> {
     let mut at = 0;
     while at < bytes.len() {
         let before = text[..at].chars().next_back();
-        let inside = before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '^');
+        let inside = before.is_some_and(|c| c.is_alphanumeric() || "_^√".contains(c))
+            || ["^{", "^(", "sqrt{", "sqrt(", "√("].iter().any(|part| text[..at].ends_with(part));
         let starts = bytes[at].is_ascii_digit()
             || (bytes[at] == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit));
         if !starts {
@@ -101,7 +109,12 @@ fn numbers(text: &str) -> Vec<(usize, usize, Rational)> {
             continue;
         }
         let end = number_end(bytes, at);
-        if !inside {
+        // 10^2, 5√3 and 25π are other numbers than 10, 5 and 25.
+        let factor = ["^", "\\sqrt", "sqrt", "√", "\\pi", "π"];
+        let rest = text[end..].trim_start();
+        let degrees = ["^\\circ", "^{\\circ", "^∘"].iter().any(|sign| rest.starts_with(sign));
+        let more = !degrees && factor.iter().any(|sign| rest.starts_with(sign));
+        if !inside && !more {
             let negative = before == Some('-')
                 && !text[..at - 1].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == ')');
             if let Some(value) = value(&text[at..end]) {
@@ -241,6 +254,20 @@ mod tests {
             ("2", "x^2", false),
             ("1/0", "1/0", false),
             ("0.5", ".5", true),
+            ("90", "$90^\\circ$", true),
+            ("90", "90^{\\circ}", true),
+            ("10", "10^2", false),
+            ("2", "x^{2}", false),
+            ("10", "2^{10}", false),
+            ("25", "\\sqrt{25}", false),
+            ("25", "√25", false),
+            ("5", "5\\sqrt{3}", false),
+            ("3", "5\\sqrt{3}", false),
+            ("25", "25π", false),
+            ("26", "25 or 26", false),
+            ("26", "The answer is 25, or maybe 26.", false),
+            ("1/2", "1/2 or 0.5", true),
+            ("25", "The answer is 25!", true),
         ] {
             assert_eq!(equal(text, wanted), expected, "{text:?} for {wanted}");
         }
