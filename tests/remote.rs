@@ -2,6 +2,8 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "remote/attached.rs"]
+mod attached;
 #[path = "remote/judge.rs"]
 mod judge;
 #[path = "remote/server.rs"]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::tasks::scorers::{choice, gaia, game24, names, number};
 use crate::tasks::{Answer, Task, check};
+use crate::tools::sandbox::WORKSPACE_DIR;
 
 /// One question of a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +47,10 @@ impl Question {
         if name.contains(['/', '\\', '\0']) || matches!(name, "." | "..") {
             return Err(format!("\"file_name\" {name:?} is no name of a file without folders"));
         }
-        self.query = format!("{}\nAttached file, in the workspace folder: {name}", self.query.trim_end());
+        self.query = format!(
+            "{}\nAttached file, in the workspace folder: {name} (for programs: {WORKSPACE_DIR}/{name})",
+            self.query.trim_end()
+        );
         self.attachment = Some(Attachment { name: name.to_string(), row: number });
         Ok(self)
     }

@@ -21,7 +21,7 @@ fn script(body: &Value, _: &str) -> Vec<Step> {
         () if reference("five") => stream(&texts(r#"{"reason":"a number in words","equivalent":true}"#)),
         () if reference("82") => stream(&texts(r#"{"reason":"another number","equivalent":false}"#)),
         () if reference("100") => stream(&texts("Yes, quite.")),
-        () => vec![Step::Json(400, String::new(), json!({"error": {"message": "bad day"}}).to_string())],
+        () => vec![Step::Json(403, String::new(), json!({"error": {"message": "bad day"}}).to_string())],
     }
 }
 

@@ -216,7 +216,7 @@ fn a_database_of_the_first_schema_migrates_and_keeps_its_data() {
         .unwrap();
     }
     // A command that only looks before the migration finds no adapter, and nothing wrong.
-    assert!(AdapterShelf::open(&home).unwrap().current(&home.database()).unwrap().is_none());
+    assert!(AdapterShelf::open(&home).unwrap().serving(&home.database()).unwrap().adapter.is_none());
     let store = Store::open(&home).unwrap();
     let row = store.row("t").unwrap();
     assert_eq!((row.query.as_str(), row.label), ("a query", Some(LabelValue::Good)));

@@ -22,6 +22,9 @@ use crate::cli::setup::Setup;
 /// No engine has that name, the network is off for one elsewhere, or it cannot load or be reached.
 pub async fn chosen(setup: &Setup, name: &str) -> anyhow::Result<Judge> {
     let engine = engine(setup, name)?;
+    if name == LOCAL && setup.embedded {
+        eprintln!("tillerman: the embedded planner was not made to judge: its opinion says next to nothing");
+    }
     Ok(Judge::new(name, engine, setup.flow.pack.clone()).await?)
 }
 
