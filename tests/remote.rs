@@ -1,11 +1,11 @@
 //! Engines elsewhere against a real HTTP server on this machine that speaks the chat API, well and badly.
 
-#[path = "support/program.rs"]
-mod program;
 #[path = "remote/attached.rs"]
 mod attached;
 #[path = "remote/judge.rs"]
 mod judge;
+#[path = "support/program.rs"]
+mod program;
 #[path = "remote/server.rs"]
 mod server;
 #[path = "remote/terms.rs"]

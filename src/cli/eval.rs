@@ -148,11 +148,7 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
             judging::judge(judge, &asked, (sides, own), how, &mut rows, &cancel).await?;
             let of = |side: &Side| judging::figures(&judge.identity, &asked, *side, own, &rows);
             let (sides, whys): (Vec<_>, Vec<_>) = sides.iter().map(of).unzip();
-            Some(Judging {
-                judge: judge.identity.clone(),
-                sides,
-                why: whys.into_iter().flatten().next(),
-            })
+            Some(Judging { judge: judge.identity.clone(), sides, why: whys.into_iter().flatten().next() })
         }
     };
     let report = Report {

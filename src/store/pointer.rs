@@ -190,8 +190,7 @@ impl Serving {
     }
 
     /// What to do about it.
-    pub const REMEDY: &'static str =
-        "put the file back from a copy, or choose what serves with `tillerman adapters use ID` or `adapters rollback`";
+    pub const REMEDY: &'static str = "put the file back from a copy, or choose what serves with `tillerman adapters use ID` or `adapters rollback`";
 }
 
 /// Adapters as a command needs them before it opens the store: reads only, and works where no store is yet.

@@ -82,12 +82,8 @@ impl Judge {
         if case.reference.trim().is_empty() {
             return unable("the question has no reference answer to compare with".into());
         }
-        let fill = Fill {
-            query: &case.query,
-            reference: &case.reference,
-            answer: &case.answer,
-            ..Fill::default()
-        };
+        let fill =
+            Fill { query: &case.query, reference: &case.reference, answer: &case.answer, ..Fill::default() };
         let messages = match self.pack.beside(PROMPT, "judge.md", &fill) {
             Ok(messages) => messages,
             Err(error) => return unable(error.to_string()),
@@ -278,7 +274,9 @@ mod tests {
         .await;
         let mut said = Vec::new();
         let cases = ["long", "other"].map(case).to_vec();
-        judge.judge_all(cases, 2, &CancellationToken::new(), |at, judgement| said.push((at, judgement))).await;
+        judge
+            .judge_all(cases, 2, &CancellationToken::new(), |at, judgement| said.push((at, judgement)))
+            .await;
         said.sort_by_key(|(at, _)| *at);
         assert!(said[0].1.equivalent.is_none() && said[0].1.reason.contains("cut off"), "{said:?}");
         assert!(said[1].1.equivalent.is_none() && said[1].1.reason.contains("broken pipe"), "{said:?}");

@@ -12,7 +12,9 @@ fn script(body: &Value, _: &str) -> Vec<Step> {
     let listed = asked.contains("people.csv  ");
     let text = match () {
         () if system.contains("You are the planner") => "Context: none\nSub-goal: look\nTool: files",
-        () if system.contains("You are the executor") && listed => r#"{"action": "read", "path": "people.csv"}"#,
+        () if system.contains("You are the executor") && listed => {
+            r#"{"action": "read", "path": "people.csv"}"#
+        }
         () if system.contains("You are the executor") => r#"{"action": "list"}"#,
         () if system.contains("You are the verifier") && asked.contains("bob,47") => {
             r#"{"reason": "done", "decision": "stop"}"#
@@ -38,12 +40,16 @@ fn a_question_sees_its_own_file_and_no_other() {
     std::fs::write(&tasks, rows.to_string()).unwrap();
     std::fs::write(files.path().join("people.csv"), "name,age\nann,31\nbob,47\n").unwrap();
     std::fs::write(files.path().join("answers.txt"), "the answer is 2").unwrap();
-    let (code, _, err) = run(tillerman(home.path()).args(["eval", "--keep", "--json", "--tasks"]).arg(&tasks));
+    let (code, _, err) =
+        run(tillerman(home.path()).args(["eval", "--keep", "--json", "--tasks"]).arg(&tasks));
     assert_eq!(code, 0, "{err}");
     let bodies = server.bodies();
     let said: String = bodies.iter().map(ToString::to_string).collect();
     assert!(said.contains("bob,47"), "the file was read: {said}");
-    assert!(!said.contains("answers.txt") && !said.contains("gaia.json"), "what lies beside it was not seen: {said}");
+    assert!(
+        !said.contains("answers.txt") && !said.contains("gaia.json"),
+        "what lies beside it was not seen: {said}"
+    );
 
     std::fs::remove_file(files.path().join("people.csv")).unwrap();
     let before = server.bodies().len();

@@ -54,7 +54,8 @@ fn a_judge_elsewhere_is_reported_apart_and_not_asked_twice() {
     let out = rows.to_str().unwrap();
     let (code, text, err) = eval(home.path(), &["--json", "--judge", "box", "--out", out]);
     assert_eq!(code, 0, "{err}");
-    let answered = lines(&text).iter().filter(|line| line["kind"] == "question" && !line["answer"].is_null()).count();
+    let answered =
+        lines(&text).iter().filter(|line| line["kind"] == "question" && !line["answer"].is_null()).count();
     assert_eq!(answered, 4, "the planner answers all four: {text}");
     assert_eq!(server.bodies().len(), 4, "one call an answer; a refusal is not tried again");
     let sent = server.bodies().iter().find(|body| body.to_string().contains("82")).cloned().unwrap();
@@ -86,10 +87,9 @@ fn a_judge_elsewhere_is_reported_apart_and_not_asked_twice() {
 fn a_judge_that_cannot_be_asked_is_an_error_before_anything_runs() {
     let server = Server::start(script);
     let home = home(&server.url());
-    for (global, judge, part) in [
-        (&["--offline"][..], "box", "the network is off"),
-        (&[][..], "nobody", "there are local, box"),
-    ] {
+    for (global, judge, part) in
+        [(&["--offline"][..], "box", "the network is off"), (&[][..], "nobody", "there are local, box")]
+    {
         let mut command = tillerman(home.path());
         command.args(global).args(["eval", "--judge", judge, "--tasks"]).arg(home.path().join("tasks.jsonl"));
         let (code, out, err) = run(&mut command);

@@ -138,7 +138,10 @@ fn the_shelf_finds_what_serves_without_opening_the_store() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let home = Home::open(Some(dir.path())).unwrap();
     let (base, other) = (model(elsewhere.path(), "m.gguf"), model(elsewhere.path(), "other.gguf"));
-    assert!(AdapterShelf::open(&home).unwrap().serving(&base.path).unwrap() == Serving::default(), "no database yet");
+    assert!(
+        AdapterShelf::open(&home).unwrap().serving(&base.path).unwrap() == Serving::default(),
+        "no database yet"
+    );
     let store = open(dir.path());
     let made = keep(&store, &base, b"weights", None).unwrap();
     let shelf = AdapterShelf::open(&home).unwrap();

@@ -101,7 +101,9 @@ impl Attached {
 fn stage() -> anyhow::Result<tempfile::TempDir> {
     let made = tempfile::Builder::new().prefix("tillerman-attached-").tempdir();
     let staged = made.map_err(|e| {
-        Error::Store(format!("no folder for attached files: {e}; free some space, or set TMPDIR to a folder elsewhere"))
+        Error::Store(format!(
+            "no folder for attached files: {e}; free some space, or set TMPDIR to a folder elsewhere"
+        ))
     })?;
     open_to_all(staged.path(), 0o755)?;
     Ok(staged)
@@ -140,7 +142,8 @@ fn toolbox(global: &Global, setup: &Setup, folder: &Path) -> anyhow::Result<Tool
     }
     config.tools.folders.clear();
     let global = Global { workspace: Some(folder.to_path_buf()), folder: Vec::new(), ..global.clone() };
-    let own = setup::toolbox(&global, &setup.home, &config, Some(setup.flow.engine.clone()), &setup.flow.pack)?;
+    let own =
+        setup::toolbox(&global, &setup.home, &config, Some(setup.flow.engine.clone()), &setup.flow.pack)?;
     let mut toolbox = (*setup.flow.toolbox).clone();
     toolbox.tools.retain(|tool| !IN_WORKSPACE.contains(&tool.card().name.as_str()));
     let mut readers = 0;
@@ -174,10 +177,16 @@ mod tests {
         let asked = seeded(load(&tasks, Some(Benchmark::Gaia)).unwrap(), 0);
         assert_eq!((asked[0].question.query.as_str(), &asked[0].question.attachment), ("q", &None));
         let query = &asked[1].question.query;
-        assert!(query.starts_with("How many?\nAttached file") && query.contains("/workspace/t.csv"), "{query}");
+        assert!(
+            query.starts_with("How many?\nAttached file") && query.contains("/workspace/t.csv"),
+            "{query}"
+        );
         let told = |folder| find(&asked, &tasks, folder).err().unwrap().to_string();
         let missing = told(None);
-        assert!(missing.contains("row 2") && missing.contains("t.csv") && missing.contains("--attachments"), "{missing}");
+        assert!(
+            missing.contains("row 2") && missing.contains("t.csv") && missing.contains("--attachments"),
+            "{missing}"
+        );
         std::fs::create_dir(folder.path().join("t.csv")).unwrap();
         assert!(told(None).contains("is no regular file"));
         std::fs::write(elsewhere.path().join("t.csv"), "a\n1\n").unwrap();

@@ -79,11 +79,7 @@ pub async fn judge(
             };
             let question = &asked.question;
             places.push((side, asked));
-            cases.push(Case {
-                query: question.query.clone(),
-                reference: question.answer.clone(),
-                answer,
-            });
+            cases.push(Case { query: question.query.clone(), reference: question.answer.clone(), answer });
         }
     }
     let all = cases.len();

@@ -20,7 +20,8 @@ pub fn parse(text: &str) -> Result<Vec<Question>, Fault> {
         .map(|(at, line)| {
             let row = serde_json::from_str(line)
                 .map_err(|e| format!("{e}; a line is {{\"id\",\"query\",\"answer\",\"checker\"}}"));
-            row.and_then(|row| question(&row)?.with_attachment(&row, at + 1)).map_err(|what| (Some(at + 1), what))
+            row.and_then(|row| question(&row)?.with_attachment(&row, at + 1))
+                .map_err(|what| (Some(at + 1), what))
         })
         .collect()
 }
@@ -113,7 +114,10 @@ mod tests {
             (r#"{"id":"1","query":"q","checker":"game24"}"#, "has no \"numbers\""),
             (r#"{"id":"1","query":"q","checker":{"kind":"magic"}}"#, "\"checker\": "),
             (r#"{"id":"1","query":"q","answer":"a","checker":3}"#, "\"checker\" is 3"),
-            (r#"{"id":"1","query":"q","answer":"a","file_name":"../key"}"#, "\"file_name\" \"../key\" is no name"),
+            (
+                r#"{"id":"1","query":"q","answer":"a","file_name":"../key"}"#,
+                "\"file_name\" \"../key\" is no name",
+            ),
             (r#"{"id":"1","query":"q","answer":"a","file_name":".."}"#, "\"file_name\" \"..\" is no name"),
             (r#"{"id":"1","query":"q","answer":"a","file_name":7}"#, "\"file_name\" is 7"),
         ] {

@@ -99,15 +99,16 @@ fn numbers(text: &str) -> Vec<(usize, usize, Rational)> {
     let mut found: Vec<(usize, usize, Rational)> = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
-        let before = text[..at].chars().next_back();
-        let inside = before.is_some_and(|c| c.is_alphanumeric() || "_^√".contains(c))
-            || ["^{", "^(", "sqrt{", "sqrt(", "√("].iter().any(|part| text[..at].ends_with(part));
         let starts = bytes[at].is_ascii_digit()
             || (bytes[at] == b'.' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit));
         if !starts {
             at += 1;
             continue;
         }
+        // Here stands a digit or a point; elsewhere `at` may lie inside a character.
+        let before = text[..at].chars().next_back();
+        let inside = before.is_some_and(|c| c.is_alphanumeric() || "_^√".contains(c))
+            || ["^{", "^(", "sqrt{", "sqrt(", "√("].iter().any(|part| text[..at].ends_with(part));
         let end = number_end(bytes, at);
         // 10^2, 5√3 and 25π are other numbers than 10, 5 and 25.
         let factor = ["^", "\\sqrt", "sqrt", "√", "\\pi", "π"];
@@ -261,6 +262,10 @@ mod tests {
             ("10", "2^{10}", false),
             ("25", "\\sqrt{25}", false),
             ("25", "√25", false),
+            ("25", "≈ 25", true),
+            ("25", "Das Café hat 25 Plätze – π ist kleiner: 25", true),
+            ("25", "二十五", false),
+            ("25", "答案是 25。", true),
             ("5", "5\\sqrt{3}", false),
             ("3", "5\\sqrt{3}", false),
             ("25", "25π", false),
