@@ -9,10 +9,16 @@ use crate::server::{Server, Step, stream, texts};
 fn script(body: &Value, _: &str) -> Vec<Step> {
     let system = body["messages"][0]["content"].as_str().unwrap_or_default();
     let asked = body["messages"][1]["content"].as_str().unwrap_or_default();
-    let listed = asked.contains("people.csv  ");
+    let said = body["messages"].to_string();
+    let listed = said.contains("23 B");
     let text = match () {
-        () if system.contains("You are the planner") => "Context: none\nSub-goal: look\nTool: files",
-        () if system.contains("You are the executor") && listed => {
+        () if system.contains("You are the planner") && listed => {
+            "Context: none\nSub-goal: see within\nTool: files"
+        }
+        () if system.contains("You are the planner") => {
+            "Context: none\nSub-goal: see the folder\nTool: files"
+        }
+        () if system.contains("You are the executor") && asked.contains("see within") => {
             r#"{"action": "read", "path": "people.csv"}"#
         }
         () if system.contains("You are the executor") => r#"{"action": "list"}"#,
