@@ -47,6 +47,69 @@ fn last_boxed(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::final_answer;
+    use crate::tasks::question::Key;
+
+    #[test]
+    fn no_script_and_no_sign_ends_a_scorer() {
+        let pieces = [
+            "Łódź",
+            "25",
+            "π",
+            "√",
+            "½",
+            "٣",
+            "二十五",
+            "\u{301}",
+            "🦀",
+            "İ",
+            "\0",
+            "\\frac",
+            "{",
+            "}",
+            "(B)",
+            "Ａ",
+            "e",
+            "-",
+            "−",
+            ".",
+            ",",
+            "\u{202f}",
+            "answer is",
+            "\\boxed{",
+            "1/0",
+            "9e99",
+            "^",
+            " ",
+            "\n",
+            "'",
+        ];
+        let options = ["A. Łódź", "B. π", "Ç) x", "🦀"].map(String::from).to_vec();
+        let keys = [
+            Key::Names { accepted: vec!["Łódź".into(), "π".into()] },
+            Key::Number { value: "25".into() },
+            Key::Number { value: "Łódź".into() },
+            Key::Game24 { numbers: vec![1, 2, 3, 4] },
+            Key::Choice { letter: 'A', options },
+            Key::Gaia { reference: "Łódź, 25".into() },
+        ];
+        let mut texts = Vec::new();
+        for one in pieces {
+            for two in pieces {
+                texts.extend(pieces.map(|three| format!("{one}{two}{three}")));
+            }
+        }
+        for key in &keys {
+            for text in &texts {
+                // That it comes back is what is asked; F1 and support read the same text.
+                let (right, f1) = (key.right(text), key.f1(text));
+                assert!(f1.is_none_or(|f1| (0.0..=1.0).contains(&f1)), "{text:?}: {f1:?}");
+                let nothing = text.chars().all(|c| c.is_whitespace() || c == '\0');
+                assert!(!(nothing && right), "{text:?} answers {key:?}");
+                let _ = key.supported_by(text);
+                crate::tasks::scorers::number::is_number(text);
+            }
+        }
+    }
 
     #[test]
     fn the_last_stated_answer_counts() {
