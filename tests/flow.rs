@@ -164,6 +164,23 @@ async fn an_answer_that_is_no_quotation_is_drawn_again_as_one() {
 }
 
 #[tokio::test]
+async fn a_person_is_asked_for_at_the_packs_lower_temperature_unless_the_settings_name_one() {
+    let drawn = Arc::new(Mutex::new(Vec::new()));
+    let kept = drawn.clone();
+    let flow = flow(ScriptedEngine::new(move |request: &Request| {
+        if request.role == Role::Planner {
+            kept.lock().unwrap().push(request.sampler.temperature);
+        }
+        Ok(say(request.role))
+    }));
+    let named = Flow { planner_temperature: Some(0.9), ..flow.clone() };
+    for flow in [&flow, &flow.asked(), &named.asked()] {
+        run(flow, &ask("q"), CancellationToken::new()).await;
+    }
+    assert_eq!(*drawn.lock().unwrap(), [0.7, 0.3, 0.9]);
+}
+
+#[tokio::test]
 async fn where_no_quotation_comes_the_answer_stays_as_it_was() {
     let flow = flow(ScriptedEngine::new(|request: &Request| {
         Ok(if request.role == Role::Generator { "fourty-two" } else { say(request.role) })

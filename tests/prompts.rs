@@ -166,6 +166,7 @@ fn prompts(template: &ChatTemplate) -> String {
         tool: "calculator",
         command: r#"{"expression":"10092000/2"}"#,
         result: "5046000",
+        ..Fill::default()
     };
     let section =
         |role: Role| format!("===== {}\n{}\n", role.name(), shown(template, &pack.messages(role, &fill)));

@@ -70,6 +70,7 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
         eprintln!("tillerman: {}, so no page is read: {}", off.reason, off.remedy);
     }
     setup.flow.approvals = approve::at_the_terminal(global.approve);
+    setup.flow = setup.flow.asked();
     if args.likeliest {
         setup.flow.planner_temperature = Some(0.0);
     }

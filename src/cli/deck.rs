@@ -299,7 +299,7 @@ impl Wire {
             // No adapter is swapped while a query plans.
             let _planning = study.engine.read().await;
             // Rollouts of a study keep asking nobody; the conversation has a person in it.
-            let flow = Flow { approvals, ..study.flow(&setup) };
+            let flow = Flow { approvals, ..study.flow(&setup).asked() };
             let adapter = flow.adapter.clone();
             let screen = Arc::new(Screen { events: events.clone(), adapter, model });
             let sink = Arc::new(StoreSink::new(store).then(screen));

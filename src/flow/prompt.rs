@@ -29,6 +29,10 @@ pub struct PackSettings {
     pub result_chars: usize,
     /// The planner's sampling temperature unless the config says otherwise; the frozen roles are greedy.
     pub planner_temperature: f32,
+    /// The same where a person asks and one plan is all there will be; left out: as above. Above 0, so that what was
+    /// asked can be trained on once it is labelled.
+    #[serde(default)]
+    pub asked_temperature: Option<f32>,
     /// The generator's answers are passages of memory's results, or this sentence (see `flow::quote`); left out,
     /// they are what it likes.
     #[serde(default)]

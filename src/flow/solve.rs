@@ -34,6 +34,15 @@ pub struct Flow {
     pub approvals: Arc<Approvals>,
 }
 
+impl Flow {
+    /// The flow a person's question runs through: less is left to chance than where plans are drawn to be compared.
+    #[must_use]
+    pub fn asked(&self) -> Flow {
+        let temperature = self.planner_temperature.or(self.pack.settings.asked_temperature);
+        Flow { planner_temperature: temperature, ..self.clone() }
+    }
+}
+
 /// One question, with what went before it in its session.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
