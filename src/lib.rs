@@ -60,6 +60,10 @@
 //! - Scales of a step go down to 1/16 and its rate to at most four times the preset's: where few groups have
 //!   contrast the rate doubled unhindered, and the next full batch was thrown away, five times of nine.
 //! - A query that walks in circles ends: the loop compares commands, not words (`flow::solve`).
+//! - The embedded planner's generator is extractive: an answer that is no passage of memory is drawn again under a
+//!   grammar of its passages, and the one the free model finds likeliest as a whole is taken (`flow::quote`).
+//! - The KL budget is the exact divergence at each planner token: k3 of sampled tokens was decided by a few of them.
+//! - In mode `flow` a turn whose plan could not be run counts as *plan bad* by the checker.
 //! - `llama.cpp` is built without OpenMP: its own thread pool, threads = cores - 1 unless told otherwise.
 //!
 //! # Words
