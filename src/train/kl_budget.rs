@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(empty.fuel(), Fuel::Empty);
         assert!(empty.text().contains("train anew from base"), "{}", empty.text());
         // One prompt says nothing about the spread over prompts, a long one counts by its tokens.
-        assert_eq!(Drift::measure(&[far.clone()], BUDGET).unwrap().high, None);
+        assert_eq!(Drift::measure(std::slice::from_ref(&far), BUDGET).unwrap().high, None);
         let long = Drift::measure(&[far, vec![0.0; 30]], BUDGET).unwrap();
         assert!((long.mean - 0.025).abs() < 1e-9 && long.tokens == 40, "{long:?}");
     }

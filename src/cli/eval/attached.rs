@@ -14,6 +14,9 @@ use crate::error::Error;
 use crate::tasks::eval::Asked;
 use crate::tools::Toolbox;
 
+/// The toolbox of each question that has a file, by its id, and the folder the copies lie in.
+type Toolboxes = (HashMap<String, Arc<Toolbox>>, Option<tempfile::TempDir>);
+
 /// Tools that work in the workspace.
 const IN_WORKSPACE: [&str; 3] = ["files", "python", "shell"];
 
@@ -78,11 +81,7 @@ impl Attached {
     ///
     /// # Errors
     /// A file cannot be copied, or no tool here can read a workspace.
-    pub fn toolboxes(
-        &self,
-        global: &Global,
-        setup: &Setup,
-    ) -> anyhow::Result<(HashMap<String, Arc<Toolbox>>, Option<tempfile::TempDir>)> {
+    pub fn toolboxes(&self, global: &Global, setup: &Setup) -> anyhow::Result<Toolboxes> {
         let mut toolboxes = HashMap::new();
         if self.files.is_empty() {
             return Ok((toolboxes, None));

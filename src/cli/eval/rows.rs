@@ -46,6 +46,7 @@ pub struct Setting {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // One setting a file, read and written once.
 enum Line {
     EvalRun(Setting),
     Question(Box<Row>),
