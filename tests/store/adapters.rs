@@ -161,7 +161,8 @@ fn the_shelf_finds_what_serves_without_opening_the_store() {
 
 #[test]
 fn a_damaged_adapter_gives_way_to_its_nearest_whole_ancestor_and_the_pointer_stays() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = (&'static str, fn(&Path));
+    let damages: [Damage; 4] = [
         ("one bit turned over", |path| {
             let mut bytes = std::fs::read(path).unwrap();
             bytes[3] ^= 1;
