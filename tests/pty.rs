@@ -364,6 +364,23 @@ fn without_its_model_the_deck_offers_others() {
     terminal.assert_restored();
 }
 
+/// What plans here is what is marked, whatever the store's current adapter is; a move is told and taken back.
+#[test]
+fn an_adapter_is_moved_and_brought_back_by_keys() {
+    let home = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--adapter", "none"], &[]);
+    terminal.wait_for("tillerman-embedded");
+    terminal.type_text("\u{1b}OS");
+    terminal.wait_for("none plans now");
+    terminal.type_text("\r");
+    terminal.wait_for("plans now; u brings no adapter back");
+    terminal.wait_for("* plans now");
+    terminal.type_text("u");
+    terminal.wait_for("no adapter plans now; u brings adapter");
+    terminal.type_text("\u{4}");
+    assert_eq!(terminal.end(), 0);
+}
+
 #[test]
 fn a_query_is_cancelled_by_a_key() {
     let mut terminal = ready();

@@ -70,6 +70,18 @@ impl Study {
         flow
     }
 
+    /// Id of the adapter that plans now: this deck may have been started with another than the store's current.
+    ///
+    /// # Errors
+    /// It is a file the store does not hold.
+    fn planning(&self, setup: &Setup) -> anyhow::Result<Option<String>> {
+        let Some(hash) = self.flow(setup).adapter else { return Ok(None) };
+        let kept = self.store.find_adapter(&hash).map_err(|_| {
+            Error::Usage("what plans now is a file; `tillerman adapters import FILE` keeps it first".into())
+        })?;
+        Ok(Some(kept.id))
+    }
+
     /// Do what was asked, and say what came of it.
     pub fn serve(&self, command: StudyCommand) {
         let study = self.clone();
@@ -107,14 +119,16 @@ impl Study {
             StudyCommand::Train { groups } => self.train(&groups).await?,
             StudyCommand::Rollback => {
                 let setup = self.ready().await?;
+                let before = self.planning(&setup).ok();
                 self.store.roll_back(&setup.engine.model().await?.hash)?;
-                self.swap(&setup).await?;
+                self.moved(&setup, before).await?;
             }
             StudyCommand::UseAdapter { id } => {
                 let setup = self.ready().await?;
                 let model = setup.engine.model().await?.hash;
+                let before = self.planning(&setup).ok();
                 self.store.use_adapter(&model, id.as_deref(), "deck")?;
-                self.swap(&setup).await?;
+                self.moved(&setup, before).await?;
             }
             StudyCommand::WhatChanged { query, before, after } => {
                 self.what_changed(&query, before, after).await?;
@@ -209,16 +223,24 @@ impl Study {
     async fn show_training(&self) -> anyhow::Result<()> {
         let setup = self.ready().await?;
         let mark = self.store.training_mark()?;
-        let current = self.store.current_adapter(&setup.engine.model().await?.hash)?;
+        let current = self.planning(&setup).ok().flatten();
         let mut view = views::training(&self.store, current.as_deref())?;
         if let Ok(mut told) = self.training.lock() {
             told.mark = mark;
             if told.running.is_some() {
-                (view.running, view.alive) = (told.running.clone(), true);
+                (view.running, view.alive, view.own) = (told.running.clone(), true, true);
             }
         }
         self.send(StudyEvent::Training(view));
         Ok(())
+    }
+
+    /// A step begins, unless one is under way.
+    fn begins(&self, words: &str) -> bool {
+        let Ok(mut told) = self.training.lock() else { return false };
+        let free = told.running.is_none();
+        told.running.get_or_insert_with(|| words.to_string());
+        free
     }
 
     /// The step under way says this; None: it has ended.
@@ -266,6 +288,14 @@ impl Study {
         Ok(())
     }
 
+    /// The person moved the adapter: let it plan, and say what planned before.
+    async fn moved(&self, setup: &Setup, before: Option<Option<String>>) -> anyhow::Result<()> {
+        self.swap(setup).await?;
+        let now = self.planning(setup)?;
+        self.send(StudyEvent::Moved { before, now });
+        Ok(())
+    }
+
     /// Let the store's current adapter plan from now on, and show it.
     async fn swap(&self, setup: &Setup) -> anyhow::Result<()> {
         let _planning = self.engine.write().await;
@@ -291,8 +321,16 @@ impl Study {
     /// One step in a process of its own.
     async fn train(&self, groups: &[String]) -> anyhow::Result<()> {
         let setup = self.ready().await?;
+        let model = setup.engine.model().await?.hash;
+        let before = self.store.current_adapter(&model)?;
         let mut command = tokio::process::Command::new(setup::exe());
-        command.arg("--home").arg(setup.home.root()).arg("--model").arg(&setup.model).arg("train");
+        command.arg("--home").arg(setup.home.root()).arg("--model").arg(&setup.model);
+        // It begins with what plans here, which need not be the store's current one.
+        command.arg("--adapter").arg(self.flow(&setup).adapter.as_deref().unwrap_or("none"));
+        if let Some(config) = &self.global.config {
+            command.arg("--config").arg(config);
+        }
+        command.arg("train");
         match groups {
             [] => command.arg("--labelled"),
             groups => command.arg("--groups").arg(groups.join(",")),
@@ -300,28 +338,44 @@ impl Study {
         // A person waits for it: a first look of the gate, which more pairs may follow by hand.
         command.args(["--pairs", "24"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        self.says(Some("getting ready".to_string()));
-        self.show_training().await?;
-        let mut child = command.spawn().inspect_err(|_| self.says(None))?;
-        let mut last = String::new();
-        if let Some(stderr) = child.stderr.take() {
-            let mut lines = BufReader::new(stderr).lines();
-            while let Some(line) = lines.next_line().await? {
-                self.says(Some(line.clone()));
-                // A step goes on though it cannot be shown.
-                let _ = self.show_training().await;
-                last = line;
-            }
+        if !self.begins("getting ready") {
+            anyhow::bail!("one is under way already; its words stand above the figures (F4)");
         }
-        let status = child.wait().await?;
+        let ended = self.follow(command).await;
         self.says(None);
-        self.swap(&setup).await?;
+        let (status, last) = ended?;
+        // Only what the step made serve replaces what plans here.
+        if self.store.current_adapter(&model)? == before {
+            self.show_training().await?;
+        } else {
+            self.swap(&setup).await?;
+        }
         if !status.success() {
             // Its words begin with what stands before an error here, too.
             let why = last.trim_start_matches("tillerman: ").trim_start_matches("train: ");
             return Err(Error::Train(why.to_string()).into());
         }
         Ok(())
+    }
+
+    /// Run the step, its words shown as they come; answers how it ended and what it said last.
+    async fn follow(
+        &self,
+        mut command: tokio::process::Command,
+    ) -> anyhow::Result<(std::process::ExitStatus, String)> {
+        // A step goes on though it cannot be shown.
+        let _ = self.show_training().await;
+        let mut child = command.spawn()?;
+        let mut last = String::new();
+        if let Some(stderr) = child.stderr.take() {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Some(line) = lines.next_line().await? {
+                self.says(Some(line.clone()));
+                let _ = self.show_training().await;
+                last = line;
+            }
+        }
+        Ok((child.wait().await?, last))
     }
 
     /// The same question, greedily, under two adapters; afterwards plans what planned before.
@@ -333,6 +387,7 @@ impl Study {
     ) -> anyhow::Result<()> {
         let setup = self.ready().await?;
         let _planning = self.engine.write().await;
+        let current = self.planning(&setup)?;
         let sides = [before, after];
         let mut shown = Vec::new();
         let mut failed = None;
@@ -342,7 +397,6 @@ impl Study {
                 Err(error) => failed = Some(error),
             }
         }
-        let current = self.store.current_adapter(&setup.engine.model().await?.hash)?;
         self.put(&setup, current.as_deref()).await?;
         if let Some(error) = failed {
             return Err(error);

@@ -56,6 +56,7 @@ pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
         }
         Contrast::None(why) => why,
     };
+    let trained = store.group_trained(id)?;
     Ok(GroupView {
         query: group.question.query.clone(),
         adapter: row.adapter.map(|hash| hash.chars().take(8).collect()),
@@ -64,7 +65,7 @@ pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
         failed,
         clusters: clusters.collect(),
         verdict,
-        trained: false,
+        trained,
         id: group.id,
     })
 }
@@ -121,6 +122,7 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
     adapters.reverse();
     Ok(TrainingView {
         alive: running.is_some(),
+        own: false,
         running,
         steps: steps.collect(),
         gate,
@@ -146,12 +148,12 @@ fn gate(store: &Store, step: &TrainingStep) -> Option<GateView> {
         looks.into_iter().filter_map(|look| serde_json::from_value(look.report).ok()).collect();
     let worse = reports.iter().rev().find(|report| report.verdict == Verdict::Worse);
     let (outcome, words) = match (verdict, worse) {
-        ("better", _) => (GateOutcome::Champion, "better than what served before".to_string()),
+        ("better", _) => (GateOutcome::Champion, "it plans from now on".to_string()),
         ("worse", Some(report)) => {
-            (GateOutcome::Worse, format!("worse than {}: it is not activated", report.opponent.words()))
+            (GateOutcome::Worse, format!("worse than {}: it does not plan", report.opponent.words()))
         }
-        ("worse", None) => (GateOutcome::Worse, "worse than what served: it is not activated".to_string()),
-        _ => (GateOutcome::CannotTell, "one cannot tell; chosen below, Enter lets it serve".to_string()),
+        ("worse", None) => (GateOutcome::Worse, "worse than what planned before: it does not plan".to_string()),
+        _ => (GateOutcome::CannotTell, "what planned goes on; Enter below lets it plan anyway".to_string()),
     };
     let view = GateView { adapter, outcome, words, ..GateView::default() };
     let Some(met) = reports.iter().rev().find(|report| report.opponent == Opponent::Champion) else {
@@ -274,6 +276,6 @@ mod tests {
         let told = gate(&store, &step(Some("worse"))).unwrap();
         assert_eq!((told.only_new, told.only_old, told.asked), (12, 1, 13));
         assert_eq!(told.outcome, GateOutcome::Worse);
-        assert_eq!(told.words, "worse than base without an adapter: it is not activated");
+        assert_eq!(told.words, "worse than base without an adapter: it does not plan");
     }
 }

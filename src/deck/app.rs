@@ -276,7 +276,7 @@ impl App {
         }
         let places = self.tabs.current().places();
         let found = self.look.keymap.action(&places, key);
-        if found != Some(Action::Interrupt) {
+        if !matches!(found, Some(Action::Interrupt | Action::QuitIfEmpty)) {
             self.quit_armed = false;
         }
         if let Some(action) = found {
@@ -298,14 +298,17 @@ impl App {
     fn perform(&mut self, action: Action, argument: &str, now_ms: u64) -> Vec<Effect> {
         match action {
             Action::Interrupt => return self.interrupt(),
-            Action::QuitIfEmpty if self.tabs.shown != TabName::Chat || self.tabs.chat.composer.is_empty() => {
-                return quit();
+            Action::QuitIfEmpty if self.tabs.chat.composer.is_empty() => return self.quit_unless_learning(),
+            Action::QuitIfEmpty if self.tabs.shown == TabName::Chat => {
+                self.tabs.chat.composer.edit(Edit::Delete);
             }
-            Action::QuitIfEmpty => self.tabs.chat.composer.edit(Edit::Delete),
+            Action::QuitIfEmpty => {
+                self.say("words wait in the input (F1): send or clear them first, or Ctrl+C twice quits");
+            }
             Action::Quit => return quit(),
             Action::Suspend => return vec![Effect::Suspend],
             Action::Redraw => return vec![Effect::Redraw],
-            Action::Help => self.layers.push(Box::new(Help::default())),
+            Action::Help => self.layers.push(Box::new(Help::on(self.tabs.shown))),
             Action::Palette => self.layers.push(Box::new(Picker::palette(&self.look.keymap))),
             Action::Find if argument.is_empty() => {
                 self.tabs.shown = TabName::Chat;
@@ -424,6 +427,16 @@ impl App {
             return vec![Effect::Command(DeckCommand::Cancel)];
         }
         self.say("Ctrl+C once more quits");
+        Vec::new()
+    }
+
+    /// A step that runs in this deck ends with it: that is said first.
+    fn quit_unless_learning(&mut self) -> Vec<Effect> {
+        if self.quit_armed || !self.tabs.training.is_stepping() {
+            return quit();
+        }
+        self.quit_armed = true;
+        self.say("a step is under way and would be lost; Ctrl+D once more quits");
         Vec::new()
     }
 

@@ -31,9 +31,12 @@ impl Chat {
                 cx.wishes.run = Some((command.action, argument.to_string()));
                 self.composer.take();
             }
-            Some(Err(name)) => cx.warn(format!(
-                "no command is called /{name}; / lists them, and a query may begin with a space"
-            )),
+            Some(Err(name)) => {
+                let near = command::nearest(name).map_or(String::new(), |near| format!(" (/{near}?)"));
+                cx.warn(format!(
+                    "no command is called /{name}{near}; / lists them, and a query may begin with a space"
+                ));
+            }
         }
     }
 

@@ -41,6 +41,13 @@ impl Chat {
                 None => cx.say("there is no query to go back to"),
             },
             Action::Roll => self.roll(argument, cx),
+            Action::Compare => match self.followed_id() {
+                Some(trajectory) => {
+                    cx.wishes.tab = Some(TabName::Replay);
+                    cx.wishes.run = Some((Action::Compare, trajectory));
+                }
+                None => cx.say("ask something first; Alt+k then plans a turn again, and both can be compared"),
+            },
             _ => return None,
         }
         Some(())
@@ -105,7 +112,7 @@ impl Chat {
             DeckEvent::Library(LibraryEvent::Forked { query, .. }) => {
                 self.newest();
                 self.forked(query, cx.now_ms);
-                cx.say("forked: the original stays as it was");
+                cx.say("planning it again: the original stays as it was; /compare shows both");
             }
             // What is looked into grows: read it again at every model call.
             DeckEvent::Flow(Event { trajectory, body, .. }) => {

@@ -196,6 +196,9 @@ impl Tab for Chat {
             hints.extend([(Action::TurnBack, ""), (Action::TurnForward, "turn")]);
         }
         hints.extend([(Action::Help, "keys"), (Action::NextPane, "panes")]);
+        if empty && !running && self.answer().is_some() {
+            hints.push((Action::Roll, "group"));
+        }
         if empty && !running {
             hints.push((Action::QuitIfEmpty, "quit"));
         }
@@ -278,7 +281,12 @@ impl Chat {
     fn label_answer(&mut self, scope: Scope, value: LabelValue, cx: &mut Context) {
         match self.label(scope, value, None, cx.now_ms) {
             Ok(effect) => {
-                cx.say("labelled; Alt+u takes it back");
+                let word = match (scope, value) {
+                    (Scope::Answer, LabelValue::Good) => "answer good",
+                    (Scope::Answer, _) => "answer bad",
+                    _ => "plan bad",
+                };
+                cx.say(format!("{word}; Alt+u takes it back, Alt+g draws a group to learn from"));
                 cx.effect(effect);
             }
             Err(why) => cx.warn(why),

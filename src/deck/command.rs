@@ -246,8 +246,8 @@ pub const COMMANDS: &[Command] = &[
     key(Action::Remove, "remove", Replaying, "delete the session"),
     key(Action::Undo, "undo", Replaying, "take back what was done last"),
     key(Action::Search, "find-session", Replaying, "find among the sessions"),
-    key(Action::Mark, "mark", Replaying, "mark a trajectory, and compare another with it"),
-    key(Action::Compare, "compare", Replaying, "mark a trajectory, and compare another with it"),
+    key(Action::Mark, "mark", Replaying, "mark a trajectory for a comparison"),
+    named(Action::Compare, "compare", Replaying, "a fork beside its parent, or a trajectory beside the marked one"),
 
     named(Action::Roll, "roll", Learning, "roll a query out as a group").with("SIZE").also(&["group"]),
     key(Action::Step, "step", Learning, "learn from what is labelled"),
@@ -297,6 +297,35 @@ pub fn slash(text: &str) -> Option<Result<(&'static Command, &str), &str>> {
     is_name.then(found)
 }
 
+/// What a person who typed the name of no command may have meant: the named command fewest letters away, two at
+/// most.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let names = COMMANDS.iter().filter(|command| command.named);
+    let names = names.flat_map(|command| command.aliases.iter().chain([&command.name]));
+    let far = |known: &&&str| apart(name, known);
+    names.min_by_key(far).copied().filter(|known| apart(name, known) <= 2.min(name.len().saturating_sub(1)))
+}
+
+/// Letters to change, add, drop or swap with their neighbour to make one word of the other.
+fn apart(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
+            };
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                rows[i][j] = rows[i][j].min(rows[i - 2][j - 2] + 1);
+            }
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
 /// The command called `name` or one of its aliases.
 pub fn called(name: &str) -> Option<&'static Command> {
     COMMANDS.iter().find(|command| command.name == name || command.aliases.contains(&name))
@@ -323,6 +352,14 @@ mod tests {
     fn names_find_their_command() {
         assert_eq!(called("exit").map(|command| command.name), Some("quit"));
         assert!(called("nonsense").is_none());
+    }
+
+    #[test]
+    fn typing_errors_find_what_was_meant() {
+        for (typed, meant) in [("hlep", "help"), ("them", "theme"), ("exprot", "export"), ("exitt", "exit")] {
+            assert_eq!(nearest(typed), Some(meant));
+        }
+        assert_eq!((nearest("nonsense"), nearest("x")), (None, None));
     }
 
     #[test]

@@ -71,7 +71,8 @@ pub fn parts(left: &Trajectory, right: &Trajectory) -> Vec<Part> {
     let mut parts = vec![Part { name: "query".to_string(), fields: vec![field("query", l, r)] }];
     let (l, r) = both(&|t| t.analysis.as_ref().map(|analysis| analysis.text.clone()));
     parts[0].fields.push(field("analysis", l, r));
-    let (l, r) = both(&|t| Some(t.adapter.clone().unwrap_or_else(|| "none".to_string())));
+    let short = |hash: &String| hash.get(..12).unwrap_or(hash).to_string();
+    let (l, r) = both(&|t| Some(t.adapter.as_ref().map_or_else(|| "none".to_string(), short)));
     parts[0].fields.push(field("adapter", l, r));
     for n in 0..left.turns.len().max(right.turns.len()) {
         let (l, r) = (left.turns.get(n), right.turns.get(n));
@@ -107,14 +108,35 @@ fn outcome(trajectory: &Trajectory) -> Option<String> {
     }
 }
 
+/// Where the two part and whether it mattered, in a line.
+fn summary(parts: &[Part]) -> String {
+    let differs = |part: &&Part| !part.same();
+    let answer = parts.last().is_none_or(Part::same);
+    let outcome = if answer { "both end in the same answer" } else { "the answers differ" };
+    let turns = parts.get(1..parts.len().saturating_sub(1)).unwrap_or_default();
+    let adapter = parts.first().is_some_and(|part| !part.same());
+    let whence = if adapter { "; what they began with differs" } else { "" };
+    match turns.iter().find(differs) {
+        Some(part) => {
+            let changed = part.fields.iter().filter(|field| field.mark != Mark::Same);
+            let names: Vec<&str> = changed.map(|field| field.name).collect();
+            format!("They part in {} ({}); {outcome}{whence}.", part.name, names.join(", "))
+        }
+        None if answer && !adapter => "Nothing differs: both took the same way to the same answer.".to_string(),
+        None => format!("The turns are the same; {outcome}{whence}."),
+    }
+}
+
 /// Characters of a field on one side.
 const SHOWN: usize = 400;
 
 /// The comparison in rows: side by side where there is room, else one under the other. Equal parts fold
 /// into one line unless `whole`.
 pub fn rows(left: &Trajectory, right: &Trajectory, whole: bool, width: usize) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for part in parts(left, right) {
+    let parts = parts(left, right);
+    let mut rows = Prose::of(summary(&parts), Ink::Strong).wrap(width, &Row::new(), &Row::new());
+    rows.push(Row::new());
+    for part in parts {
         let (sign, ink) = if part.same() { ("=", Ink::Dim) } else { ("~", Ink::Warning) };
         let lead = Row::new().say(format!("{sign} "), ink).say(&part.name, Ink::Heading);
         if part.same() && !whole {
@@ -190,7 +212,9 @@ mod tests {
     fn the_same_trajectory_differs_nowhere() {
         let one = trajectory("a query");
         assert!(parts(&one, &one).iter().all(Part::same));
-        assert_eq!(rows(&one, &one, false, 100).len(), 2 + one.turns.len());
+        let shown = rows(&one, &one, false, 100);
+        assert_eq!(shown.len(), 2 + 2 + one.turns.len());
+        assert!(shown[0].text().starts_with("Nothing differs"), "{}", shown[0].text());
     }
 
     #[test]
@@ -204,6 +228,7 @@ mod tests {
         assert!(marks(&parts[2]).contains(&("tool", Mark::Changed)));
         assert!(marks(&parts[3]).iter().all(|(_, mark)| *mark == Mark::OnlyLeft));
         let text: String = rows(&left, &right, false, 90).iter().map(|row| row.text() + "\n").collect();
+        assert!(text.starts_with("They part in turn 2 (tool); both end in the same answer."), "{text}");
         assert!(text.contains("~ tool") && text.contains("(none)") && text.contains("= turn 1"));
         for width in [24, 71, 72, 200] {
             assert!(rows(&left, &right, true, width).iter().all(|row| row.width() <= width.max(30)));

@@ -5,6 +5,7 @@ use crate::deck::markdown;
 use crate::deck::message::{LabelValue, Scope};
 use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
+use crate::deck::why;
 use crate::engine::Role;
 use crate::flow::trajectory::Outcome;
 
@@ -126,7 +127,7 @@ impl Exchange {
                     let prose = Prose::of("should be: ", Ink::Dim).say(correction, Ink::Text);
                     rows.extend(prose.wrap(width, &margin(), &margin()));
                 }
-                rows.push(self.figures(live));
+                rows.extend(self.figures(live, width));
                 if let Some(limit) = &trajectory.limit {
                     rows.extend(note(&format!("stopped by a limit: {limit}"), width));
                 }
@@ -134,7 +135,7 @@ impl Exchange {
             }
             Outcome::Failed { reason, remedy, .. } => {
                 let mut rows = failure(reason, remedy, width);
-                rows.push(self.figures(live));
+                rows.extend(self.figures(live, width));
                 rows
             }
             Outcome::Cancelled => {
@@ -148,10 +149,11 @@ impl Exchange {
         }
     }
 
-    /// `(good)  3 turns · 4.2 s · 812 tokens`
-    fn figures(&self, live: &Live) -> Row {
+    /// `(good)  3 turns · 4.2 s · 812 tokens · search > calculator, stopped: answer found`, below it where it
+    /// was forked and which turns came to nothing.
+    fn figures(&self, live: &Live, width: usize) -> Vec<Row> {
         let trajectory = &live.trajectory;
-        let mut row = margin();
+        let mut prose = Prose::new();
         for (scope, turn, value, stored) in &self.labels {
             let word = match (scope, value) {
                 (Scope::Answer, LabelValue::Good) => "good".to_string(),
@@ -161,18 +163,32 @@ impl Exchange {
             };
             let ink = if *value == LabelValue::Good { Ink::Good } else { Ink::Bad };
             let word = if *stored { format!("({word})") } else { format!("({word}, saving)") };
-            row = row.say(word, ink).say("  ", Ink::Text);
+            prose = prose.say(word, ink).say("  ", Ink::Text);
         }
         let turns = trajectory.turns.len();
-        row.say(
-            format!(
-                "{turns} {} · {:.1} s · {} tokens",
-                if turns == 1 { "turn" } else { "turns" },
-                trajectory.seconds,
-                trajectory.tokens
-            ),
-            Ink::Dim,
-        )
+        let figures = format!(
+            "{turns} {} · {:.1} s · {} tokens",
+            if turns == 1 { "turn" } else { "turns" },
+            trajectory.seconds,
+            trajectory.tokens
+        );
+        let way = why::way(trajectory);
+        let way = if way.is_empty() { way } else { format!(" · {way}") };
+        let mut rows = prose.say(figures + &way, Ink::Dim).wrap(width, &margin(), &margin());
+        if let Some((parent, turns)) = &trajectory.parent {
+            let parent = parent.get(parent.len().saturating_sub(8)..).unwrap_or(parent);
+            let words = format!("turn {} of {parent} planned again; /compare shows both", turns + 1);
+            rows.extend(note(&words, width));
+        }
+        let (troubles, more) = why::troubles(trajectory);
+        for (turn, words) in troubles {
+            let prose = Prose::of(format!("turn {turn}: "), Ink::Warning).say(words, Ink::Dim);
+            rows.extend(prose.wrap(width, &margin(), &margin()));
+        }
+        if more > 0 {
+            rows.extend(note(&format!("and {more} more: [ and ] walk the turns"), width));
+        }
+        rows
     }
 }
 
@@ -185,6 +201,9 @@ fn note(text: &str, width: usize) -> Vec<Row> {
 }
 
 fn failure(reason: &str, remedy: &str, width: usize) -> Vec<Row> {
+    // Some reasons end with the remedy, which stands below.
+    let told = reason.strip_suffix(remedy).filter(|_| !remedy.is_empty());
+    let reason = told.map_or(reason, |reason| reason.trim_end_matches([';', ' ']));
     let prose = Prose::of("failed: ", Ink::Error).say(reason, Ink::Text);
     let mut rows = prose.wrap(width, &margin(), &margin());
     if !remedy.is_empty() {

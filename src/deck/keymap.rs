@@ -219,6 +219,7 @@ const KEYS: &[Binding] = &[
     on(Groups, NONE, Char('r'), Action::Roll),
     on(Anywhere, ALT, Char('g'), Action::Roll),
     on(Training, NONE, Char('t'), Action::Step),
+    on(Training, NONE, Char('u'), Action::Undo),
     on(Training, NONE, Char('b'), Action::Rollback),
     on(Training, NONE, Char('0'), Action::NoAdapter),
     on(Training, NONE, Char('='), Action::Compare),

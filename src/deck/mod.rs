@@ -53,11 +53,14 @@ mod theatre;
 pub mod theme;
 pub mod transcript;
 pub mod view;
+mod why;
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_inside;
+#[cfg(test)]
+mod tests_remedies;
 #[cfg(test)]
 mod tests_study;
 

@@ -136,7 +136,8 @@ fn trajectory_row(line: &TrajectoryLine, here: bool, marked: bool, width: usize)
         Some(_) => ("-", Ink::Bad),
         None => (" ", Ink::Text),
     };
-    let figures = format!("{} turns {:>6.1} s  ", line.turns, line.seconds);
+    let turns = if line.turns == 1 { "turn " } else { "turns" };
+    let figures = format!("{} {turns} {:>6.1} s  ", line.turns, line.seconds);
     let figures = if width >= 70 { figures } else { String::new() };
     let room = width.saturating_sub(6 + figures.len());
     let outcome = match (&line.answer, line.status.as_str()) {

@@ -7,6 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::deck::app::App;
 use crate::deck::command::Action;
 use crate::deck::row::Row;
+use crate::deck::shelf::fitted;
 use crate::deck::tab::TabName;
 use crate::deck::theme::Ink;
 
@@ -25,16 +26,19 @@ pub fn draw(buffer: &mut Buffer, area: Rect, app: &App) {
         |facts: &[(u8, String)]| facts.iter().map(|(_, fact)| fact.as_str()).collect::<Vec<_>>().join(" · ");
     let width = usize::from(area.width);
     let facts_width = line(&facts).width();
-    let mut tabs = tabs(app, true);
+    let mut tabs = tabs(app, Tabs::Words);
     if NAME.len() + facts_width + 2 + tabs.width() > width {
-        tabs = self::tabs(app, false);
+        tabs = self::tabs(app, Tabs::Keys);
+    }
+    if NAME.len() + NAME.len() + tabs.width() > width {
+        tabs = self::tabs(app, Tabs::Shown);
     }
     let room = width.saturating_sub(NAME.len() + 2 + tabs.width());
     while facts.len() > 1 && line(&facts).width() > room {
         let least = facts.iter().enumerate().max_by_key(|(_, (rank, _))| *rank).map_or(0, |(at, _)| at);
         facts.remove(least);
     }
-    let row = Row::new().say(NAME, Ink::StatusStrong).say(line(&facts), Ink::Status);
+    let row = Row::new().say(NAME, Ink::StatusStrong).say(fitted(&line(&facts), room), Ink::Status);
     row.draw(buffer, area, theme);
     if row.width() + tabs.width() < width {
         let x = area.right() - u16::try_from(tabs.width()).unwrap_or(0);
@@ -42,13 +46,27 @@ pub fn draw(buffer: &mut Buffer, area: Rect, app: &App) {
     }
 }
 
-/// `F1 chat  F2 replay ..`, the one that shows marked; short: the others are keys alone.
-fn tabs(app: &App, long: bool) -> Row {
+/// How much of the tabs has room.
+#[derive(Clone, Copy, PartialEq)]
+enum Tabs {
+    /// All by name.
+    Words,
+    /// The one that shows by name, the others are keys.
+    Keys,
+    /// The one that shows.
+    Shown,
+}
+
+/// `F1 chat  F2 replay ..`, the one that shows marked.
+fn tabs(app: &App, room: Tabs) -> Row {
     let mut row = Row::new();
     for name in TabName::ALL {
         let shown = name == app.tabs.shown;
+        if !shown && room == Tabs::Shown {
+            continue;
+        }
         let key = app.look.keymap.key_of(&[], Action::Tab(name)).unwrap_or_default();
-        let words = if shown || long { format!(" {key} {} ", name.words()) } else { format!(" {key}") };
+        let words = if shown || room == Tabs::Words { format!(" {key} {} ", name.words()) } else { format!(" {key}") };
         row = row.say(words, if shown { Ink::TitleFocus } else { Ink::Status });
     }
     row.say(" ", Ink::Status)

@@ -39,6 +39,11 @@ pub enum StudyEvent {
     /// One group is new or has changed.
     Group(GroupView),
     Training(TrainingView),
+    /// A person let another adapter plan; the inner None is none, the outer one that `before` is not on record.
+    Moved {
+        before: Option<Option<String>>,
+        now: Option<String>,
+    },
     Difference(Box<Difference>),
     Models(Vec<ModelLine>),
     /// What was asked for could not be done.
@@ -117,6 +122,8 @@ pub struct TrainingView {
     pub running: Option<String>,
     /// A run is under way, in this program or another, and writes its steps as it goes.
     pub alive: bool,
+    /// It is this deck's own step, and ends with it.
+    pub own: bool,
     /// Oldest first.
     pub steps: Vec<StepLine>,
     pub gate: Option<GateView>,

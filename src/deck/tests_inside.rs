@@ -11,7 +11,7 @@ use crate::deck::message::{DeckCommand, DeckEvent};
 use crate::deck::tab::TabName;
 use crate::deck::transcript::Transcript;
 
-fn send(deck: &mut Deck, event: LibraryEvent) {
+pub(super) fn send(deck: &mut Deck, event: LibraryEvent) {
     deck.input(Input::Deck(Box::new(DeckEvent::Library(event))));
 }
 
@@ -19,7 +19,7 @@ fn alt(deck: &mut Deck, c: char) {
     deck.input(Input::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::ALT)));
 }
 
-fn recording(id: &str, query: &str) -> Recording {
+pub(super) fn recording(id: &str, query: &str) -> Recording {
     let mut recording = Recording::of(demo::events(id, query));
     recording.spelled = recording
         .calls()

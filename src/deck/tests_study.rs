@@ -10,11 +10,11 @@ use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
 use crate::deck::study::*;
 use crate::deck::tab::TabName;
 
-fn study(deck: &mut Deck, event: StudyEvent) {
+pub(super) fn study(deck: &mut Deck, event: StudyEvent) {
     deck.input(Input::Deck(Box::new(DeckEvent::Study(event))));
 }
 
-fn group() -> GroupView {
+pub(super) fn group() -> GroupView {
     let rollout = |n: usize, tool: &str| RolloutLine {
         trajectory: format!("r-{n}"),
         plans: vec![format!("{tool}: find both figures"), "calculator: divide the two".to_string()],
@@ -54,7 +54,7 @@ fn group_of_rollouts() {
     });
 }
 
-fn study_asked(deck: &mut Deck) -> Option<StudyCommand> {
+pub(super) fn asked_of_study(deck: &mut Deck) -> Option<StudyCommand> {
     match deck.effects.pop() {
         Some(Effect::Command(DeckCommand::Study(command))) => Some(command),
         _ => None,
@@ -72,22 +72,22 @@ fn one_key_labels_a_cluster_and_moves_on() {
     deck.press(KeyCode::Char('t'));
     assert!(deck.text().contains("no contrast"), "one outcome alone teaches nothing");
     deck.press(KeyCode::Right).press(KeyCode::Char('-'));
-    assert_eq!(study_asked(&mut deck), label(1, LabelValue::Bad, None));
+    assert_eq!(asked_of_study(&mut deck), label(1, LabelValue::Bad, None));
     deck.press(KeyCode::Char('c')).type_text("1.7347").press(KeyCode::Enter);
-    assert_eq!(study_asked(&mut deck), label(2, LabelValue::Bad, Some("1.7347".to_string())));
+    assert_eq!(asked_of_study(&mut deck), label(2, LabelValue::Bad, Some("1.7347".to_string())));
     deck.press(KeyCode::Char('u'));
-    assert_eq!(study_asked(&mut deck), label(2, LabelValue::Clear, None));
+    assert_eq!(asked_of_study(&mut deck), label(2, LabelValue::Clear, None));
     deck.press(KeyCode::Char('p'));
-    let plan = study_asked(&mut deck);
+    let plan = asked_of_study(&mut deck);
     assert!(matches!(plan, Some(StudyCommand::LabelPlan { value: LabelValue::Bad, .. })), "{plan:?}");
     let mut labelled = group();
     labelled.clusters[1].label = Some(LabelValue::Bad);
     study(&mut deck, StudyEvent::Group(labelled));
     deck.press(KeyCode::Char('t'));
-    assert_eq!(study_asked(&mut deck), Some(StudyCommand::Train { groups: vec!["g-1".to_string()] }));
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::Train { groups: vec!["g-1".to_string()] }));
 }
 
-fn training_view() -> TrainingView {
+pub(super) fn training_view() -> TrainingView {
     let step = |n: usize| StepLine {
         step: n,
         reward: 0.3 + 0.05 * n as f64,
@@ -122,6 +122,7 @@ fn training_view() -> TrainingView {
     TrainingView {
         running: Some("forward 3 of 8".to_string()),
         alive: true,
+        own: false,
         steps: (1..=8).map(step).collect(),
         gate: Some(GateView {
             adapter: "c0ffee12".to_string(),
@@ -150,7 +151,7 @@ fn a_run_under_way_is_looked_at_while_its_tab_shows() {
     assert!(deck.app.wait().is_some());
     assert!(deck.text().contains("alarm in step 8: tokens per plan: 30.00 at the start, 19.00 now"));
     deck.input(Input::Tick);
-    assert_eq!(study_asked(&mut deck), Some(StudyCommand::WatchTraining));
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::WatchTraining));
     deck.press(KeyCode::F(1));
     assert_eq!(deck.app.wait(), None, "hidden, it is left alone");
     deck.effects.clear();
@@ -163,7 +164,7 @@ fn a_model_is_served_by_its_name() {
     let mut deck = Deck::new((80, 24));
     deck.ask("/model ~/big.gguf");
     let path = "~/big.gguf".to_string();
-    assert_eq!(study_asked(&mut deck), Some(StudyCommand::UseModel { path }));
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::UseModel { path }));
     deck.ask("/model");
     assert_eq!(deck.app.tabs.shown, TabName::Models);
 }
@@ -219,16 +220,16 @@ fn adapters_are_used_rolled_back_and_compared_by_keys() {
     deck.press(KeyCode::F(4));
     study(&mut deck, StudyEvent::Training(training_view()));
     deck.press(KeyCode::Char('b'));
-    assert_eq!(study_asked(&mut deck), Some(StudyCommand::Rollback));
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::Rollback));
     deck.press(KeyCode::Down).press(KeyCode::Enter);
-    assert_eq!(study_asked(&mut deck), Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) }));
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) }));
     deck.press(KeyCode::Char('='));
     let expected = StudyCommand::WhatChanged {
         query: QUERY.to_string(),
         before: Some("a3f9c0de".to_string()),
         after: Some("b1cebeef".to_string()),
     };
-    assert_eq!(study_asked(&mut deck), Some(expected));
+    assert_eq!(asked_of_study(&mut deck), Some(expected));
 }
 
 #[test]

@@ -45,6 +45,11 @@ impl Theatre {
         theatre
     }
 
+    /// What plays was forked from another trajectory.
+    pub fn is_fork(&self) -> bool {
+        self.chat.followed().is_some_and(|(live, _)| live.trajectory.parent.is_some())
+    }
+
     pub fn tick(&mut self, now_ms: u64) {
         let steps = self.player.tick(now_ms);
         self.show(steps);

@@ -2,14 +2,20 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
+use ratatui::widgets::{Clear, Widget};
+use unicode_width::UnicodeWidthStr;
 
 use crate::deck::app::App;
 use crate::deck::layer;
 use crate::deck::layout::LEAST;
 use crate::deck::message::Level;
-use crate::deck::row::Row;
+use crate::deck::paint::draw_rows;
+use crate::deck::row::{Prose, Row};
 use crate::deck::status;
-use crate::deck::theme::Ink;
+use crate::deck::theme::{Ink, Theme};
+
+/// Rows of a notice at most.
+const NOTICE_ROWS: usize = 6;
 
 /// Draw everything; answers where the cursor stands, None when it is hidden.
 pub fn draw(buffer: &mut Buffer, app: &mut App) -> Option<Position> {
@@ -35,14 +41,32 @@ fn footer(buffer: &mut Buffer, area: Rect, app: &App) {
     let corner = app.tabs.current().corner().unwrap_or_default();
     let room = usize::from(area.width).saturating_sub(corner.width());
     let left = match &app.notice {
-        Some((level, text)) => Row::new().say(" ", Ink::Text).say(text, level_ink(*level)),
+        Some((level, text)) => {
+            let margin = Row::new().say(" ", Ink::Text);
+            let prose = Prose::of(text.as_str(), level_ink(*level));
+            let mut rows = prose.wrap(usize::from(area.width).saturating_sub(1), &margin, &margin);
+            if rows.len() > 1 {
+                return long_notice(buffer, area, &mut rows, theme);
+            }
+            rows.pop().unwrap_or_default()
+        }
         None => status::hints(app, room),
     };
     left.draw(buffer, area, theme);
-    if left.width() <= room {
+    if left.text().trim_end().width() <= room {
         let x = area.x + u16::try_from(room).unwrap_or(0);
         corner.draw(buffer, Rect::new(x, area.y, area.right() - x, 1), theme);
     }
+}
+
+/// More words than one line holds: over what stands above the footer, for a remedy stands at the end.
+fn long_notice(buffer: &mut Buffer, area: Rect, rows: &mut Vec<Row>, theme: &Theme) {
+    rows.truncate(NOTICE_ROWS.min(usize::from(area.y)));
+    let tall = u16::try_from(rows.len()).unwrap_or(1);
+    let over = Rect { y: area.bottom() - tall, height: tall, ..area };
+    Clear.render(over, buffer);
+    buffer.set_style(over, theme.style(Ink::Background).patch(theme.style(Ink::Text)));
+    draw_rows(buffer, over, rows.iter(), theme);
 }
 
 fn level_ink(level: Level) -> Ink {

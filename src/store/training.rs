@@ -178,6 +178,22 @@ impl Store {
         })
     }
 
+    /// Whether a step that made an adapter learned from this group.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn group_trained(&self, group: &str) -> Result<bool> {
+        self.read(|view| {
+            let mut statement = view
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM training_steps s, json_each(s.groups) g
+                                    WHERE s.candidate IS NOT NULL AND g.value = ?1)",
+                )
+                .map_err(|e| self.sql(e))?;
+            statement.query_row([group], |row| row.get(0)).map_err(|e| self.sql(e))
+        })
+    }
+
     /// A figure that differs once any process has written of training: cheap enough to be asked every other
     /// second.
     ///

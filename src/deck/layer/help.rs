@@ -2,11 +2,11 @@
 
 use crossterm::event::KeyEvent;
 
-use crate::deck::command::Action;
+use crate::deck::command::{Action, Heading};
 use crate::deck::keymap::Keymap;
 use crate::deck::layer::{Layer, Reply, Sheet, leaf_through};
 use crate::deck::row::{Prose, Row};
-use crate::deck::tab::Look;
+use crate::deck::tab::{Look, TabName};
 use crate::deck::theme::Ink;
 
 const LAST_WORDS: &str = "+ - [ ] ? act while the input is empty and there is a query to act on; to begin a query with \
@@ -16,6 +16,20 @@ const LAST_WORDS: &str = "+ - [ ] ? act while the input is empty and there is a 
 #[derive(Default)]
 pub struct Help {
     scroll: usize,
+    /// What belongs to the tab it was called from: comes first.
+    first: &'static [Heading],
+}
+
+impl Help {
+    pub fn on(tab: TabName) -> Help {
+        let first: &[Heading] = match tab {
+            TabName::Chat => &[],
+            TabName::Replay => &[Heading::Replaying],
+            TabName::Groups => &[Heading::Label, Heading::Learning],
+            TabName::Training | TabName::Models => &[Heading::Learning],
+        };
+        Help { scroll: 0, first }
+    }
 }
 
 impl Layer for Help {
@@ -29,7 +43,7 @@ impl Layer for Help {
     }
 
     fn sheet(&mut self, width: usize, height: usize, look: &Look) -> Sheet {
-        let rows = rows(width, &look.keymap);
+        let rows = rows(width, &look.keymap, self.first);
         self.scroll = self.scroll.min(rows.len().saturating_sub(height));
         let below = rows.len().saturating_sub(self.scroll + height);
         let corner =
@@ -38,14 +52,22 @@ impl Layer for Help {
     }
 }
 
-fn rows(width: usize, keymap: &Keymap) -> Vec<Row> {
-    let help = keymap.help();
+fn rows(width: usize, keymap: &Keymap, first: &[Heading]) -> Vec<Row> {
+    let mut help = keymap.help();
+    help.sort_by_key(|(heading, _)| first.iter().position(|it| it == heading).unwrap_or(first.len()));
     let lines = || help.iter().flat_map(|(_, lines)| lines);
     let column = lines().map(|(keys, _)| keys.len()).max().unwrap_or(0).min(width * 2 / 5);
     let mut rows = Vec::new();
     for (heading, lines) in &help {
         rows.push(Row::new().say(heading.words(), Ink::Heading));
         for (keys, words) in lines {
+            let indent = Row::new().say("    ", Ink::Text);
+            if keys.len() > column {
+                // Too many keys to stand beside their meaning.
+                rows.extend(Prose::of(keys.as_str(), Ink::Accent).wrap(width, &Row::new(), &Row::new()));
+                rows.extend(Prose::of(*words, Ink::Text).wrap(width, &indent, &indent));
+                continue;
+            }
             let pad = " ".repeat((column + 2).saturating_sub(keys.len()).max(1));
             let lead = Row::new().say(keys, Ink::Accent).say(pad, Ink::Text);
             let rest = Row::new().say(" ".repeat(column + 2), Ink::Text);

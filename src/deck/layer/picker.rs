@@ -58,13 +58,16 @@ impl Picker {
     pub fn palette(keymap: &Keymap) -> Picker {
         let item = |command: &crate::deck::command::Command| {
             let keys = keymap.keys_of(command.action);
+            // On the help page these share a line.
+            let words = match command.action {
+                Action::Tab(name) => format!("the {} tab", name.words()),
+                Action::Pane(_) => format!("the {} pane", command.name),
+                Action::Face(_) => format!("inside a query: {}", command.name),
+                _ => command.words.to_string(),
+            };
             Item {
                 name: command.name.to_string(),
-                words: if keys.is_empty() {
-                    command.words.into()
-                } else {
-                    format!("{}  ({keys})", command.words)
-                },
+                words: if keys.is_empty() { words } else { format!("{words}  ({keys})") },
                 run: (command.action, String::new()),
             }
         };

@@ -36,6 +36,8 @@ pub struct Groups {
     first: usize,
     /// What was labelled last, newest last: undone in that order.
     done: Vec<StudyCommand>,
+    /// The adapter that plans now, shortened; the outer None: not known yet.
+    planning: Option<Option<String>>,
 }
 
 fn ask(command: StudyCommand) -> Effect {
@@ -52,11 +54,12 @@ impl Groups {
         Some((group, group.clusters.get(self.cluster)?))
     }
 
-    fn keep(&mut self, group: &GroupView) {
+    fn keep(&mut self, mut group: GroupView) {
+        by_way(&mut group);
         match self.groups.iter_mut().find(|known| known.id == group.id) {
-            Some(known) => *known = group.clone(),
+            Some(known) => *known = group,
             None => {
-                self.groups.insert(0, group.clone());
+                self.groups.insert(0, group);
                 (self.at, self.cluster, self.rollout) = (0, 0, 0);
             }
         }
@@ -142,8 +145,29 @@ impl Groups {
         if !group.verdict.is_empty() {
             rows.extend(Prose::of(group.verdict.as_str(), Ink::Text).wrap(width, &Row::new(), &Row::new()));
         }
-        rows.push(chances(group, good, bad));
+        if let Some(planning) = self.planning.as_ref().filter(|planning| **planning != group.adapter) {
+            let words = format!(
+                "drawn with {}, but {} plans now: a step learns from its own rollouts only; r rolls it again",
+                adapter_words(group.adapter.as_deref()),
+                adapter_words(planning.as_deref())
+            );
+            rows.extend(Prose::of(words, Ink::Warning).wrap(width, &Row::new(), &Row::new()));
+        }
+        rows.extend(chances(group, good, bad).wrap(width, &Row::new(), &Row::new()));
         rows
+    }
+
+    /// One step on this group, or why there is nothing in it to learn and what helps.
+    fn step(&self, cx: &mut Context) {
+        let Some(group) = self.group() else { return cx.say("no group to learn from yet") };
+        if self.planning.as_ref().is_some_and(|planning| *planning != group.adapter) {
+            return cx.warn("drawn with another adapter than plans now: r rolls it again, then label and t");
+        }
+        if let Some(why) = no_contrast(group) {
+            return cx.warn(why);
+        }
+        cx.effect(ask(StudyCommand::Train { groups: vec![group.id.clone()] }));
+        cx.wishes.tab = Some(TabName::Training);
     }
 
     fn draw_clusters(&mut self, buffer: &mut Buffer, area: Rect, theme: &Theme) {
@@ -194,22 +218,56 @@ fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<R
     rows.truncate(6);
     rows.extend(label_of(cluster).wrap(width, &Row::new(), &Row::new()));
     rows.push(Row::new());
-    for (n, rollout) in cluster.rollouts.iter().enumerate() {
-        let here = chosen == Some(n);
-        let mark = if rollout.plan_bad { " plan bad" } else { "" };
-        let turns = rollout.plans.len();
-        let line = format!(
-            "{}: {turns} {} {:.1} s",
-            n + 1,
-            if turns == 1 { "turn" } else { "turns" },
-            rollout.seconds
+    let mut first = 0;
+    for way in cluster.rollouts.chunk_by(|a, b| a.plans == b.plans) {
+        let turns = way[0].plans.len();
+        let words = format!(
+            "{} {}, {turns} {}:",
+            way.len(),
+            if way.len() == 1 { "rollout" } else { "rollouts" },
+            if turns == 1 { "turn" } else { "turns" }
         );
-        rows.push(Row::new().say(line, if here { Ink::Selected } else { Ink::Text }).say(mark, Ink::Bad));
-        for plan in &rollout.plans {
+        rows.push(Row::new().say(words, Ink::Text));
+        for plan in &way[0].plans {
             rows.push(Row::new().say("  ", Ink::Dim).say(fitted(plan, width.saturating_sub(2)), Ink::Dim));
         }
+        let margin = Row::new().say("  ", Ink::Text);
+        let mut times = Prose::new();
+        for (n, rollout) in way.iter().enumerate() {
+            let here = chosen == Some(first + n);
+            // A space within would let one rollout's words be torn apart at the end of a line.
+            let time = format!("{:.1}\u{a0}s", rollout.seconds);
+            times = times.say(time, if here { Ink::Selected } else { Ink::Text });
+            times = times.say(if rollout.plan_bad { "\u{a0}plan\u{a0}bad" } else { "" }, Ink::Bad).say("  ", Ink::Text);
+        }
+        rows.extend(times.wrap(width, &margin, &margin));
+        first += way.len();
     }
     rows
+}
+
+/// Rollouts that took the same way side by side, the ways in the order in which they first came.
+fn by_way(group: &mut GroupView) {
+    for cluster in &mut group.clusters {
+        let ways: Vec<Vec<String>> = cluster.rollouts.iter().map(|rollout| rollout.plans.clone()).collect();
+        cluster.rollouts.sort_by_key(|rollout| ways.iter().position(|way| *way == rollout.plans));
+    }
+}
+
+fn adapter_words(adapter: Option<&str>) -> String {
+    adapter.map_or_else(|| "no adapter".to_string(), |id| format!("adapter {id}"))
+}
+
+/// Why a step would find nothing to learn in this group, and what helps.
+fn no_contrast(group: &GroupView) -> Option<&'static str> {
+    let open = group.clusters.iter().any(|cluster| cluster.label.is_none());
+    match (group.has_contrast(), group.clusters.len(), open) {
+        (true, ..) => None,
+        (_, 0, _) => Some("no contrast: no rollout has ended yet"),
+        (_, 1, _) => Some("no contrast: every rollout gave the same answer; r rolls it again, F1 asks another"),
+        (.., true) => Some("no contrast: label one answer good and another bad first"),
+        (.., false) => Some("no contrast: all its answers got the same label; r rolls it again, F1 asks another"),
+    }
 }
 
 /// `contrast |++++----....|  4 good, 4 bad, 0 not judged`
@@ -235,17 +293,20 @@ fn meter(group: &GroupView, good: usize, bad: usize) -> Prose {
 }
 
 /// The chance that groups of other sizes hold both outcomes, at the rate labelled so far.
-fn chances(group: &GroupView, good: usize, bad: usize) -> Row {
+fn chances(group: &GroupView, good: usize, bad: usize) -> Prose {
     let judged = good + bad;
     // Laplace's rule: nothing seen is not "never".
     let rate = (good as f64 + 1.0) / (judged as f64 + 2.0);
-    let mut row =
-        Row::new().say(format!("both outcomes at {:.0} % good (n {judged}):", rate * 100.0), Ink::Dim);
-    for size in [2, 4, 8, 16] {
-        let words = format!("  {size}: {:.0} %", contrast_chance(rate, size) * 100.0);
-        row = row.say(words, if size == group.size { Ink::Strong } else { Ink::Dim });
+    let whence = if judged == 0 { "a guess".to_string() } else { format!("after {good} of {judged}") };
+    let words = format!("at {:.0}\u{a0}% good ({whence}) both outcomes in", rate * 100.0);
+    let mut prose = Prose::of(words, Ink::Dim);
+    for (n, size) in [4, 8, 16].into_iter().enumerate() {
+        // Chances are never certain; a space within would let a figure be torn from its sign.
+        let chance = (contrast_chance(rate, size) * 100.0).min(99.0);
+        let words = format!("{} {size}:\u{a0}{chance:.0}\u{a0}%", if n == 0 { "" } else { "," });
+        prose = prose.say(words, if size == group.size { Ink::Strong } else { Ink::Dim });
     }
-    row
+    prose
 }
 
 impl Tab for Groups {
@@ -279,14 +340,7 @@ impl Tab for Groups {
                 None => cx.say("nothing to take back"),
             },
             Action::Roll => self.roll(argument, cx),
-            Action::Step => match self.group() {
-                Some(group) if group.has_contrast() => {
-                    cx.effect(ask(StudyCommand::Train { groups: vec![group.id.clone()] }));
-                    cx.wishes.tab = Some(TabName::Training);
-                }
-                Some(_) => cx.say("no contrast: label one answer good and another bad first"),
-                None => cx.say("no group to learn from yet"),
-            },
+            Action::Step => self.step(cx),
             _ => return false,
         }
         true
@@ -296,9 +350,13 @@ impl Tab for Groups {
         match event {
             DeckEvent::Study(StudyEvent::Groups(groups)) => {
                 self.groups.clone_from(groups);
+                self.groups.iter_mut().for_each(by_way);
                 self.hold();
             }
-            DeckEvent::Study(StudyEvent::Group(group)) => self.keep(group),
+            DeckEvent::Status(status) if !status.model.is_empty() => {
+                self.planning = Some(status.adapter.clone());
+            }
+            DeckEvent::Study(StudyEvent::Group(group)) => self.keep(group.clone()),
             DeckEvent::Study(StudyEvent::Failed { what, why }) => cx.warn(format!("{what}: {why}")),
             _ => {}
         }
@@ -337,7 +395,8 @@ impl Tab for Groups {
         let top = u16::try_from(rows.len() + 2).unwrap_or(u16::MAX).min(area.height / 2);
         let head = Rect { height: top, ..area };
         frame_block(buffer, head, Ink::Border, theme);
-        let title = format!(" group {} of {} ", self.at + 1, self.groups.len());
+        let trained = if group.trained { "· has trained " } else { "" };
+        let title = format!(" group {} of {} {trained}", self.at + 1, self.groups.len());
         draw_title(buffer, head, &Row::new().say(title, Ink::Title), theme);
         draw_rows(buffer, inner(head), rows.iter(), theme);
         let below = Rect { y: area.y + top, height: area.height.saturating_sub(top), ..area };

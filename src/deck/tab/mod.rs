@@ -3,6 +3,7 @@
 //! Each tab is state, update (`perform`, `typed`, `event`) and view (`draw`), and knows no other. What it
 //! wants of the deck it leaves in the [`Context`].
 
+mod difference;
 pub mod groups;
 pub mod models;
 pub mod replay;
@@ -210,15 +211,20 @@ pub fn draw_empty(buffer: &mut Buffer, area: Rect, name: TabName, paragraphs: &[
     frame_block(buffer, area, Ink::Border, &look.theme);
     draw_title(buffer, area, &Row::new().say(format!(" {} ", name.words()), Ink::Title), &look.theme);
     let inside = inner(area);
-    let mut rows = Vec::new();
-    for (n, paragraph) in paragraphs.iter().enumerate() {
-        let ink = if n == 0 { Ink::Text } else { Ink::Dim };
-        rows.extend(Prose::of(*paragraph, ink).wrap(
-            usize::from(inside.width).min(84),
-            &Row::new(),
-            &Row::new(),
-        ));
-        rows.push(Row::new());
+    let rows_of = |paragraphs: &[&str]| {
+        let mut rows = Vec::new();
+        for (n, paragraph) in paragraphs.iter().enumerate() {
+            let ink = if n == 0 { Ink::Text } else { Ink::Dim };
+            let width = usize::from(inside.width).min(84);
+            rows.extend(Prose::of(*paragraph, ink).wrap(width, &Row::new(), &Row::new()));
+            rows.push(Row::new());
+        }
+        rows
+    };
+    let mut rows = rows_of(paragraphs);
+    if rows.len() > usize::from(inside.height) + 1 {
+        // What to do comes last, and is what a small screen must still say.
+        rows = rows_of(paragraphs.last().map_or(&[], std::slice::from_ref));
     }
     draw_rows(buffer, inside, rows.iter(), &look.theme);
 }

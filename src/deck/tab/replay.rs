@@ -42,6 +42,24 @@ struct Pair {
     scroll: usize,
 }
 
+const NO_FORK: &str = "this is no fork to be compared with its parent; in the list (F2), m marks a trajectory and = puts \
+                       another beside it";
+
+const IN_THEATRE: [(Action, &str); 12] = [
+    (Action::Pause, "pause"),
+    (Action::Back, ""),
+    (Action::Forward, "step"),
+    (Action::TurnBack, ""),
+    (Action::TurnForward, "turn"),
+    (Action::Slower, ""),
+    (Action::Faster, "speed"),
+    (Action::NextPane, "panes"),
+    (Action::Fork, "fork"),
+    (Action::Face(Face::TOKENS), "tokens"),
+    (Action::Face(Face::TIME), "time"),
+    (Action::Escape, "sessions"),
+];
+
 #[derive(Default)]
 pub struct Replay {
     pub shelf: Shelf,
@@ -49,6 +67,8 @@ pub struct Replay {
     /// Trajectories asked for: one to play, or two to compare.
     wanted: Vec<String>,
     arrived: Vec<Recording>,
+    /// The one that is wanted is a fork to be put beside its parent.
+    beside_parent: bool,
     speed: Option<f64>,
 }
 
@@ -64,16 +84,26 @@ impl Replay {
 
     fn want(&mut self, ids: Vec<String>, cx: &mut Context) {
         ids.iter().for_each(|id| cx.effect(ask(LibraryCommand::Open { trajectory: id.clone() })));
-        (self.wanted, self.arrived) = (ids, Vec::new());
+        (self.wanted, self.arrived, self.beside_parent) = (ids, Vec::new(), false);
     }
 
-    fn opened(&mut self, recording: &Recording) {
+    fn opened(&mut self, recording: &Recording, cx: &mut Context) {
         if !self.wanted.contains(&recording.id) || self.arrived.iter().any(|r| r.id == recording.id) {
             return;
         }
         self.arrived.push(recording.clone());
         let find = |id: &String| self.arrived.iter().find(|recording| recording.id == *id);
         match self.wanted.as_slice() {
+            [_] if self.beside_parent => {
+                match recording.trajectory().parent {
+                    Some((parent, _)) => self.want(vec![parent, recording.id.clone()], cx),
+                    None => {
+                        self.wanted.clear();
+                        cx.say(NO_FORK);
+                    }
+                }
+                return;
+            }
             [_] => {
                 let speed = self.speed.unwrap_or(1.0);
                 self.play(recording.clone(), speed);
@@ -86,6 +116,11 @@ impl Replay {
             _ => {}
         }
         self.wanted.clear();
+    }
+
+    fn want_beside_parent(&mut self, id: String, cx: &mut Context) {
+        self.want(vec![id], cx);
+        self.beside_parent = true;
     }
 
     fn on_shelf(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
@@ -133,11 +168,14 @@ impl Replay {
             Action::Remove => cx.effect(ask(LibraryCommand::Delete { session })),
             Action::Mark => {
                 self.shelf.marked = (self.shelf.marked.as_ref() != Some(&id)).then_some(id);
-                cx.say("marked: = on another trajectory shows both side by side");
+                cx.say(match self.shelf.marked {
+                    Some(_) => "marked: = on another trajectory shows both side by side",
+                    None => "no longer marked",
+                });
             }
             Action::Compare => match self.shelf.marked.clone().filter(|marked| *marked != id) {
                 Some(marked) => self.want(vec![marked, id], cx),
-                None => cx.say("mark a trajectory with m first, then press = on another"),
+                None => self.want_beside_parent(id, cx),
             },
             Action::Rewind => match self.shelf.selected() {
                 Some(Line::Trajectory(..)) => cx.effect(ask(LibraryCommand::Rewind { trajectory: id })),
@@ -171,7 +209,7 @@ impl Replay {
             }
             Action::Compare => match theatre.recording.trajectory().parent {
                 Some((parent, _)) => return Some(vec![parent, theatre.recording.id.clone()]),
-                None => cx.say("this is no fork; in the list, m marks one and = compares another with it"),
+                None => cx.say(NO_FORK),
             },
             Action::Zoom | Action::Face(_) => {
                 theatre.player.paused = true;
@@ -236,6 +274,10 @@ impl Tab for Replay {
     }
 
     fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
+        if action == Action::Compare && !argument.is_empty() {
+            self.want_beside_parent(argument.to_string(), cx);
+            return true;
+        }
         match &mut self.scene {
             Scene::Shelf => self.on_shelf(action, argument, cx),
             Scene::Theatre(theatre) if action == Action::Escape && theatre.chat.inside.is_none() => {
@@ -253,6 +295,9 @@ impl Tab for Replay {
             }
             Scene::Compare(_) if action == Action::Escape => {
                 self.scene = Scene::Shelf;
+                if !self.shelf.is_listed() {
+                    cx.effect(ask(LibraryCommand::List));
+                }
                 true
             }
             Scene::Compare(pair) => Replay::in_pair(pair, action, usize::from(cx.size.1 / 2)),
@@ -281,7 +326,7 @@ impl Tab for Replay {
         let DeckEvent::Library(event) = event else { return };
         match event {
             LibraryEvent::Listed(sessions) => self.shelf.listed(sessions.clone()),
-            LibraryEvent::Opened(recording) => self.opened(recording),
+            LibraryEvent::Opened(recording) => self.opened(recording, cx),
             LibraryEvent::Deleted { title } => cx.say(format!("deleted: {title}; u brings it back")),
             LibraryEvent::Resumed { .. } | LibraryEvent::Forked { .. } | LibraryEvent::Rewound { .. } => {
                 cx.wishes.tab = Some(TabName::Chat);
@@ -319,20 +364,12 @@ impl Tab for Replay {
                 (Action::Undo, "undo"),
             ],
             Scene::Theatre(theatre) if theatre.chat.inside.is_some() => theatre.chat.hints(),
-            Scene::Theatre(_) => vec![
-                (Action::Pause, "pause"),
-                (Action::Back, ""),
-                (Action::Forward, "step"),
-                (Action::TurnBack, ""),
-                (Action::TurnForward, "turn"),
-                (Action::Slower, ""),
-                (Action::Faster, "speed"),
-                (Action::NextPane, "panes"),
-                (Action::Fork, "fork"),
-                (Action::Face(Face::TOKENS), "tokens"),
-                (Action::Face(Face::TIME), "time"),
-                (Action::Escape, "sessions"),
-            ],
+            Scene::Theatre(theatre) if theatre.is_fork() => {
+                let mut hints = IN_THEATRE.to_vec();
+                hints.insert(1, (Action::Compare, "compare with its parent"));
+                hints
+            }
+            Scene::Theatre(_) => IN_THEATRE.to_vec(),
             Scene::Compare(_) => vec![
                 (Action::Compare, "what is the same"),
                 (Action::ScrollDown, "scroll"),

@@ -1,5 +1,5 @@
 //! The training tab: what the steps did (reward, divergence, clipping, plans, tools), what the gate says,
-//! the adapters as a tree, and what a step changed on one of the person's own questions.
+//! the adapters as a tree. What a step changed on one of the person's own questions is drawn by `difference`.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use ratatui::layout::{Position, Rect};
 
 use crate::deck::app::Effect;
 use crate::deck::command::Action;
-use crate::deck::inside::tokens::chance_ink;
 use crate::deck::keymap::Place;
 use crate::deck::message::{DeckCommand, DeckEvent};
-use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
+use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::plot::{Point, curve, shares};
 use crate::deck::row::{Prose, Row};
-use crate::deck::study::{
-    AdapterLine, Difference, GateOutcome, Side, StepLine, StudyCommand, StudyEvent, TrainingView,
-};
+use crate::deck::study::{AdapterLine, GateOutcome, StepLine, StudyCommand, StudyEvent, TrainingView};
+use crate::deck::tab::difference::Shown;
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::Ink;
 
+/// Rows from which the figures show beside what can be acted on.
+const LEAST_ROWS: u16 = 16;
 /// How often a run under way is looked at, while this tab shows.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -29,10 +29,11 @@ pub struct Training {
     view: TrainingView,
     /// Place in the tree's order.
     adapter: usize,
-    difference: Option<Difference>,
-    scroll: usize,
+    difference: Option<Shown>,
     /// The query answered last in the chat: what "what changed" asks unless told otherwise.
     query: Option<String>,
+    /// What planned before the person moved the adapter: one key brings it back.
+    before: Option<Option<String>>,
 }
 
 fn ask(command: StudyCommand) -> Effect {
@@ -81,8 +82,18 @@ fn tree(adapters: &[AdapterLine]) -> Vec<(String, &AdapterLine)> {
 const NO_STEP: &str =
     "Nothing has been learned yet. Label answers of a group (F3) good and bad; t there takes a step.";
 
-fn short(id: &str) -> &str {
+/// An adapter's id as it is shown everywhere: the beginning of its hash.
+pub(super) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
+}
+
+/// A group's id as it is shown everywhere: its end. Groups of one minute begin alike.
+fn short_group(id: &str) -> &str {
+    if id.len() <= 12 { id } else { id.get(id.len() - 8..).unwrap_or(id) }
+}
+
+fn named(adapter: Option<&str>) -> String {
+    adapter.map_or_else(|| "no adapter".to_string(), |id| format!("adapter {}", short(id)))
 }
 
 impl Training {
@@ -90,14 +101,44 @@ impl Training {
         tree(&self.view.adapters).get(self.adapter).map(|(_, line)| *line)
     }
 
+    /// A step runs that ends with this deck.
+    pub fn is_stepping(&self) -> bool {
+        self.view.own
+    }
+
     /// The same question under the selected adapter and its parent.
     fn what_changed(&self, argument: &str, cx: &mut Context) {
         let query = Some(argument.trim().to_string()).filter(|q| !q.is_empty()).or(self.query.clone());
-        let Some(query) = query else { return cx.say("ask something in the chat first") };
+        let Some(query) = query else {
+            return cx.say("ask something in the chat first (F1): that question is asked under both adapters");
+        };
         let Some(line) = self.selected() else { return cx.say("there is no adapter yet") };
         let (before, after) = (line.parent.clone(), Some(line.id.clone()));
         cx.effect(ask(StudyCommand::WhatChanged { query, before, after }));
         cx.say("asking the same question under both adapters");
+    }
+
+    /// Take in what is on record now. The selection stays with its adapter; one that is new takes it: it is what
+    /// a person wants to look at after a step.
+    fn show_view(&mut self, view: &TrainingView) {
+        let known: Vec<String> = self.view.adapters.iter().map(|line| line.id.clone()).collect();
+        let held = self.selected().map(|line| line.id.clone());
+        self.view.clone_from(view);
+        let shown = tree(&self.view.adapters);
+        let new = shown.iter().position(|(_, line)| !known.is_empty() && !known.contains(&line.id));
+        let same = shown.iter().position(|(_, line)| Some(&line.id) == held.as_ref());
+        self.adapter = new.or(same).unwrap_or(moved(self.adapter, 0, shown.len()));
+    }
+
+    /// What moved, and the key that takes it back. Also what `b` did asks nobody first: it loses nothing.
+    fn tell_move(&mut self, before: &Option<Option<String>>, now: Option<&str>, cx: &mut Context) {
+        self.before.clone_from(before);
+        let now = named(now);
+        cx.say(match before {
+            Some(before) if named(before.as_deref()) == now => format!("{now} plans already"),
+            Some(before) => format!("{now} plans now; u brings {} back", named(before.as_deref())),
+            None => format!("{now} plans now"),
+        });
     }
 
     fn charts(&self, width: usize, height: usize) -> Vec<Vec<Row>> {
@@ -116,7 +157,12 @@ impl Training {
         let small = height.max(3);
         vec![
             curve(title("reward", reward), &points(&interval), width, small),
-            curve(title("divergence", format!("{:.4} a token", last.kl)), &exact(|s| s.kl), width, small),
+            curve(
+                title("kl to base", format!("{:.4} on its rollouts", last.kl)),
+                &exact(|s| s.kl),
+                width,
+                small,
+            ),
             curve(
                 title("clipped", format!("{:.1} % of tokens", last.clip_share * 100.0)),
                 &exact(|s| s.clip_share * 100.0),
@@ -133,13 +179,13 @@ impl Training {
         ]
     }
 
-    fn step_rows(&self, room: usize) -> Vec<Row> {
+    fn step_rows(&self, room: usize, width: usize) -> Vec<Row> {
         let mut rows =
-            vec![Row::new().say("step  reward            n   kl      clip   s     groups", Ink::Dim)];
+            vec![Row::new().say("step  reward            n  kl      clip      s groups", Ink::Dim)];
         let skip = self.view.steps.len().saturating_sub(room.saturating_sub(1));
         for step in self.view.steps.iter().skip(skip) {
-            let words = format!(
-                "{:>4}  {:.2} [{:.2}, {:.2}] {:>3}  {:.4} {:>4.1} %  {:>5.1} {}",
+            let mut words = format!(
+                "{:>4}  {:.2} [{:.2}, {:.2}] {:>3}  {:.4} {:>4.1} % {:>5.1} ",
                 step.step,
                 step.reward,
                 step.reward_low,
@@ -148,8 +194,8 @@ impl Training {
                 step.kl,
                 step.clip_share * 100.0,
                 step.seconds,
-                step.groups.iter().map(|id| short(id)).collect::<Vec<_>>().join(" ")
             );
+            words.push_str(&groups_in(&step.groups, width.saturating_sub(words.len())));
             rows.push(Row::new().say(words, Ink::Text));
         }
         rows
@@ -174,15 +220,15 @@ impl Training {
             );
         };
         let (word, ink) = match gate.outcome {
-            GateOutcome::Champion => ("champion", Ink::Good),
+            GateOutcome::Champion => ("better", Ink::Good),
             GateOutcome::Worse => ("worse", Ink::Bad),
             GateOutcome::CannotTell => ("cannot tell", Ink::Text),
         };
-        let mut figures = format!(" {}: ", short(&gate.adapter));
+        let mut figures = format!("  adapter {}: ", short(&gate.adapter));
         if gate.asked > 0 {
             figures.push_str(&format!(
-                "only the new right {}, only the old right {}, of {} asked; ",
-                gate.only_new, gate.only_old, gate.asked
+                "of {} questions asked of both, {} right with it alone, {} with the one before alone; ",
+                gate.asked, gate.only_new, gate.only_old
             ));
         }
         Prose::of(word, ink).say(figures, Ink::Text).say(gate.words.as_str(), Ink::Dim).wrap(
@@ -207,7 +253,7 @@ impl Training {
                 .say(short(&line.id), here)
                 .say(format!("  {}", line.status), Ink::Accent);
             let room = width.saturating_sub(row.width() + 2);
-            let words = format!("{}  {}", line.when, line.words);
+            let words = format!("{}  {}", line.words, line.when);
             row.say("  ", Ink::Text).say(crate::deck::shelf::fitted(&words, room), Ink::Dim)
         };
         lines.iter().enumerate().skip(first).take(height).map(row).collect()
@@ -219,8 +265,34 @@ impl Training {
         draw_rows(buffer, inner(area), rows.iter(), &look.theme);
     }
 
+    /// What stands above the tree says who plans; where none does nothing in it is marked.
+    fn tree_title(&self) -> &'static str {
+        if self.view.adapters.iter().any(|line| line.current) {
+            "adapters (* plans now)"
+        } else {
+            "adapters (none plans now)"
+        }
+    }
+
+    /// Gate and tree alone: what a person acts on, where there is no room for figures as well.
+    fn draw_small(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
+        let mut gate = self.gate_rows(usize::from(area.width).saturating_sub(4));
+        if let Some(words) = &self.view.running {
+            gate.insert(0, Row::new().say(words.as_str(), Ink::Accent));
+        }
+        let tall = u16::try_from(gate.len() + 2).unwrap_or(4).min(area.height / 2);
+        Training::draw_block(buffer, Rect { height: tall, ..area }, "gate", &gate, look);
+        let below = Rect { y: area.y + tall, height: area.height - tall, ..area };
+        let inside = inner(below);
+        let adapters = self.tree_rows(usize::from(inside.width), usize::from(inside.height));
+        Training::draw_block(buffer, below, self.tree_title(), &adapters, look);
+    }
+
     /// Charts above (side by side where there is room), gate and steps, the tree below.
     fn draw_view(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
+        if area.height < LEAST_ROWS {
+            return self.draw_small(buffer, area, look);
+        }
         let width = usize::from(area.width);
         let wide = width >= 100;
         let top = area.height * if wide { 2 } else { 1 } / 5;
@@ -273,95 +345,29 @@ impl Training {
             let half = rest.height / 2;
             (Rect { height: half, ..rest }, Rect { y: rest.y + half, height: rest.height - half, ..rest })
         };
-        let steps = self.step_rows(usize::from(inner(left).height));
+        let steps = self.step_rows(usize::from(inner(left).height), usize::from(inner(left).width));
         Training::draw_block(buffer, left, "groups and steps", &steps, look);
         let inside = inner(right);
         let adapters = self.tree_rows(usize::from(inside.width), usize::from(inside.height));
-        Training::draw_block(buffer, right, "adapters (* plans now)", &adapters, look);
-    }
-
-    fn draw_difference(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) {
-        let Some(difference) = &self.difference else { return };
-        let theme = &look.theme;
-        frame_block(buffer, area, Ink::BorderFocus, theme);
-        draw_title(buffer, area, &Row::new().say(" what did this change? ", Ink::TitleFocus), theme);
-        let inside = inner(area);
-        let rows = difference_rows(difference, usize::from(inside.width));
-        self.scroll = self.scroll.min(rows.len().saturating_sub(usize::from(inside.height)));
-        draw_rows(buffer, inside, rows.iter().skip(self.scroll), theme);
-        let below = rows.len().saturating_sub(self.scroll + usize::from(inside.height));
-        if below > 0 {
-            draw_corner(buffer, area, &Row::new().say(format!(" {below} below "), Ink::Dim), theme);
-        }
+        Training::draw_block(buffer, right, self.tree_title(), &adapters, look);
     }
 }
 
-/// Where two plans part: the tokens both begin with.
-fn common(before: &Side, after: &Side) -> usize {
-    before.tokens.iter().zip(&after.tokens).take_while(|(a, b)| a.0 == b.0).count()
-}
-
-/// Both plans token by token. Up to where they part the tokens are the same and only their chances differ;
-/// from there each goes its own way, which is marked.
-fn difference_rows(difference: &Difference, width: usize) -> Vec<Row> {
-    let mut rows = Prose::of(difference.query.as_str(), Ink::Strong).wrap(width, &Row::new(), &Row::new());
-    rows.push(Row::new());
-    let shared = common(&difference.before, &difference.after);
-    let two = width >= 72;
-    let column = if two { (width - 3) / 2 } else { width };
-    let sides = [&difference.before, &difference.after].map(|side| side_rows(side, shared, column));
-    if two {
-        let blank = Row::new();
-        for n in 0..sides[0].len().max(sides[1].len()) {
-            let left = sides[0].get(n).unwrap_or(&blank).clone();
-            let pad = column.saturating_sub(left.width());
-            let row = left.say(" ".repeat(pad), Ink::Text).say(" | ", Ink::Border);
-            rows.push(row.join(sides[1].get(n).unwrap_or(&blank).clone()));
+/// Ids of groups in at most `room` columns; what has no room is counted.
+fn groups_in(groups: &[String], room: usize) -> String {
+    let mut words = String::new();
+    for (n, id) in groups.iter().enumerate() {
+        let (id, left) = (short_group(id), groups.len() - n);
+        let rest = if left > 1 { format!(" +{}", left - 1) } else { String::new() };
+        let gap = usize::from(n > 0);
+        if words.len() + gap + id.len() + rest.len() > room {
+            let more = if n == 0 { left.to_string() } else { format!(" +{left}") };
+            return words + &more;
         }
-    } else {
-        sides.into_iter().for_each(|side| rows.extend(side));
+        words.push_str(if n > 0 { " " } else { "" });
+        words.push_str(id);
     }
-    rows.push(Row::new());
-    let moved: Vec<String> = difference
-        .before
-        .tokens
-        .iter()
-        .zip(&difference.after.tokens)
-        .take(shared)
-        .map(|(before, after)| (before, after, f64::from(after.1).exp() - f64::from(before.1).exp()))
-        .filter(|(.., change)| change.abs() >= 0.02)
-        .map(|(before, after, _)| {
-            format!("{:?} {:.2} -> {:.2}", before.0, f64::from(before.1).exp(), f64::from(after.1).exp())
-        })
-        .collect();
-    let words = match (
-        shared == difference.before.tokens.len() && shared == difference.after.tokens.len(),
-        moved.is_empty(),
-    ) {
-        (true, true) => "the first plan is the same, with the same chances".to_string(),
-        (true, false) => format!("the same first plan; chances that moved: {}", moved.join(", ")),
-        (false, true) => format!("the first plans part after token {shared}"),
-        (false, false) => {
-            format!("the first plans part after token {shared}; chances before that: {}", moved.join(", "))
-        }
-    };
-    rows.extend(Prose::of(words, Ink::Text).wrap(width, &Row::new(), &Row::new()));
-    rows
-}
-
-fn side_rows(side: &Side, shared: usize, width: usize) -> Vec<Row> {
-    let mut rows = vec![Row::new().say(format!("adapter {}", short(&side.adapter)), Ink::Heading)];
-    let mut prose = Prose::new();
-    for (n, (text, logprob)) in side.tokens.iter().enumerate() {
-        if n == shared {
-            prose = prose.say(" ~> ", Ink::Warning);
-        }
-        prose = prose.say(text.as_str(), chance_ink(*logprob));
-    }
-    rows.extend(prose.wrap(width, &Row::new(), &Row::new()));
-    rows.push(Row::new().say("answer", Ink::Heading));
-    rows.extend(Prose::of(side.answer.as_str(), Ink::Text).wrap(width, &Row::new(), &Row::new()));
-    rows
+    words
 }
 
 impl Tab for Training {
@@ -377,8 +383,9 @@ impl Tab for Training {
         let count = self.view.adapters.len();
         match action {
             Action::Escape if self.difference.is_some() => self.difference = None,
-            Action::ScrollUp if self.difference.is_some() => self.scroll = self.scroll.saturating_sub(1),
-            Action::ScrollDown if self.difference.is_some() => self.scroll += 1,
+            Action::ScrollUp | Action::ScrollDown if self.difference.is_some() => {
+                self.difference.iter_mut().for_each(|shown| shown.scroll(action == Action::ScrollDown));
+            }
             Action::ScrollUp => self.adapter = moved(self.adapter, -1, count),
             Action::ScrollDown => self.adapter = moved(self.adapter, 1, count),
             Action::Open => match self.selected() {
@@ -386,6 +393,10 @@ impl Tab for Training {
                 None => cx.say("there is no adapter yet"),
             },
             Action::Rollback => cx.effect(ask(StudyCommand::Rollback)),
+            Action::Undo => match self.before.take() {
+                Some(id) => cx.effect(ask(StudyCommand::UseAdapter { id })),
+                None => cx.say("no adapter was moved since the start; Enter lets the selected one plan"),
+            },
             Action::NoAdapter => cx.effect(ask(StudyCommand::UseAdapter { id: None })),
             Action::Compare => self.what_changed(argument, cx),
             Action::Step => cx.effect(ask(StudyCommand::Train { groups: Vec::new() })),
@@ -394,14 +405,13 @@ impl Tab for Training {
         true
     }
 
-    fn event(&mut self, event: &DeckEvent, _: &mut Context) {
+    fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
         match event {
-            DeckEvent::Study(StudyEvent::Training(view)) => {
-                self.view.clone_from(view);
-                self.adapter = moved(self.adapter, 0, self.view.adapters.len());
-            }
+            DeckEvent::Study(StudyEvent::Training(view)) => self.show_view(view),
+            DeckEvent::Study(StudyEvent::Moved { before, now }) => self.tell_move(before, now.as_deref(), cx),
             DeckEvent::Study(StudyEvent::Difference(difference)) => {
-                (self.difference, self.scroll) = (Some((**difference).clone()), 0);
+                self.difference = Some(Shown::new((**difference).clone()));
+                cx.say("asked greedily, so what differs is the adapter's doing");
             }
             DeckEvent::Flow(event) => {
                 if let crate::flow::event::Body::Started { query, .. } = &event.body {
@@ -427,17 +437,18 @@ impl Tab for Training {
             return vec![(Action::Escape, "back"), (Action::ScrollDown, "scroll")];
         }
         vec![
-            (Action::Step, "learn from every labelled group"),
-            (Action::Rollback, "roll back"),
             (Action::Open, "use"),
+            (Action::Compare, "what did it change?"),
+            (Action::Step, "learn"),
+            (Action::Rollback, "roll back"),
+            (Action::Undo, "undo"),
             (Action::NoAdapter, "use none"),
-            (Action::Compare, "what did this change?"),
         ]
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
-        if self.difference.is_some() {
-            self.draw_difference(buffer, area, look);
+        if let Some(shown) = &mut self.difference {
+            shown.draw(buffer, area, look);
         } else if self.view == TrainingView::default() {
             let words = [
                 "Steps, what the gate says of them, and the adapters they made stand here: reward with its interval, divergence from the planner as shipped, clipped tokens, tokens per plan, which tools it chooses.",
@@ -469,22 +480,5 @@ mod tests {
         assert!(tree(&circle).len() <= 2);
         let orphan = [line("x", Some("gone"))];
         assert_eq!(tree(&orphan).len(), 1, "an adapter whose parent is gone still shows");
-    }
-
-    #[test]
-    fn plans_part_where_their_tokens_differ() {
-        let side = |words: &[(&str, f32)]| Side {
-            adapter: "none".to_string(),
-            tokens: words.iter().map(|(text, p)| (text.to_string(), p.ln())).collect(),
-            answer: "1".to_string(),
-        };
-        let difference = Difference {
-            query: "q".to_string(),
-            before: side(&[("tool: ", 0.9), ("search", 0.6)]),
-            after: side(&[("tool: ", 0.5), ("calculator", 0.7)]),
-        };
-        let text: String = difference_rows(&difference, 100).iter().map(|row| row.text() + "\n").collect();
-        assert!(text.contains("part after token 1") && text.contains("0.90 -> 0.50"), "{text}");
-        assert!(text.contains("~> search") && text.contains("~> calculator"), "{text}");
     }
 }
