@@ -152,7 +152,9 @@ fn gate(store: &Store, step: &TrainingStep) -> Option<GateView> {
         ("worse", Some(report)) => {
             (GateOutcome::Worse, format!("worse than {}: it does not plan", report.opponent.words()))
         }
-        ("worse", None) => (GateOutcome::Worse, "worse than what planned before: it does not plan".to_string()),
+        ("worse", None) => {
+            (GateOutcome::Worse, "worse than what planned before: it does not plan".to_string())
+        }
         _ => (GateOutcome::CannotTell, "what planned goes on; Enter below lets it plan anyway".to_string()),
     };
     let view = GateView { adapter, outcome, words, ..GateView::default() };

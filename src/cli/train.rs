@@ -371,7 +371,10 @@ async fn judged(
     let pinned = earlier.map(|adapter| met(Opponent::Pinned, adapter.as_ref())).transpose()?;
     let others = judge::others(&champion, met(Opponent::Base, None)?, pinned);
     if !args.json {
-        eprintln!("gate: up to {} questions, answered with the new adapter and with the one before", args.pairs);
+        eprintln!(
+            "gate: up to {} questions, answered with the new adapter and with the one before",
+            args.pairs
+        );
     }
     let (mut gates, mut ids): (Vec<Gate>, Vec<Option<String>>) = (Vec::new(), Vec::new());
     // Steps that each lose too little to see add up: what beats the champion meets base and an earlier one, too.

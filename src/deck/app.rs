@@ -106,6 +106,8 @@ pub struct App {
     manners: Held,
     /// Ctrl+C was the last key: once more quits.
     quit_armed: bool,
+    /// What is done now was asked by a key, not by name.
+    by_key: bool,
 }
 
 /// What of the settings the app itself acts on.
@@ -140,6 +142,7 @@ impl App {
             session: options.session.clone(),
             manners,
             quit_armed: false,
+            by_key: false,
         }
     }
 
@@ -280,7 +283,10 @@ impl App {
             self.quit_armed = false;
         }
         if let Some(action) = found {
-            return self.perform(action, "", now_ms);
+            self.by_key = true;
+            let effects = self.perform(action, "", now_ms);
+            self.by_key = false;
+            return effects;
         }
         let Some(c) = keymap::typed(key) else { return Vec::new() };
         let chat = &self.tabs.chat;
@@ -361,6 +367,9 @@ impl App {
         if !self.tabs.current_mut().perform(action, argument, &mut cx) && self.tabs.shown != TabName::Chat {
             if action == Action::Escape {
                 self.tabs.shown = TabName::Chat;
+            } else if self.by_key && (action.judges() || matches!(action, Action::Fork | Action::Rewind)) {
+                // A key pressed here does not mean an answer that does not show; who names the command does.
+                cx.say("nothing is selected here that this could be about; F1 shows the conversation");
             } else if command::of(action).is_some_and(|command| command.named) {
                 // A command of the chat, given elsewhere by its name.
                 self.tabs.shown = TabName::Chat;

@@ -212,6 +212,11 @@ impl Chat {
         self.transcript.push(Cell::Notice(level, text));
     }
 
+    /// Select a turn by its position; None follows the newest.
+    pub fn select_turn(&mut self, at: Option<usize>) {
+        self.turn = at;
+    }
+
     /// Select the turn before or after; past the newest it follows again.
     pub fn walk_turns(&mut self, forward: bool) {
         let Some((live, at)) = self.followed() else { return };

@@ -22,6 +22,13 @@ fn open(trajectory: &str) -> Effect {
 impl Chat {
     /// What the view inside, the library and the groups are asked for; None when it is none of that.
     pub(super) fn perform_inside(&mut self, action: Action, argument: &str, cx: &mut Context) -> Option<()> {
+        if let Some(inside) = &self.inside
+            && action.judges()
+        {
+            // What is looked into is what the word is about, and of its plan the turn that shows.
+            self.select_turn((action == Action::PlanBad).then_some(inside.turn()));
+            return None;
+        }
         if let Some(inside) = &mut self.inside {
             let page = cx.page();
             if !inside.perform(action, page) {
@@ -46,7 +53,9 @@ impl Chat {
                     cx.wishes.tab = Some(TabName::Replay);
                     cx.wishes.run = Some((Action::Compare, trajectory));
                 }
-                None => cx.say("ask something first; Alt+k then plans a turn again, and both can be compared"),
+                None => {
+                    cx.say("ask something first; Alt+k then plans a turn again, and both can be compared")
+                }
             },
             _ => return None,
         }

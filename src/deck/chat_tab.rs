@@ -11,7 +11,7 @@ use crate::deck::command::Action;
 use crate::deck::completion::{self, Files};
 use crate::deck::keymap::Place;
 use crate::deck::layer::correct::Correct;
-use crate::deck::message::{DeckCommand, DeckEvent, LabelValue, Level, Scope};
+use crate::deck::message::{DeckCommand, DeckEvent, LabelRequest, LabelValue, Level, Scope};
 use crate::deck::row::Row;
 use crate::deck::tab::{Context, Look, Tab};
 use crate::deck::theme::Ink;
@@ -307,8 +307,19 @@ impl Chat {
 
     /// Label `trajectory` bad, with what its answer should have been.
     pub fn corrected(&mut self, trajectory: &str, text: &str, cx: &mut Context) {
-        match self.label_of(trajectory, Scope::Answer, LabelValue::Bad, Some(text.to_string()), cx.now_ms) {
-            Ok(effect) => cx.effect(effect),
+        let correction = Some(text.to_string());
+        let labelled = if self.cell_of(trajectory).is_some() {
+            self.label_of(trajectory, Scope::Answer, LabelValue::Bad, correction, cx.now_ms)
+        } else {
+            // Corrected where it was replayed or listed: this conversation knows nothing of it.
+            let label = LabelRequest::alone(trajectory, Scope::Answer, LabelValue::Bad);
+            Ok(Effect::Command(DeckCommand::Label(LabelRequest { correction, ..label })))
+        };
+        match labelled {
+            Ok(effect) => {
+                cx.say("answer bad, yours is kept as the right one; Alt+u takes it back");
+                cx.effect(effect);
+            }
             Err(why) => cx.warn(why),
         }
     }

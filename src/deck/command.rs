@@ -101,6 +101,13 @@ pub enum Action {
     Mouse,
 }
 
+impl Action {
+    /// Says what an answer or a plan is worth: only of one that shows.
+    pub fn judges(self) -> bool {
+        matches!(self, Action::Good | Action::Bad | Action::PlanBad | Action::Correct | Action::ClearLabel)
+    }
+}
+
 /// Headings of the help page, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heading {

@@ -122,7 +122,9 @@ fn summary(parts: &[Part]) -> String {
             let names: Vec<&str> = changed.map(|field| field.name).collect();
             format!("They part in {} ({}); {outcome}{whence}.", part.name, names.join(", "))
         }
-        None if answer && !adapter => "Nothing differs: both took the same way to the same answer.".to_string(),
+        None if answer && !adapter => {
+            "Nothing differs: both took the same way to the same answer.".to_string()
+        }
         None => format!("The turns are the same; {outcome}{whence}."),
     }
 }

@@ -71,6 +71,21 @@ pub struct LabelRequest {
     pub seconds: f64,
 }
 
+impl LabelRequest {
+    /// A word on one trajectory by itself, wherever it is shown.
+    pub fn alone(trajectory: &str, scope: Scope, value: LabelValue) -> LabelRequest {
+        LabelRequest {
+            trajectory: trajectory.to_string(),
+            turn: None,
+            scope,
+            value,
+            correction: None,
+            shown_set: vec![trajectory.to_string()],
+            seconds: 0.0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     Answer,

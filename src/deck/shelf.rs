@@ -2,6 +2,7 @@
 //! what its keys do is the replay tab's.
 
 use crate::deck::library::{SessionLine, TrajectoryLine};
+use crate::deck::message::LabelValue;
 use crate::deck::row::Row;
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::Ink;
@@ -79,6 +80,26 @@ impl Shelf {
         match self.selected()? {
             Line::Session(session) => session.trajectories.last(),
             Line::Trajectory(_, trajectory) => Some(trajectory),
+        }
+    }
+
+    /// The query on the selected line; None on a line that stands for a whole session.
+    pub fn query(&self) -> Option<&TrajectoryLine> {
+        match self.selected()? {
+            Line::Session(_) => None,
+            Line::Trajectory(_, trajectory) => Some(trajectory),
+        }
+    }
+
+    /// A label was kept.
+    pub fn labelled(&mut self, trajectory: &str, value: LabelValue) {
+        let lines = self.sessions.iter_mut().flat_map(|session| &mut session.trajectories);
+        for line in lines.filter(|line| line.id == trajectory) {
+            line.label = match value {
+                LabelValue::Good => Some("good".to_string()),
+                LabelValue::Bad => Some("bad".to_string()),
+                LabelValue::Clear => None,
+            };
         }
     }
 

@@ -66,7 +66,11 @@ fn tabs(app: &App, room: Tabs) -> Row {
             continue;
         }
         let key = app.look.keymap.key_of(&[], Action::Tab(name)).unwrap_or_default();
-        let words = if shown || room == Tabs::Words { format!(" {key} {} ", name.words()) } else { format!(" {key}") };
+        let words = if shown || room == Tabs::Words {
+            format!(" {key} {} ", name.words())
+        } else {
+            format!(" {key}")
+        };
         row = row.say(words, if shown { Ink::TitleFocus } else { Ink::Status });
     }
     row.say(" ", Ink::Status)

@@ -102,7 +102,7 @@ fn listed() -> Vec<SessionLine> {
     ]
 }
 
-fn sessions(size: (u16, u16)) -> Deck {
+pub(super) fn sessions(size: (u16, u16)) -> Deck {
     let mut deck = Deck::new(size);
     deck.press(KeyCode::F(2));
     assert_eq!(deck.effects.pop(), Some(Effect::Command(DeckCommand::Library(LibraryCommand::List))));

@@ -1,20 +1,21 @@
 //! What the deck says when a key can do nothing, what was done can be undone, or there is little room: keys and
 //! events in, screens out, as in `tests`.
 
-use crossterm::event::{KeyCode, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::tests::{Deck, QUERY, each_size, snapshot};
-use super::tests_inside::{recording, send};
+use super::tests_inside::{recording, send, sessions};
 use super::tests_study::{asked_of_study, group, study, training_view};
 use crate::deck::app::{Effect, Input};
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
-use crate::deck::message::{DeckCommand, DeckEvent, LabelValue, Level, StatusLine};
+use crate::deck::message::{DeckCommand, DeckEvent, LabelValue, Level, Scope, StatusLine};
 use crate::deck::study::*;
 use crate::deck::tab::TabName;
 use crate::flow::event::Body;
 
 fn plans_with(deck: &mut Deck, adapter: Option<&str>) {
-    let status = StatusLine { model: "m".into(), adapter: adapter.map(String::from), ..StatusLine::default() };
+    let status =
+        StatusLine { model: "m".into(), adapter: adapter.map(String::from), ..StatusLine::default() };
     deck.input(Input::Deck(Box::new(DeckEvent::Status(status))));
 }
 
@@ -43,7 +44,10 @@ fn a_moved_adapter_says_so_and_one_key_brings_the_other_back() {
     assert!(deck.text().contains("no adapter plans now"));
     deck.effects.clear();
     deck.press(KeyCode::Char('u'));
-    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::UseAdapter { id: Some("c0ffee12".to_string()) }));
+    assert_eq!(
+        asked_of_study(&mut deck),
+        Some(StudyCommand::UseAdapter { id: Some("c0ffee12".to_string()) })
+    );
 }
 
 #[test]
@@ -58,11 +62,17 @@ fn what_a_step_made_is_selected_and_the_selection_stays_with_its_adapter() {
     view.adapters.insert(1, made);
     study(&mut deck, StudyEvent::Training(view.clone()));
     deck.press(KeyCode::Enter);
-    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) }));
+    assert_eq!(
+        asked_of_study(&mut deck),
+        Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) })
+    );
     view.adapters.swap(1, 2);
     study(&mut deck, StudyEvent::Training(view));
     deck.press(KeyCode::Enter);
-    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) }));
+    assert_eq!(
+        asked_of_study(&mut deck),
+        Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) })
+    );
 }
 
 #[test]
@@ -118,7 +128,10 @@ fn rollouts_of_one_way_stand_together_and_are_walked_as_they_stand() {
     // The fourth as it stands is the second as it was drawn.
     deck.press(KeyCode::Down).press(KeyCode::Down).press(KeyCode::Down).press(KeyCode::Char('p'));
     let plan = asked_of_study(&mut deck);
-    assert!(matches!(&plan, Some(StudyCommand::LabelPlan { trajectory, .. }) if trajectory == "r-1"), "{plan:?}");
+    assert!(
+        matches!(&plan, Some(StudyCommand::LabelPlan { trajectory, .. }) if trajectory == "r-1"),
+        "{plan:?}"
+    );
 }
 
 #[test]
@@ -241,4 +254,73 @@ fn leaving_asks_once_where_something_would_be_lost() {
     study(&mut deck, StudyEvent::Training(training_view()));
     deck.chord(KeyModifiers::CONTROL, 'd');
     assert!(quits(&deck));
+}
+
+fn labels(deck: &mut Deck) -> Vec<(String, Scope, LabelValue)> {
+    let asked = |effect| match effect {
+        Effect::Command(DeckCommand::Label(label)) => Some((label.trajectory, label.scope, label.value)),
+        _ => None,
+    };
+    deck.effects.drain(..).filter_map(asked).collect()
+}
+
+fn kept(deck: &mut Deck, trajectory: &str, value: LabelValue) {
+    let (trajectory, scope) = (trajectory.to_string(), Scope::Answer);
+    let stored = DeckEvent::LabelStored { trajectory, turn: None, scope, value, correction: None };
+    deck.input(Input::Deck(Box::new(stored)));
+}
+
+#[test]
+fn a_label_is_about_what_is_selected_in_the_list() {
+    let mut deck = sessions((120, 40));
+    deck.press(KeyCode::Char('+'));
+    assert_eq!(labels(&mut deck), [], "a line of a whole session is no answer");
+    deck.press(KeyCode::Down).press(KeyCode::Char('+'));
+    assert_eq!(labels(&mut deck), [("t-1".to_string(), Scope::Answer, LabelValue::Good)]);
+    assert_eq!(deck.app.tabs.shown, TabName::Replay);
+    kept(&mut deck, "t-1", LabelValue::Bad);
+    let text = deck.text();
+    let line = text.lines().find(|line| line.contains("-> 1.73")).unwrap();
+    assert!(line.contains(" - 3 turns"), "{line}");
+}
+
+#[test]
+fn nothing_unseen_is_labelled() {
+    for tab in [4, 5] {
+        let mut deck = Deck::answered((120, 40), QUERY);
+        deck.press(KeyCode::F(tab)).press(KeyCode::Char('+'));
+        assert_eq!(labels(&mut deck), [], "F{tab}");
+        assert!(deck.app.tabs.shown != TabName::Chat && deck.text().contains("nothing is selected here"));
+    }
+}
+
+#[test]
+fn a_replayed_answer_is_labelled_at_its_end_and_keeps_its_label() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(2));
+    deck.app.tabs.replay.play(recording("t-1", QUERY), 1.0);
+    deck.press(KeyCode::Char('+'));
+    assert_eq!(labels(&mut deck), [("t-1".to_string(), Scope::Answer, LabelValue::Good)]);
+    kept(&mut deck, "t-1", LabelValue::Good);
+    assert!(deck.text().contains("(good)  3 turns"), "{}", deck.text());
+    deck.press(KeyCode::Home).press(KeyCode::End);
+    assert!(deck.text().contains("(good)  3 turns"), "{}", deck.text());
+    // Nobody asked it here: the conversation knows nothing of it, the correction reaches the record all the same.
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::ALT)));
+    deck.type_text("1.7").press(KeyCode::Enter);
+    assert_eq!(labels(&mut deck), [("t-1".to_string(), Scope::Answer, LabelValue::Bad)]);
+}
+
+#[test]
+fn a_plan_is_labelled_from_inside_at_the_turn_that_shows() {
+    let mut deck = Deck::answered((120, 40), QUERY);
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Char('t'), KeyModifiers::ALT)));
+    send(&mut deck, LibraryEvent::Opened(Box::new(recording("t-1", QUERY))));
+    deck.press(KeyCode::Char('[')).effects.clear();
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Char('p'), KeyModifiers::ALT)));
+    let asked = deck.effects.iter().find_map(|effect| match effect {
+        Effect::Command(DeckCommand::Label(label)) => Some((label.scope, label.turn)),
+        _ => None,
+    });
+    assert_eq!(asked, Some((Scope::Turn, Some(2))));
 }

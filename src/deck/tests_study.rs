@@ -222,7 +222,10 @@ fn adapters_are_used_rolled_back_and_compared_by_keys() {
     deck.press(KeyCode::Char('b'));
     assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::Rollback));
     deck.press(KeyCode::Down).press(KeyCode::Enter);
-    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) }));
+    assert_eq!(
+        asked_of_study(&mut deck),
+        Some(StudyCommand::UseAdapter { id: Some("b1cebeef".to_string()) })
+    );
     deck.press(KeyCode::Char('='));
     let expected = StudyCommand::WhatChanged {
         query: QUERY.to_string(),

@@ -8,10 +8,12 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 use crate::deck::chat::Chat;
+use crate::deck::command::Action;
 use crate::deck::library::Recording;
+use crate::deck::message::{LabelValue, Scope};
 use crate::deck::player::{Player, SPEEDS, Step};
 use crate::deck::row::Row;
-use crate::deck::tab::Look;
+use crate::deck::tab::{Context, Look, Tab as _};
 use crate::deck::theme::Ink;
 use crate::flow::event::Body;
 
@@ -43,6 +45,32 @@ impl Theatre {
             theatre.seek(f64::MAX);
         }
         theatre
+    }
+
+    /// A word on what plays: at its end, for an answer is judged once it stands there. `at` is the turn that shows.
+    pub fn judge(&mut self, action: Action, cx: &mut Context) {
+        let at = self.chat.followed().map(|(_, at)| at);
+        if !self.player.is_over() {
+            self.seek(f64::MAX);
+            if action == Action::PlanBad {
+                self.chat.select_turn(at);
+            }
+        }
+        self.player.paused = true;
+        self.chat.perform(action, "", cx);
+    }
+
+    /// A label was kept: it shows, and does again after the clock was put back.
+    pub fn labelled(&mut self, trajectory: &str, label: (Scope, Option<usize>, LabelValue)) {
+        if self.recording.id != trajectory {
+            return;
+        }
+        let (scope, turn, value) = label;
+        self.recording.labels.retain(|(s, t, _)| (*s, *t) != (scope, turn));
+        if value != LabelValue::Clear {
+            self.recording.labels.push(label);
+        }
+        self.chat.label_stored(trajectory, scope, turn, value);
     }
 
     /// What plays was forked from another trajectory.

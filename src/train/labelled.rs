@@ -134,7 +134,8 @@ impl Lesson {
             let mut why: Vec<String> =
                 self.reports.iter().filter_map(|report| report.without.clone()).collect();
             why.dedup();
-            let none = "no group has labels yet; roll a query out and label its answers good and bad first";
+            let none = "no group that was drawn with what plans now has some answers labelled good and others \
+                        bad; roll a query out with it and label its answers";
             let why = if why.is_empty() { none.to_string() } else { why.join("; ") };
             return Err(Error::Train(why));
         }

@@ -54,6 +54,11 @@ impl Inside {
         Inside { face, id, recording: None, live: live.clone(), turn, call: 0, token: 0, scroll: 0 }
     }
 
+    /// Position of the turn it shows.
+    pub fn turn(&self) -> usize {
+        self.turn
+    }
+
     /// The record of the trajectory has arrived, or has grown.
     pub fn opened(&mut self, recording: &Recording) {
         if recording.id != self.id {

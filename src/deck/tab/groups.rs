@@ -238,7 +238,9 @@ fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<R
             // A space within would let one rollout's words be torn apart at the end of a line.
             let time = format!("{:.1}\u{a0}s", rollout.seconds);
             times = times.say(time, if here { Ink::Selected } else { Ink::Text });
-            times = times.say(if rollout.plan_bad { "\u{a0}plan\u{a0}bad" } else { "" }, Ink::Bad).say("  ", Ink::Text);
+            times = times
+                .say(if rollout.plan_bad { "\u{a0}plan\u{a0}bad" } else { "" }, Ink::Bad)
+                .say("  ", Ink::Text);
         }
         rows.extend(times.wrap(width, &margin, &margin));
         first += way.len();
@@ -264,9 +266,13 @@ fn no_contrast(group: &GroupView) -> Option<&'static str> {
     match (group.has_contrast(), group.clusters.len(), open) {
         (true, ..) => None,
         (_, 0, _) => Some("no contrast: no rollout has ended yet"),
-        (_, 1, _) => Some("no contrast: every rollout gave the same answer; r rolls it again, F1 asks another"),
+        (_, 1, _) => {
+            Some("no contrast: every rollout gave the same answer; r rolls it again, F1 asks another")
+        }
         (.., true) => Some("no contrast: label one answer good and another bad first"),
-        (.., false) => Some("no contrast: all its answers got the same label; r rolls it again, F1 asks another"),
+        (.., false) => {
+            Some("no contrast: all its answers got the same label; r rolls it again, F1 asks another")
+        }
     }
 }
 

@@ -12,10 +12,11 @@ use crate::deck::compare;
 use crate::deck::composer::Edit;
 use crate::deck::inside::Face;
 use crate::deck::keymap::Place;
+use crate::deck::layer::correct::Correct;
 use crate::deck::layer::line::Line as LineLayer;
 use crate::deck::layout::layout;
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
-use crate::deck::message::{DeckCommand, DeckEvent};
+use crate::deck::message::{DeckCommand, DeckEvent, LabelRequest, LabelValue, Scope};
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::Row;
 use crate::deck::shelf::{Line, Shelf};
@@ -182,9 +183,31 @@ impl Replay {
                 _ => cx.say("select the query to go back to"),
             },
             Action::Fork => cx.say("open it first: a fork begins at a turn"),
+            _ if action.judges() => self.judge(action, cx),
             _ => return false,
         }
         true
+    }
+
+    /// A word on the selected query; it shows on its line once it is kept.
+    fn judge(&self, action: Action, cx: &mut Context) {
+        let Some(line) = self.shelf.query() else { return cx.say("select the query it is about") };
+        if line.status != "answered" {
+            return cx.say("only an answered query can be labelled: a failed one never trains");
+        }
+        let (scope, value) = match action {
+            Action::Good => (Scope::Answer, LabelValue::Good),
+            Action::Bad => (Scope::Answer, LabelValue::Bad),
+            Action::PlanBad => (Scope::Plan, LabelValue::Bad),
+            Action::Correct => return cx.open(Correct::new(line.id.clone())),
+            _ => (Scope::Answer, LabelValue::Clear),
+        };
+        let label = |scope| Effect::Command(DeckCommand::Label(LabelRequest::alone(&line.id, scope, value)));
+        cx.effect(label(scope));
+        cx.say(if value == LabelValue::Clear { "label taken back" } else { "labelled; Alt+u takes it back" });
+        if value == LabelValue::Clear {
+            cx.effect(label(Scope::Plan));
+        }
     }
 
     fn in_theatre(theatre: &mut Theatre, action: Action, cx: &mut Context) -> Option<Vec<String>> {
@@ -193,6 +216,7 @@ impl Replay {
             _ if inside => {
                 theatre.chat.perform(action, "", cx);
             }
+            _ if action.judges() => theatre.judge(action, cx),
             Action::Pause => theatre.pause(),
             Action::Faster => theatre.player.faster(true),
             Action::Slower => theatre.player.faster(false),
@@ -323,6 +347,12 @@ impl Tab for Replay {
     }
 
     fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
+        if let DeckEvent::LabelStored { trajectory, turn, scope, value, .. } = event {
+            self.shelf.labelled(trajectory, *value);
+            if let Scene::Theatre(theatre) = &mut self.scene {
+                theatre.labelled(trajectory, (*scope, *turn, *value));
+            }
+        }
         let DeckEvent::Library(event) = event else { return };
         match event {
             LibraryEvent::Listed(sessions) => self.shelf.listed(sessions.clone()),
@@ -358,6 +388,8 @@ impl Tab for Replay {
                 (Action::Search, "find"),
                 (Action::Mark, "mark"),
                 (Action::Compare, "compare"),
+                (Action::Good, ""),
+                (Action::Bad, "label"),
                 (Action::Rewind, "rewind"),
                 (Action::Rename, "rename"),
                 (Action::Remove, "delete"),

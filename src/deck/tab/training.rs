@@ -110,7 +110,8 @@ impl Training {
     fn what_changed(&self, argument: &str, cx: &mut Context) {
         let query = Some(argument.trim().to_string()).filter(|q| !q.is_empty()).or(self.query.clone());
         let Some(query) = query else {
-            return cx.say("ask something in the chat first (F1): that question is asked under both adapters");
+            return cx
+                .say("ask something in the chat first (F1): that question is asked under both adapters");
         };
         let Some(line) = self.selected() else { return cx.say("there is no adapter yet") };
         let (before, after) = (line.parent.clone(), Some(line.id.clone()));
@@ -181,11 +182,11 @@ impl Training {
 
     fn step_rows(&self, room: usize, width: usize) -> Vec<Row> {
         let mut rows =
-            vec![Row::new().say("step  reward            n  kl      clip      s groups", Ink::Dim)];
+            vec![Row::new().say("step  reward            n kl      clip      s groups", Ink::Dim)];
         let skip = self.view.steps.len().saturating_sub(room.saturating_sub(1));
         for step in self.view.steps.iter().skip(skip) {
             let mut words = format!(
-                "{:>4}  {:.2} [{:.2}, {:.2}] {:>3}  {:.4} {:>4.1} % {:>5.1} ",
+                "{:>4}  {:.2} [{:.2}, {:.2}] {:>3} {:.4} {:>4.1} % {:>5.1} ",
                 step.step,
                 step.reward,
                 step.reward_low,
@@ -253,7 +254,7 @@ impl Training {
                 .say(short(&line.id), here)
                 .say(format!("  {}", line.status), Ink::Accent);
             let room = width.saturating_sub(row.width() + 2);
-            let words = format!("{}  {}", line.words, line.when);
+            let words = format!("{} · {}", line.words, line.when);
             row.say("  ", Ink::Text).say(crate::deck::shelf::fitted(&words, room), Ink::Dim)
         };
         lines.iter().enumerate().skip(first).take(height).map(row).collect()
