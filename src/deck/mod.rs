@@ -116,7 +116,12 @@ pub fn run(mut options: DeckOptions) -> Result<(), Error> {
 fn export_file(path: &str, text: &str) -> Input {
     let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
     match written {
-        Ok(()) => Input::Said(Level::Info, format!("written to {path}")),
+        Ok(()) => {
+            // The whole path: nobody need remember where the deck was started.
+            let whole =
+                std::path::absolute(path).map_or_else(|_| path.into(), |whole| whole.display().to_string());
+            Input::Said(Level::Info, format!("written to {whole}"))
+        }
         Err(e) => {
             Input::Said(Level::Warning, format!("{path} cannot be written: {e}; /export FILE names another"))
         }

@@ -309,7 +309,8 @@ fn chances(group: &GroupView, good: usize, bad: usize) -> Prose {
     for (n, size) in [4, 8, 16].into_iter().enumerate() {
         // Chances are never certain; a space within would let a figure be torn from its sign.
         let chance = (contrast_chance(rate, size) * 100.0).min(99.0);
-        let words = format!("{} {size}:\u{a0}{chance:.0}\u{a0}%", if n == 0 { "" } else { "," });
+        let words = format!("{size}:\u{a0}{chance:.0}\u{a0}%");
+        prose = prose.say(if n == 0 { " " } else { ", " }, Ink::Dim);
         prose = prose.say(words, if size == group.size { Ink::Strong } else { Ink::Dim });
     }
     prose

@@ -181,8 +181,7 @@ impl Training {
     }
 
     fn step_rows(&self, room: usize, width: usize) -> Vec<Row> {
-        let mut rows =
-            vec![Row::new().say("step  reward            n kl      clip      s groups", Ink::Dim)];
+        let mut rows = vec![Row::new().say("step  reward            n kl      clip      s groups", Ink::Dim)];
         let skip = self.view.steps.len().saturating_sub(room.saturating_sub(1));
         for step in self.view.steps.iter().skip(skip) {
             let mut words = format!(
