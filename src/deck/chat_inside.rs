@@ -26,7 +26,10 @@ impl Chat {
             && action.judges()
         {
             // What is looked into is what the word is about, and of its plan the turn that shows.
-            self.select_turn((action == Action::PlanBad).then_some(inside.turn()));
+            if action == Action::PlanBad {
+                let turn = inside.turn();
+                self.select_turn(Some(turn));
+            }
             return None;
         }
         if let Some(inside) = &mut self.inside {
