@@ -15,8 +15,10 @@ use tillerman::error::EngineError;
 use tillerman::gguf::TensorType;
 use tillerman::gguf::toy::{ToyModel, toy_adapter};
 use tillerman::train::adapter_file;
+use tillerman::train::device::{self, DevicePolicy, Forward};
 use tillerman::train::kernels::Precision;
 use tillerman::train::model::{Options as PolicyOptions, Policy};
+use tillerman::train::passes::Passes;
 use tillerman::train::tree::{Row, Tree};
 use tokio_util::sync::CancellationToken;
 
@@ -119,14 +121,13 @@ async fn recorded_logprobs_are_those_of_a_full_forward() {
 }
 
 /// Mean and largest |difference| between what the engine scores and what the trainer computes for the same ids.
-async fn engine_against_trainer(model: &Path, adapter: Option<&Path>, precision: Precision) -> (f32, f32) {
+async fn engine_against_trainer(model: &Path, adapter: Option<&Path>, policy: &dyn Passes) -> (f32, f32) {
     let engine = LlamaEngine::new(options(model));
     engine.set_adapter(adapter.map(Path::to_owned)).await.unwrap();
     let asked = request(Role::Planner, "What is 12 * 7 + 30?", Sampler::temperature(1.0, 5), 160);
     let completion = complete(&engine, asked).await;
     let ids = [completion.prompt_ids, completion.completion_ids].concat();
     let scores = engine.score(ids.clone(), adapter.is_some()).await.unwrap();
-    let policy = Policy::open_with(model, PolicyOptions { precision, ..PolicyOptions::default() }).unwrap();
     let lora = adapter.map(|path| adapter_file::read(path, policy.header(), None).unwrap());
     let tree = Tree::build(&[Row { prompt: ids[..1].to_vec(), sampled: ids[1..].to_vec() }]);
     let logprobs = policy.logprobs(&tree, lora.as_ref(), 1.0).unwrap();
@@ -142,16 +143,31 @@ async fn the_trainer_computes_the_log_probabilities_of_the_engine() {
     toy_adapter(&of_planner, &planner, 8, 16.0, 3, 0.05).unwrap();
     // Q8_0 products round activations to 8 bits in the engine, to bf16 or not at all in the trainer.
     for (model, adapter, bound) in [(&FILES.f32, &FILES.adapters[0], 1e-3), (&planner, &of_planner, 5e-2)] {
+        let on_cpu = |precision| {
+            Policy::open_with(model, PolicyOptions { precision, ..PolicyOptions::default() }).unwrap()
+        };
+        let on_ggml = |forward| {
+            let options = device::Options { forward, ..device::Options::on(device::GGML_CPU, 1) };
+            DevicePolicy::open(model, options).unwrap()
+        };
+        let (wide, narrow) = (on_cpu(Precision::F32), on_cpu(Precision::Bf16));
+        let (unpacked, matched) = (on_ggml(Forward::Unpacked), on_ggml(Forward::Matched));
+        // The matched forward rounds activations as the engine does: what is left is the cache's half precision.
+        let policies: [(&str, &dyn Passes, f32); 4] = [
+            ("F32", &wide, bound),
+            ("bf16", &narrow, 5e-2),
+            ("ggml, unpacked", &unpacked, bound),
+            ("ggml, matched", &matched, bound),
+        ];
+        let name = model.file_name().unwrap_or_default();
         for adapter in [None, Some(adapter.as_path())] {
-            for precision in [Precision::F32, Precision::Bf16] {
-                let (mean, largest) = engine_against_trainer(model, adapter, precision).await;
-                let name = model.file_name().unwrap_or_default();
+            for (how, policy, bound) in policies {
+                let (mean, largest) = engine_against_trainer(model, adapter, policy).await;
+                let adapted = adapter.is_some();
                 println!(
-                    "{name:?} adapter {} {precision:?}: mean |difference| {mean:.1e}, largest {largest:.1e}",
-                    adapter.is_some()
+                    "{name:?} adapter {adapted} {how}: mean |difference| {mean:.1e}, largest {largest:.1e}"
                 );
-                let bound = if precision == Precision::F32 { bound } else { 5e-2 };
-                assert!(mean <= bound, "{name:?} {precision:?}: {mean}");
+                assert!(mean <= bound, "{name:?} {how}: {mean}");
             }
         }
     }

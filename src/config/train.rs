@@ -57,6 +57,8 @@ pub struct Train {
     pub temperature: Option<f32>,
     /// Turns of a training rollout; 0: no limit of its own.
     pub turns: Option<usize>,
+    /// What computes a step: "auto", "cpu", "ggml-cpu" or a device's name.
+    pub device: String,
 }
 
 impl Default for Train {
@@ -74,6 +76,7 @@ impl Default for Train {
             kl_beta: None,
             temperature: None,
             turns: None,
+            device: "auto".to_string(),
         }
     }
 }

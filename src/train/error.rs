@@ -19,6 +19,11 @@ pub enum TrainError {
     /// An adapter that does not fit the model.
     #[error("the adapter is wrong: {0}")]
     Lora(String),
+    /// A device that is missing, has no room, or computes wrongly.
+    #[error(
+        "training on device {device:?} is not possible: {why}; set train.device to \"cpu\", or train on fewer groups at once if it is memory"
+    )]
+    Device { device: String, why: String },
     #[error("{what} is not finite; the step was stopped and nothing was changed")]
     NotFinite { what: String },
 }

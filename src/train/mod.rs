@@ -3,7 +3,7 @@
 //! The order data flows: `rollout` draws groups with the flow, `reward` takes the ledger's or a checker's
 //! word, `rows` and `labelled` make of them what a step learns from, `tree` turns groups into one prefix
 //! tree, `advantage` and `objective` say what each sampled token is worth, `model` computes log-probabilities
-//! and LoRA gradients, `adamw` steps, `step` puts these together inside the training worker, `gate` judges the
+//! and LoRA gradients on the CPU and `device` on what llama.cpp finds besides, `adamw` steps, `step` puts these together inside the training worker, `gate` judges the
 //! candidate, `validation` picks a run's best, `train_loop` is the whole run.
 //! It never draws and never names the deck.
 
@@ -12,6 +12,7 @@ pub mod adapter_file;
 pub mod advantage;
 pub mod batch;
 pub mod client;
+pub mod device;
 pub mod error;
 pub mod gate;
 pub mod judge;
@@ -24,6 +25,7 @@ pub mod memory;
 pub mod merge;
 pub mod model;
 pub mod objective;
+pub mod passes;
 pub mod peft;
 pub mod presets;
 pub mod progress;

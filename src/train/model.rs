@@ -8,20 +8,21 @@ mod adapter;
 mod attention;
 mod backward;
 mod divergence;
-mod head;
-mod layout;
+pub(super) mod head;
+pub(super) mod layout;
 mod linear;
 mod memory;
-mod pass;
+pub(super) mod pass;
 pub mod spec;
 mod stash;
-mod weights;
+pub(super) mod weights;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::path::Path;
 
+pub(super) use self::adapter::places;
 use self::adapter::{PackedLora, PairSums};
 use self::backward::Buffers;
 use self::layout::Layout;
@@ -117,8 +118,7 @@ impl Policy {
 
     /// Name, inputs and outputs of the planner's linears: q, k, v, output, gate, up, down of each block.
     pub fn lora_shapes(&self) -> Vec<(String, usize, usize)> {
-        let linears = self.weights.layers.iter().flat_map(|layer| &layer.linears);
-        linears.map(|matrix| (matrix.name.clone(), matrix.n_in, matrix.n_out)).collect()
+        self.weights.shapes()
     }
 
     /// log softmax(logits / T)[token] of each target, in the tree's order.
@@ -290,7 +290,9 @@ impl Run {
     }
 }
 
-fn finite(values: &[f32], what: &str) -> Result<(), TrainError> {
+/// # Errors
+/// [`TrainError::NotFinite`] if one is not.
+pub(super) fn finite(values: &[f32], what: &str) -> Result<(), TrainError> {
     if values.iter().all(|value| value.is_finite()) {
         return Ok(());
     }

@@ -27,6 +27,8 @@ pub struct Settings {
     /// Nats per planner token: one step, and all steps from base.
     pub step_kl: f64,
     pub kl_budget: f64,
+    /// What computes a step, as asked for.
+    pub device: String,
 }
 
 impl Default for Settings {
@@ -73,6 +75,7 @@ impl Settings {
             turns: train.turns.unwrap_or(3),
             step_kl: train.step_kl,
             kl_budget: train.kl_budget,
+            device: train.device.clone(),
         }
     }
 

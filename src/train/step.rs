@@ -8,14 +8,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::ffi;
 use crate::error::Error;
 use crate::train::adamw::AdamW;
 use crate::train::adapter_file::{self, About};
 use crate::train::batch::{self, Prepared};
+use crate::train::device::{self, Choice};
 use crate::train::kl_budget::Drift;
 use crate::train::lora::{self, Lora};
 use crate::train::model::Policy;
 use crate::train::objective::{self, Stats, k3};
+use crate::train::passes::Passes;
 use crate::train::presets::Settings;
 use crate::train::rows::{TrainGroup, TrainTurn};
 use crate::train::step_size::{self, StepSize};
@@ -67,6 +70,9 @@ pub struct Done {
     pub seconds: f64,
     /// Peak resident memory of the worker, bytes; 0 where it cannot be read.
     pub peak_bytes: u64,
+    /// What computed it, and why another device asked for did not.
+    #[serde(default)]
+    pub device: Choice,
     /// An adapter was written; false: every scale of the step went too far and it was discarded.
     pub kept: bool,
 }
@@ -79,32 +85,34 @@ pub struct Done {
 pub fn take(job: &Job, phase: &mut dyn FnMut(&str)) -> Result<Done, Error> {
     let started = Instant::now();
     phase("reading the model");
-    let policy = Policy::open(&job.model, job.threads.max(1))?;
-    let fingerprint = adapter_file::fingerprint(&job.model, policy.header())?;
-    let parent = parent(job, &policy, &fingerprint)?;
+    let cpu = Policy::open(&job.model, job.threads.max(1))?;
+    let fingerprint = adapter_file::fingerprint(&job.model, cpu.header())?;
+    let parent = parent(job, &cpu, &fingerprint)?;
     let mut optimizer = optimizer(job, &parent)?;
     let learning_rate = optimizer.settings.learning_rate;
 
     let batch = batch::prepare(&job.groups, job.settings.mode)?;
     let tree = &batch.tree;
-    memory::check(policy.memory_needed(tree.tokens.len(), tree.targets.len(), parent.rank))?;
-    let (stats, gradients) = gradients(job, &policy, &parent, &batch, phase)?;
+    let (policy, device) = on_device(job, cpu, &parent, tree, phase)?;
+    let policy = policy.as_ref();
+    policy.fits(tree.tokens.len(), tree.targets.len(), parent.rank)?;
+    let (stats, gradients) = gradients(job, policy, &parent, &batch, phase)?;
 
     phase("stepping");
     let mut whole = parent.clone();
     let taken = optimizer.ascend(&mut whole, &gradients).map_err(|e| Error::Train(e.to_string()))?;
     phase("measuring the step");
-    let size = measure(job, &policy, &parent, &whole)?;
+    let size = measure(job, policy, &parent, &whole)?;
     let candidate = size.kept.map(|scale| between(&parent, &whole, scale));
     let mut drift = None;
     if let Some(candidate) = &candidate {
-        drift = drifted(job, &policy, candidate)?;
+        drift = drifted(job, policy, candidate)?;
         phase("writing the adapter");
         // The next step starts where this one's length was right.
         let scale = size.kept.unwrap_or(1.0);
         optimizer.settings.learning_rate =
             (learning_rate * scale).clamp(RATE_LEAST, job.settings.lr as f32 * RATE_GROWTH);
-        write(job, &policy, candidate, &optimizer, fingerprint)?;
+        write(job, policy, candidate, &optimizer, fingerprint)?;
     }
     Ok(Done {
         stats,
@@ -121,6 +129,7 @@ pub fn take(job: &Job, phase: &mut dyn FnMut(&str)) -> Result<Done, Error> {
         seconds: started.elapsed().as_secs_f64(),
         peak_bytes: memory::peak(),
         kept: candidate.is_some(),
+        device,
         size,
     })
 }
@@ -130,6 +139,32 @@ pub fn take(job: &Job, phase: &mut dyn FnMut(&str)) -> Result<Done, Error> {
 /// then takes a step far too long.
 const RATE_LEAST: f32 = 1e-7;
 const RATE_GROWTH: f32 = 4.0;
+
+/// What computes this step: a device if the settings want one, it has room and computes what the CPU does.
+fn on_device(
+    job: &Job,
+    cpu: Policy,
+    parent: &Lora,
+    tree: &Tree,
+    phase: &mut dyn FnMut(&str),
+) -> Result<(Box<dyn Passes>, Choice), Error> {
+    let setting = job.settings.device.as_str();
+    let devices = if setting == device::CPU {
+        Vec::new()
+    } else {
+        ffi::capture_logs(true);
+        ffi::start_backend();
+        ffi::devices()
+    };
+    let choice = device::choose(setting, &devices)?;
+    if choice.device != device::CPU {
+        phase(&format!("starting on {}", choice.device));
+    }
+    let turns = job.groups.iter().flat_map(|group| &group.rollouts).flat_map(|rollout| &rollout.turns);
+    let rows: Vec<Row> = turns.take(1).chain(&job.probes).map(row).collect();
+    let sizes = (tree.tokens.len(), tree.targets.len());
+    device::open((&job.model, job.threads.max(1)), cpu, (setting, choice), (parent, &rows), sizes)
+}
 
 fn parent(job: &Job, policy: &Policy, fingerprint: &str) -> Result<Lora, Error> {
     match &job.parent {
@@ -162,7 +197,7 @@ fn optimizer(job: &Job, parent: &Lora) -> Result<AdamW, Error> {
 
 fn gradients(
     job: &Job,
-    policy: &Policy,
+    policy: &dyn Passes,
     parent: &Lora,
     prepared: &Prepared,
     phase: &mut dyn FnMut(&str),
@@ -200,9 +235,12 @@ fn gradients(
     }
 }
 
+fn row(turn: &TrainTurn) -> Row {
+    Row { prompt: turn.prompt.clone(), sampled: turn.sampled.clone() }
+}
+
 /// The tree of some turns alone; its targets are theirs in order.
 fn tree_of(turns: &[TrainTurn]) -> Tree {
-    let row = |turn: &TrainTurn| Row { prompt: turn.prompt.clone(), sampled: turn.sampled.clone() };
     Tree::build(&turns.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -216,7 +254,7 @@ fn between(parent: &Lora, whole: &Lora, scale: f32) -> Lora {
 }
 
 /// Mean k3 to the parent, nats per planner token, of the largest scale within bounds.
-fn measure(job: &Job, policy: &Policy, parent: &Lora, whole: &Lora) -> Result<StepSize, Error> {
+fn measure(job: &Job, policy: &dyn Passes, parent: &Lora, whole: &Lora) -> Result<StepSize, Error> {
     let tree = tree_of(&job.probes);
     if tree.targets.is_empty() {
         return Err(Error::Train("nothing to measure the step on: no planner turn beside the batch".into()));
@@ -237,7 +275,7 @@ fn measure(job: &Job, policy: &Policy, parent: &Lora, whole: &Lora) -> Result<St
     )
 }
 
-fn drifted(job: &Job, policy: &Policy, candidate: &Lora) -> Result<Option<Drift>, Error> {
+fn drifted(job: &Job, policy: &dyn Passes, candidate: &Lora) -> Result<Option<Drift>, Error> {
     if job.frozen.is_empty() {
         return Ok(None);
     }
@@ -255,7 +293,7 @@ fn drifted(job: &Job, policy: &Policy, candidate: &Lora) -> Result<Option<Drift>
 
 fn write(
     job: &Job,
-    policy: &Policy,
+    policy: &dyn Passes,
     candidate: &Lora,
     optimizer: &AdamW,
     fingerprint: String,

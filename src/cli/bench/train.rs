@@ -16,9 +16,11 @@ use super::Figure;
 use super::group::{self, Group};
 use crate::engine::ffi::os::physical_cores;
 use crate::train::adamw::AdamW;
+use crate::train::device::{self, DevicePolicy};
 use crate::train::kernels::Precision;
 use crate::train::lora::{Gradients, Lora};
 use crate::train::model::{Options, Policy};
+use crate::train::passes::Passes;
 use crate::train::peft;
 use crate::train::tree::Tree;
 
@@ -30,6 +32,9 @@ pub struct StepsArgs {
     /// Products in f32, as processors without bf16 ones compute them
     #[arg(long)]
     pub f32: bool,
+    /// ggml's graphs on a device, as `tillerman doctor` names it, or on the CPU: `ggml-cpu`
+    #[arg(long, conflicts_with = "f32")]
+    pub device: Option<String>,
     #[arg(long)]
     pub threads: Option<usize>,
     /// A step for each line on stdin; the first gradients go into this folder
@@ -95,7 +100,7 @@ pub(super) fn figures(
 
 /// A model, the group, and the adapter and optimizer that each step moves on.
 struct Bench {
-    policy: Policy,
+    policy: Box<dyn Passes>,
     group: Group,
     tree: Tree,
     lora: Lora,
@@ -107,7 +112,10 @@ impl Bench {
         let precision = if args.f32 { Precision::F32 } else { Precision::default() };
         let threads = args.threads.unwrap_or_else(physical_cores);
         let options = Options { threads, precision, ..Options::default() };
-        let policy = Policy::open_with(&args.model, options)?;
+        let policy: Box<dyn Passes> = match &args.device {
+            None => Box::new(Policy::open_with(&args.model, options)?),
+            Some(device) => Box::new(DevicePolicy::open(&args.model, device::Options::on(device, threads))?),
+        };
         let group = Group::new(policy.header().vocabulary());
         let lora = group::adapter(policy.header())?;
         Ok(Bench {
@@ -183,7 +191,7 @@ pub fn steps(args: &StepsArgs) -> anyhow::Result<i32> {
     let own = std::process::id();
     let peak_mb = held_mb(own, "VmHWM");
     let answer = Steps {
-        kernels: bench.policy.kernels().to_string(),
+        kernels: bench.policy.computes_with(),
         step_s,
         forward_s,
         peak_mb,

@@ -32,6 +32,10 @@ pub fn values(kind: TensorType, packed: &[u8]) -> Option<Vec<f32>> {
 }
 
 impl Unpack {
+    pub fn kind(self) -> TensorType {
+        self.kind
+    }
+
     /// Bytes of `values` packed numbers.
     pub fn bytes(self, values: usize) -> usize {
         values / self.kind.block as usize * self.kind.bytes as usize

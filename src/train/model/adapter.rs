@@ -29,31 +29,12 @@ pub struct PackedLora {
 
 impl PackedLora {
     /// # Errors
-    /// [`TrainError::Lora`] if a pair names no linear of the model or has other sizes, [`TrainError::NotFinite`].
+    /// As [`places`].
     pub fn new(spec: &Spec, lora: &Lora) -> Result<PackedLora, TrainError> {
-        if lora.rank == 0 || !lora.scale().is_finite() {
-            return Err(TrainError::Lora(format!("rank {}, alpha {}", lora.rank, lora.alpha)));
-        }
+        let places = places(spec, lora)?;
         let mut pairs: Vec<Option<PackedPair>> = (0..spec.blocks * LINEARS.len()).map(|_| None).collect();
-        let mut places = Vec::new();
-        for pair in &lora.pairs {
-            let place = place(spec, &pair.tensor).ok_or_else(|| {
-                TrainError::Lora(format!("{:?} is no linear of the planner's blocks", pair.tensor))
-            })?;
-            let (n_in, n_out) = spec.linear(place % LINEARS.len());
-            let sizes = [pair.n_in, pair.n_out, pair.a.len(), pair.b.len()];
-            if sizes != [n_in, n_out, n_in * lora.rank, n_out * lora.rank] {
-                let rank = lora.rank;
-                let reason = format!("{:?} is {sizes:?}, not {n_in} to {n_out} of rank {rank}", pair.tensor);
-                return Err(TrainError::Lora(reason));
-            }
-            if pair.a.iter().chain(&pair.b).any(|value| !value.is_finite()) {
-                return Err(TrainError::NotFinite { what: format!("the adapter's {:?}", pair.tensor) });
-            }
-            if pairs[place].replace(pack(&pair.a, &pair.b, lora.rank, n_in, n_out, lora.scale())).is_some() {
-                return Err(TrainError::Lora(format!("{:?} has two pairs", pair.tensor)));
-            }
-            places.push(place);
+        for (pair, place) in lora.pairs.iter().zip(&places) {
+            pairs[*place] = Some(pack(&pair.a, &pair.b, lora.rank, pair.n_in, pair.n_out, lora.scale()));
         }
         Ok(PackedLora { pairs, places, scale: lora.scale() })
     }
@@ -106,11 +87,36 @@ impl PairSums {
     }
 }
 
-fn place(spec: &Spec, tensor: &str) -> Option<usize> {
-    let (block, rest) = tensor.strip_prefix("blk.")?.split_once('.')?;
-    let block: usize = block.parse().ok().filter(|block| *block < spec.blocks)?;
-    let which = LINEARS.iter().position(|name| rest.strip_suffix(".weight") == Some(name))?;
-    Some(block * LINEARS.len() + which)
+/// Where each pair of an adapter stands: by block and place in [`LINEARS`].
+///
+/// # Errors
+/// [`TrainError::Lora`] if a pair names no linear of the model, names one twice or has other sizes,
+/// [`TrainError::NotFinite`].
+pub fn places(spec: &Spec, lora: &Lora) -> Result<Vec<usize>, TrainError> {
+    if lora.rank == 0 || !lora.scale().is_finite() {
+        return Err(TrainError::Lora(format!("rank {}, alpha {}", lora.rank, lora.alpha)));
+    }
+    let mut places = Vec::new();
+    for pair in &lora.pairs {
+        let place = spec.place(&pair.tensor).ok_or_else(|| {
+            TrainError::Lora(format!("{:?} is no linear of the planner's blocks", pair.tensor))
+        })?;
+        let (n_in, n_out) = spec.linear(place % LINEARS.len());
+        let sizes = [pair.n_in, pair.n_out, pair.a.len(), pair.b.len()];
+        if sizes != [n_in, n_out, n_in * lora.rank, n_out * lora.rank] {
+            let rank = lora.rank;
+            let reason = format!("{:?} is {sizes:?}, not {n_in} to {n_out} of rank {rank}", pair.tensor);
+            return Err(TrainError::Lora(reason));
+        }
+        if pair.a.iter().chain(&pair.b).any(|value| !value.is_finite()) {
+            return Err(TrainError::NotFinite { what: format!("the adapter's {:?}", pair.tensor) });
+        }
+        if places.contains(&place) {
+            return Err(TrainError::Lora(format!("{:?} has two pairs", pair.tensor)));
+        }
+        places.push(place);
+    }
+    Ok(places)
 }
 
 fn pack(a: &[f32], b: &[f32], rank: usize, n_in: usize, n_out: usize, scale: f32) -> PackedPair {

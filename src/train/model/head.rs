@@ -11,7 +11,7 @@
 use super::attention::cut;
 use super::layout::BLOCK;
 use super::pass::Pass;
-use super::weights::{Panels, Sides};
+use super::weights::{Panels, Sides, Weights};
 use crate::train::kernels::{GROUP, Left, Product, Right, left, norm, norm_back, softmax_rows, words};
 use crate::train::tree::Tree;
 
@@ -20,11 +20,11 @@ pub const PART: usize = 4096;
 
 /// What the head keeps of a forward; rows are the nodes that have targets.
 pub struct Head {
-    nodes: Vec<usize>,
+    pub nodes: Vec<usize>,
     /// By target: its row.
-    row_of: Vec<usize>,
+    pub row_of: Vec<usize>,
     /// By row: sum_v p_v W_v, if a gradient follows.
-    expected: Vec<f32>,
+    pub expected: Vec<f32>,
     pub logprobs: Vec<f32>,
     /// Of the whole distribution at each target's node, in nats.
     pub entropies: Vec<f32>,
@@ -48,14 +48,47 @@ struct Scratch {
     p: Vec<u32>,
 }
 
-impl Pass<'_> {
-    pub fn head(&self, tree: &Tree, x: &[f32], temperature: f32, gradient: bool) -> Head {
-        let (hidden, per_word) = (self.spec.hidden, self.main.per_word());
+impl Head {
+    /// The nodes that have targets, in order, and by target its place among them.
+    pub fn rows(tree: &Tree) -> (Vec<usize>, Vec<usize>) {
         let mut nodes: Vec<usize> = tree.targets.iter().map(|target| target.node).collect();
         nodes.sort_unstable();
         nodes.dedup();
-        let row_of: Vec<usize> =
-            tree.targets.iter().map(|t| nodes.binary_search(&t.node).unwrap_or_default()).collect();
+        let row_of = tree.targets.iter().map(|t| nodes.binary_search(&t.node).unwrap_or_default()).collect();
+        (nodes, row_of)
+    }
+
+    /// dL/d(normed stream) of each row from dL/dlogprob of the targets, [rows][hidden].
+    pub fn gradient(
+        &self,
+        weights: &Weights,
+        tree: &Tree,
+        coefficients: &[f32],
+        temperature: f32,
+    ) -> Vec<f32> {
+        let hidden = weights.head.n_in;
+        let mut dh = vec![0.0; self.nodes.len() * hidden];
+        let mut row = vec![0.0; hidden];
+        for ((target, c), at) in tree.targets.iter().zip(coefficients).zip(&self.row_of) {
+            if *c == 0.0 {
+                continue;
+            }
+            weights.rows(&weights.head, target.token as usize, &mut row);
+            let expected = &self.expected[at * hidden..(at + 1) * hidden];
+            let dh = &mut dh[at * hidden..(at + 1) * hidden];
+            let c = c / temperature;
+            for ((dh, w), mean) in dh.iter_mut().zip(&row).zip(expected) {
+                *dh += c * (w - mean);
+            }
+        }
+        dh
+    }
+}
+
+impl Pass<'_> {
+    pub fn head(&self, tree: &Tree, x: &[f32], temperature: f32, gradient: bool) -> Head {
+        let (hidden, per_word) = (self.spec.hidden, self.main.per_word());
+        let (nodes, row_of) = Head::rows(tree);
         let gathered: Vec<f32> =
             nodes.iter().flat_map(|n| &x[n * hidden..(n + 1) * hidden]).copied().collect();
         let mut normed = vec![0.0; gathered.len()];
@@ -203,20 +236,7 @@ impl Pass<'_> {
         temperature: f32,
     ) -> Vec<f32> {
         let hidden = self.spec.hidden;
-        let mut dh = vec![0.0; head.nodes.len() * hidden];
-        let mut row = vec![0.0; hidden];
-        for ((target, c), at) in tree.targets.iter().zip(coefficients).zip(&head.row_of) {
-            if *c == 0.0 {
-                continue;
-            }
-            self.weights.rows(&self.weights.head, target.token as usize, &mut row);
-            let expected = &head.expected[at * hidden..(at + 1) * hidden];
-            let dh = &mut dh[at * hidden..(at + 1) * hidden];
-            let c = c / temperature;
-            for ((dh, w), mean) in dh.iter_mut().zip(&row).zip(expected) {
-                *dh += c * (w - mean);
-            }
-        }
+        let dh = head.gradient(self.weights, tree, coefficients, temperature);
         let mut d = vec![0.0; self.layout.nodes * hidden];
         for (node, dh) in head.nodes.iter().zip(dh.chunks_exact(hidden)) {
             let range = node * hidden..(node + 1) * hidden;

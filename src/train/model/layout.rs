@@ -149,7 +149,11 @@ impl Layout {
     }
 }
 
-fn check(tree: &Tree, vocabulary: usize) -> Result<(), TrainError> {
+/// Everything a tree must be before it is computed.
+///
+/// # Errors
+/// As [`Layout::new`].
+pub fn check(tree: &Tree, vocabulary: usize) -> Result<(), TrainError> {
     let nodes = tree.tokens.len();
     let wrong = |reason: String| Err(TrainError::Batch(reason));
     if nodes == 0 || tree.targets.is_empty() {

@@ -116,6 +116,14 @@ impl Spec {
         }
     }
 
+    /// Where a linear stands: block times their number, plus its place in [`LINEARS`].
+    pub fn place(&self, tensor: &str) -> Option<usize> {
+        let (block, rest) = tensor.strip_prefix("blk.")?.split_once('.')?;
+        let block: usize = block.parse().ok().filter(|block| *block < self.blocks)?;
+        let which = LINEARS.iter().position(|name| rest.strip_suffix(".weight") == Some(name))?;
+        Some(block * LINEARS.len() + which)
+    }
+
     /// Every tensor of a block is one that is computed with, and all that are needed are there.
     fn tensors(&self, header: &Header, path: &Path) -> Result<(), TrainError> {
         let refuse = |reason: String, remedy: &str| {

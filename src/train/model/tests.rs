@@ -28,7 +28,7 @@ fn noise(seed: u64, size: f32) -> impl FnMut() -> f32 {
     }
 }
 
-fn lora(policy: &Policy, rank: usize) -> Lora {
+pub fn lora(policy: &Policy, rank: usize) -> Lora {
     let mut next = noise(3, 0.3);
     let pairs = policy.lora_shapes().into_iter().map(|(tensor, n_in, n_out)| crate::train::lora::Pair {
         tensor,
@@ -62,12 +62,12 @@ fn tree(segments: &[(usize, Option<usize>)]) -> Tree {
 }
 
 /// A trunk longer than a block, branches of odd lengths, a branch of a branch, a second root.
-fn branching() -> Tree {
+pub fn branching() -> Tree {
     tree(&[(117, None), (23, Some(0)), (1, Some(1)), (40, Some(1)), (101, Some(0)), (9, Some(4)), (30, None)])
 }
 
 /// dL/dlogprob that differ in sign and size.
-fn coefficients(count: usize) -> Vec<f32> {
+pub fn coefficients(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7 % 11) as f32 - 5.0) / 5.0).collect()
 }
 
@@ -75,12 +75,12 @@ fn gradients(policy: &Policy, tree: &Tree, lora: &Lora) -> (Vec<f32>, Gradients)
     policy.gradients(tree, lora, 0.7, &mut |logprobs| coefficients(logprobs.len())).unwrap()
 }
 
-fn flat(gradients: &Gradients) -> Vec<f32> {
+pub fn flat(gradients: &Gradients) -> Vec<f32> {
     gradients.pairs.iter().flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
 }
 
 /// |a - b| / |b|
-fn distance(a: &[f32], b: &[f32]) -> f64 {
+pub fn distance(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
     let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
         a.iter().zip(b).map(|(a, b)| f(f64::from(*a), f64::from(*b))).sum()

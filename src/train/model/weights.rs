@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::TrainError;
 use super::spec::{LINEARS, Spec};
 use crate::error::EngineError;
-use crate::gguf::{Header, check_open};
+use crate::gguf::{Header, TensorType, check_open};
 use crate::train::kernels::{GROUP, Mapped, Pool, Unpack, panels_of_columns, panels_of_rows, unpack, words};
 
 /// A matrix in the file, [n_out][n_in].
@@ -58,6 +58,18 @@ pub struct Panels {
     pub backward: Vec<u32>,
 }
 
+impl Matrix {
+    /// How its numbers are packed.
+    pub fn kind(&self) -> TensorType {
+        self.unpack.kind()
+    }
+
+    /// Bytes in the file.
+    pub fn bytes(&self) -> usize {
+        self.row_bytes * self.n_out
+    }
+}
+
 impl Weights {
     /// # Errors
     /// [`TrainError::Model`] if the file is refused or cannot be mapped, [`TrainError::Unsupported`].
@@ -87,12 +99,23 @@ impl Weights {
         Ok((spec, header, weights))
     }
 
+    /// Name, inputs and outputs of the linears: q, k, v, output, gate, up, down of each block.
+    pub fn shapes(&self) -> Vec<(String, usize, usize)> {
+        let linears = self.layers.iter().flat_map(|layer| &layer.linears);
+        linears.map(|matrix| (matrix.name.clone(), matrix.n_in, matrix.n_out)).collect()
+    }
+
     /// Rows `first..first + count` of a matrix as f32.
     pub fn rows(&self, matrix: &Matrix, first: usize, out: &mut [f32]) {
         for (row, out) in out.chunks_exact_mut(matrix.n_in).enumerate() {
             let start = matrix.start + (first + row) * matrix.row_bytes;
             matrix.unpack.run(&self.file.bytes()[start..start + matrix.row_bytes], out);
         }
+    }
+
+    /// Rows `first..first + count` of a matrix as they lie in the file.
+    pub fn packed(&self, matrix: &Matrix, (first, count): (usize, usize)) -> &[u8] {
+        &self.file.bytes()[matrix.start + first * matrix.row_bytes..][..count * matrix.row_bytes]
     }
 
     /// Any tensor's values, for tests.

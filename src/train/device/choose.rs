@@ -1,0 +1,136 @@
+//! Which device trains: what the settings ask for, what is there, and whether it can be trusted.
+//!
+//! A device is held against the CPU before its first step: the same few tokens through both. A driver that
+//! computes something else is found by its numbers, and the step goes to the CPU or is refused, by the setting.
+
+use std::path::Path;
+
+use super::{DevicePolicy, Options};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::ffi::Device;
+use crate::error::Error;
+use crate::train::error::TrainError;
+use crate::train::lora::{Gradients, Lora};
+use crate::train::model::Policy;
+use crate::train::passes::Passes;
+use crate::train::tree::{Row, Tree};
+
+/// The setting that asks for this program's own kernels, for ggml's on the CPU, and for the best there is.
+pub const CPU: &str = "cpu";
+pub const GGML_CPU: &str = "ggml-cpu";
+const AUTO: &str = "auto";
+
+/// How far a device may be from the CPU: log-probabilities in nats, gradients relative to their length. Both round
+/// differently (bf16 here, TF32 there); a wrong operation is off by its own size.
+const NATS: f32 = 0.25;
+const GRADIENT: f64 = 0.1;
+/// Tokens of the comparison.
+const TOKENS: usize = 48;
+
+/// What will compute, and what was passed over for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    pub device: String,
+    /// Why another was not taken.
+    pub note: Option<String>,
+}
+
+/// The device for a setting among those found.
+///
+/// # Errors
+/// [`TrainError::Device`] for a name that none has.
+pub fn choose(setting: &str, devices: &[Device]) -> Result<Choice, TrainError> {
+    let chosen = |device: &str| Ok(Choice { device: device.to_string(), note: None });
+    match setting {
+        CPU | GGML_CPU => chosen(setting),
+        AUTO => {
+            let gpus = devices.iter().filter(|device| device.gpu);
+            chosen(gpus.max_by_key(|device| device.free).map_or(CPU, |device| &device.name))
+        }
+        name => match devices.iter().find(|device| device.gpu && device.name.eq_ignore_ascii_case(name)) {
+            Some(device) => chosen(&device.name),
+            None => {
+                let gpus: Vec<&str> = devices.iter().filter(|d| d.gpu).map(|d| d.name.as_str()).collect();
+                let found = if gpus.is_empty() { "no GPU".to_string() } else { gpus.join(", ") };
+                let why = format!(
+                    "llama.cpp finds {found} here; a build has GPUs by its features (cuda, vulkan, metal, rocm)"
+                );
+                Err(TrainError::Device { device: name.to_string(), why })
+            }
+        },
+    }
+}
+
+/// The model on the device of a choice, or what `cpu` is where that is the choice. `rows` are some of what will be
+/// trained on, `sizes` the nodes and targets of the step.
+///
+/// # Errors
+/// [`TrainError::Device`] where the device does not start, has no room or computes something else. With `auto`
+/// the CPU takes over instead and the choice says why.
+pub fn open(
+    (path, threads): (&Path, usize),
+    cpu: Policy,
+    (setting, choice): (&str, Choice),
+    (lora, rows): (&Lora, &[Row]),
+    (nodes, targets): (usize, usize),
+) -> Result<(Box<dyn Passes>, Choice), Error> {
+    if choice.device == CPU {
+        return Ok((Box::new(cpu), choice));
+    }
+    let opened = DevicePolicy::open(path, Options::on(&choice.device, threads)).map_err(Error::from);
+    let checked = opened.and_then(|policy| {
+        policy.fits(nodes, targets, lora.rank)?;
+        agree(&cpu, &policy, rows, lora)
+            .map_err(|why| TrainError::Device { device: choice.device.clone(), why })?;
+        Ok(policy)
+    });
+    match checked {
+        Ok(policy) => Ok((Box::new(policy), choice)),
+        Err(error) if setting == AUTO => {
+            let choice = Choice { device: CPU.to_string(), note: Some(error.to_string()) };
+            Ok((Box::new(cpu), choice))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The same few tokens through both, forward and back.
+fn agree(cpu: &dyn Passes, device: &dyn Passes, rows: &[Row], lora: &Lora) -> Result<(), String> {
+    let short = rows.iter().find(|row| !row.prompt.is_empty() && !row.sampled.is_empty()).map(|row| {
+        let sampled = &row.sampled[..row.sampled.len().min(TOKENS / 2)];
+        let prompt = &row.prompt[row.prompt.len().saturating_sub(TOKENS - sampled.len())..];
+        Row { prompt: prompt.to_vec(), sampled: sampled.to_vec() }
+    });
+    let Some(row) = short else { return Ok(()) };
+    let tree = Tree::build(&[row]);
+    // An adapter's B is zero at first, and A then has no gradient: give it one.
+    let mut lora = lora.clone();
+    for pair in &mut lora.pairs {
+        for (at, b) in pair.b.iter_mut().enumerate() {
+            *b += 1e-2 * ((at * 7 % 11) as f32 - 5.0) / 5.0;
+        }
+    }
+    let both = [cpu, device].map(|policy| {
+        let signs = &mut |l: &[f32]| (0..l.len()).map(|i| if i % 2 == 0 { 1.0 } else { -0.5 }).collect();
+        policy.gradients(&tree, &lora, 1.0, signs).map_err(|error| error.to_string())
+    });
+    let [cpu, device] = both;
+    let ((expected, exact), (found, gradients)) = (cpu?, device?);
+    let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let flat = |gradients: &Gradients| -> Vec<f64> {
+        gradients.pairs.iter().flat_map(|(a, b)| a.iter().chain(b)).map(|g| f64::from(*g)).collect()
+    };
+    let (exact, gradients) = (flat(&exact), flat(&gradients));
+    let length = exact.iter().map(|g| g * g).sum::<f64>().sqrt();
+    let error =
+        exact.iter().zip(&gradients).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt() / length.max(1e-30);
+    if apart <= NATS && error <= GRADIENT {
+        return Ok(());
+    }
+    Err(format!(
+        "it does not compute what the CPU does: log-probabilities are up to {apart:.2} nats apart (bound {NATS}), gradients {:.0} % (bound {:.0} %)",
+        100.0 * error,
+        100.0 * GRADIENT
+    ))
+}

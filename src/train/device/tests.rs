@@ -1,0 +1,110 @@
+//! The device's passes on ggml's own CPU against the f64 reference and the CPU's kernels: every architecture,
+//! packed types, runs and parts that cut through the tree and the vocabulary.
+
+use super::*;
+use crate::gguf::TensorType;
+use crate::gguf::toy::Architecture;
+use crate::train::kernels::Precision;
+use crate::train::model::tests::{branching, coefficients, distance, flat, lora, toy};
+use crate::train::model::{self, Policy};
+
+const KINDS: [(Architecture, TensorType, bool); 5] = [
+    (Architecture::Llama, TensorType::F32, false),
+    (Architecture::Qwen2, TensorType::F32, true),
+    (Architecture::Qwen3, TensorType::F32, true),
+    (Architecture::Llama, TensorType::Q8_0, true),
+    (Architecture::Qwen2, TensorType::Q4_0, false),
+];
+
+fn exact(path: &Path) -> Policy {
+    let options = model::Options { threads: 1, precision: Precision::F32, stash: 0 };
+    Policy::open_with(path, options).unwrap()
+}
+
+fn device(path: &Path, forward: Forward, run: usize, part: usize) -> DevicePolicy {
+    let options = Options { forward, run: Some(run), part, ..Options::on(GGML_CPU, 1) };
+    DevicePolicy::open(path, options).unwrap()
+}
+
+/// Largest difference.
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn passes_are_those_of_the_cpu() {
+    for (architecture, kind, tied) in KINDS {
+        let (_dir, path) = toy(architecture, kind, tied);
+        let cpu = exact(&path);
+        let (tree, lora) = (branching(), lora(&cpu, 3));
+        let signs = &mut |l: &[f32]| coefficients(l.len());
+        let (expected, slopes) = cpu.gradients(&tree, &lora, 0.7, signs).unwrap();
+        let scores = cpu.scores(&tree, None, 0.7).unwrap();
+        let divergences = cpu.divergences(&tree, (None, Some(&lora)), 0.7).unwrap();
+        // Whole, and cut at odd places.
+        for (run, part) in [(512, 8192), (50, 100)] {
+            let device = device(&path, Forward::Unpacked, run, part);
+            let (found, gradients) = device.gradients(&tree, &lora, 0.7, signs).unwrap();
+            let error = distance(&flat(&gradients), &flat(&slopes));
+            let case = format!(
+                "{architecture:?} {} {run} {part}: {} {error:.1e}",
+                kind.name,
+                apart(&found, &expected)
+            );
+            println!("{case}");
+            assert!(apart(&found, &expected) <= 1e-4 && error <= 1e-4, "{case}");
+            let own = device.scores(&tree, None, 0.7).unwrap();
+            assert!(apart(&own.logprobs, &scores.logprobs) <= 1e-4, "{case}");
+            assert!(apart(&own.entropies, &scores.entropies) <= 1e-4, "{case}");
+            let own = device.divergences(&tree, (None, Some(&lora)), 0.7).unwrap();
+            assert!(apart(&own, &divergences) <= 1e-4, "{case}");
+        }
+    }
+}
+
+/// The bound is what rounding activations to Q8_0 does to a toy's 64 values; of F32 nothing differs.
+#[test]
+fn a_matched_forward_computes_with_the_packed_weights() {
+    for (architecture, kind, tied) in KINDS {
+        let (_dir, path) = toy(architecture, kind, tied);
+        let (cpu, device) = (exact(&path), device(&path, Forward::Matched, 512, 100));
+        let tree = branching();
+        let expected = cpu.logprobs(&tree, None, 1.0).unwrap();
+        let found = device.logprobs(&tree, None, 1.0).unwrap();
+        let bound = if kind == TensorType::F32 { 1e-4 } else { 0.5 };
+        let apart = apart(&found, &expected);
+        println!("{architecture:?} {}: {apart}", kind.name);
+        assert!(apart <= bound && (kind == TensorType::F32 || apart > 0.0), "{architecture:?}: {apart}");
+    }
+}
+
+#[test]
+fn a_model_that_does_not_stay_on_the_device_computes_the_same() {
+    let (_dir, path) = toy(Architecture::Llama, TensorType::F32, false);
+    let stays = device(&path, Forward::Unpacked, 512, 100);
+    let passes_by = DevicePolicy { stays: false, ..device(&path, Forward::Unpacked, 512, 100) };
+    let (tree, lora) = (branching(), lora(&exact(&path), 3));
+    let signs = &mut |l: &[f32]| coefficients(l.len());
+    let one = stays.gradients(&tree, &lora, 0.7, signs).unwrap();
+    let other = passes_by.gradients(&tree, &lora, 0.7, signs).unwrap();
+    assert_eq!(one.0, other.0);
+    assert_eq!(flat(&one.1), flat(&other.1));
+}
+
+#[test]
+fn faults_are_named() {
+    let (_dir, path) = toy(Architecture::Llama, TensorType::F32, false);
+    let missing = DevicePolicy::open(&path, Options::on("CUDA7", 1)).err().unwrap().to_string();
+    assert!(
+        missing.contains("CUDA7") && missing.contains("CPU") && missing.contains("train.device"),
+        "{missing}"
+    );
+    let policy = device(&path, Forward::Unpacked, 512, 100);
+    assert!(policy.logprobs(&branching(), None, 0.0).is_err());
+    assert!(policy.logprobs(&Tree::default(), None, 1.0).is_err());
+    let mut wrong = lora(&exact(&path), 3);
+    wrong.pairs[0].tensor = "blk.0.attn_norm.weight".to_string();
+    assert!(policy.logprobs(&branching(), Some(&wrong), 1.0).unwrap_err().to_string().contains("attn_norm"));
+    assert!(policy.fits(1 << 40, 10, 8).unwrap_err().to_string().contains("GB"));
+}
