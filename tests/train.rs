@@ -1,6 +1,7 @@
 //! Training as a person meets it: the binary, the embedded planner in llama.cpp, real steps, real kills.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command as Std, Stdio};
 use std::time::{Duration, Instant};
@@ -119,6 +120,39 @@ fn a_run_goes_on_from_the_adapter_that_serves() {
     let shipped = adapters.iter().find(|line| line["origin"] == "shipped").unwrap();
     let made = adapters.iter().find(|line| line["origin"] == "trained").unwrap();
     assert_eq!((&made["parent"], &made["id"]), (&shipped["id"], &stepped["adapter"]));
+}
+
+/// ggml's own CPU stands for a device: the same graphs, another machine under them.
+#[test]
+fn a_step_on_a_device_is_the_step_on_the_cpu() {
+    let told = ["cpu", "ggml-cpu"].map(|device| {
+        let home = tempfile::tempdir().unwrap();
+        settle(home.path());
+        let mut config = fs::OpenOptions::new().append(true).open(home.path().join("config.toml")).unwrap();
+        writeln!(config, "device = \"{device}\"").unwrap();
+        let mut args = RUN.to_vec();
+        args[17] = "1";
+        let (code, out, err) = run(tillerman(home.path()).args(&args));
+        assert_eq!(code, 0, "{err}");
+        find(&lines(&out), "stepped")[0].clone()
+    });
+    let [cpu, device] = &told;
+    assert_eq!((&cpu["device"]["device"], &device["device"]["device"]), (&"cpu".into(), &"ggml-cpu".into()));
+    assert_eq!(cpu["targets"], device["targets"], "the rollouts are the same");
+    // bf16 there, F32 here.
+    for figure in ["gradient_norm", "step_kl", "drift"] {
+        let [a, b] = [cpu, device].map(|step| step[figure].as_f64().unwrap());
+        assert!((a - b).abs() <= 0.05 * a.abs(), "{figure}: {a} and {b}");
+    }
+
+    let home = tempfile::tempdir().unwrap();
+    settle(home.path());
+    let mut config = fs::OpenOptions::new().append(true).open(home.path().join("config.toml")).unwrap();
+    writeln!(config, "device = \"CUDA9\"").unwrap();
+    let mut args = RUN.to_vec();
+    args[17] = "1";
+    let (code, _, err) = run(tillerman(home.path()).args(&args));
+    assert!(code != 0 && err.contains("CUDA9") && err.contains("train.device"), "{code}: {err}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, Message, Request, Role, Sampler, Speaker};
 use crate::text::safe;
+use crate::train::device;
 
 use super::Global;
 use super::setup::{self, Setup};
@@ -148,6 +149,7 @@ async fn engine(setup: &Setup) -> Vec<Check> {
             ),
         ),
         Check::ok("cpu", features(&info.cpu_features)),
+        Check::ok("training", device::report(&setup.config.train.device, &info.devices)),
     ]);
     checks.push(first_words(&setup.engine).await);
     checks

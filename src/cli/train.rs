@@ -433,14 +433,15 @@ fn watch(as_json: bool) -> Watch {
         Progress::Stepped(stepped) => match &stepped.skipped {
             Some(why) => eprintln!("step {}: skipped: {why}", stepped.step),
             None => eprintln!(
-                "step {}: adapter {}, kl {:.4} to its parent, {} to base, {} tokens trained, {:.2} s, {:.0} MB",
+                "step {}: adapter {}, kl {:.4} to its parent, {} to base, {} tokens trained, {:.2} s, {:.0} MB{}",
                 stepped.step,
                 stepped.adapter.as_deref().unwrap_or("none"),
                 stepped.step_kl.unwrap_or(0.0),
                 stepped.drift.map_or("unknown".to_string(), |drift| format!("{drift:.4}")),
                 stepped.stats.tokens_trained,
                 stepped.seconds,
-                stepped.peak_mb
+                stepped.peak_mb,
+                stepped.device.words()
             ),
         },
         Progress::Validated(seen) => eprintln!(

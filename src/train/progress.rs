@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::Adapter;
 use crate::tasks::stats::wilson;
+use crate::train::device::Choice;
 use crate::train::objective::Stats;
 use crate::train::reward::Rewards;
 use crate::train::rollout::Group;
@@ -123,6 +124,9 @@ pub struct Stepped {
     pub targets: usize,
     pub seconds: f64,
     pub peak_mb: f64,
+    /// What computed it.
+    #[serde(default)]
+    pub device: Choice,
 }
 
 impl Stepped {
@@ -147,6 +151,7 @@ impl Stepped {
             targets: done.targets,
             seconds: done.seconds,
             peak_mb: done.peak_bytes as f64 / 1e6,
+            device: done.device.clone(),
         }
     }
 }

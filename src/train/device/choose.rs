@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::ffi::Device;
 use crate::error::Error;
 use crate::train::error::TrainError;
+use crate::train::kernels::{self, Precision};
 use crate::train::lora::{Gradients, Lora};
 use crate::train::model::Policy;
 use crate::train::passes::Passes;
@@ -34,6 +35,31 @@ pub struct Choice {
     pub device: String,
     /// Why another was not taken.
     pub note: Option<String>,
+}
+
+impl Choice {
+    /// For the end of a sentence about a step: nothing where the CPU was asked for and did it.
+    pub fn words(&self) -> String {
+        match (self.device.as_str(), &self.note) {
+            ("" | CPU, None) => String::new(),
+            (device, None) => format!(", on {device}"),
+            (_, Some(note)) => format!(", on the CPU: {note}"),
+        }
+    }
+}
+
+/// What a setting comes to where the engine found these devices, for a report.
+pub fn report(setting: &str, devices: &[String]) -> String {
+    let kernels = kernels::choose(Precision::default()).name();
+    let gpu = devices.iter().find(|device| !device.starts_with("CPU"));
+    match (setting, gpu) {
+        (AUTO, Some(gpu)) => {
+            format!("{gpu} if it computes what the CPU does and has room, else the CPU ({kernels})")
+        }
+        (CPU | AUTO, _) => format!("on the CPU ({kernels})"),
+        (GGML_CPU, _) => "ggml's kernels on the CPU".to_string(),
+        (name, _) => format!("{name}, if it computes what the CPU does"),
+    }
 }
 
 /// The device for a setting among those found.
@@ -133,4 +159,65 @@ fn agree(cpu: &dyn Passes, device: &dyn Passes, rows: &[Row], lora: &Lora) -> Re
         100.0 * error,
         100.0 * GRADIENT
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::TensorType;
+    use crate::gguf::toy::{Architecture, ToyModel};
+    use crate::train::model::tests::{lora, toy};
+
+    fn found(name: &str, gpu: bool, free: u64) -> Device {
+        Device { name: name.to_string(), description: String::new(), gpu, free, total: free }
+    }
+
+    #[test]
+    fn settings_come_to_devices() {
+        let devices = [found("CUDA0", true, 10), found("CUDA1", true, 20), found("CPU", false, 99)];
+        let name = |setting: &str, devices: &[Device]| choose(setting, devices).map(|choice| choice.device);
+        assert_eq!(name("auto", &devices), Ok("CUDA1".to_string()));
+        assert_eq!(name("auto", &devices[2..]), Ok(CPU.to_string()));
+        assert_eq!(name("cuda0", &devices), Ok("CUDA0".to_string()));
+        assert_eq!(name("cpu", &devices), Ok(CPU.to_string()));
+        let missing = name("Vulkan0", &devices).unwrap_err().to_string();
+        assert!(missing.contains("Vulkan0") && missing.contains("CUDA0, CUDA1"), "{missing}");
+        let none = name("CUDA0", &devices[2..]).unwrap_err().to_string();
+        assert!(none.contains("no GPU") && none.contains("features"), "{none}");
+        let names = ["CUDA1 (a card)".to_string()];
+        assert!(report("auto", &names).starts_with("CUDA1 (a card) if"));
+        assert!(report("auto", &["CPU".to_string()]).starts_with("on the CPU ("));
+    }
+
+    #[test]
+    fn a_device_that_computes_something_else_is_not_trusted() {
+        let (dir, path) = toy(Architecture::Qwen2, TensorType::Q8_0, true);
+        let cpu = || Policy::open(&path, 1).unwrap();
+        let lora = lora(&cpu(), 3);
+        let rows = [Row { prompt: (1..40).collect(), sampled: (40..60).collect() }];
+        // ggml's CPU stands for the device; the file it gets is the same, or another.
+        let other = dir.path().join("other.gguf");
+        ToyModel {
+            architecture: Architecture::Qwen2,
+            kind: TensorType::Q8_0,
+            tied: true,
+            seed: 8,
+            ..ToyModel::default()
+        }
+        .write(&other)
+        .unwrap();
+        let open = |path: &Path, setting: &str, nodes: usize| {
+            let choice = Choice { device: GGML_CPU.to_string(), note: None };
+            open((path, 1), cpu(), (setting, choice), (&lora, &rows), (nodes, 10))
+        };
+        let (policy, choice) = open(&path, GGML_CPU, 60).unwrap();
+        assert!(policy.computes_with().contains("ggml") && choice.words() == ", on ggml-cpu", "{choice:?}");
+        let refused = open(&other, GGML_CPU, 60).err().unwrap().to_string();
+        assert!(refused.contains("nats apart") && refused.contains("train.device"), "{refused}");
+        let (policy, choice) = open(&other, AUTO, 60).unwrap();
+        assert!(!policy.computes_with().contains("ggml"));
+        assert!(choice.device == CPU && choice.words().contains("nats apart"), "{choice:?}");
+        let (_, choice) = open(&path, AUTO, 1 << 40).unwrap();
+        assert!(choice.device == CPU && choice.words().contains("GB"), "{choice:?}");
+    }
 }
