@@ -57,6 +57,8 @@ pub struct Train {
     pub temperature: Option<f32>,
     /// Turns of a training rollout; 0: no limit of its own.
     pub turns: Option<usize>,
+    /// What a turn that came to nothing costs a right rollout, of its reward of 1.
+    pub fault_cost: Option<f64>,
     /// What computes a step: "auto", "cpu", "ggml-cpu" or a device's name.
     pub device: String,
 }
@@ -76,6 +78,7 @@ impl Default for Train {
             kl_beta: None,
             temperature: None,
             turns: None,
+            fault_cost: None,
             device: "auto".to_string(),
         }
     }

@@ -170,6 +170,8 @@ fn labelled(
     policy: &Policy,
 ) -> Result<(Vec<TrainRollout>, LeftOut), Error> {
     let (mut out, mut left) = (Vec::new(), LeftOut::default());
+    // What is worth more than this is reinforced, the rest punished; among equals nothing is.
+    let middle = if rewards.graded() { rewards.mean() } else { 0.5 };
     for (place, rollout) in group.rollouts.iter().enumerate() {
         let Some(mut rows) = turns(&rollout.trajectory, policy, &mut left)? else { continue };
         let Some(reward) = rewards.rewards.get(place).copied().flatten() else { continue };
@@ -181,7 +183,7 @@ fn labelled(
         }
         // A turn called bad is never reinforced, one called good never punished, whatever came of it.
         for (at, turn, value) in &rewards.turns {
-            let against = (*value == LabelValue::Good) != (reward > 0.5);
+            let against = (*value == LabelValue::Good) != (reward > middle);
             if *at == place && against {
                 rows.iter_mut().filter(|row| row.turn == *turn).for_each(|row| row.trains.fill(false));
             }
@@ -313,6 +315,39 @@ mod tests {
         let group = group(answers);
         let rewards = rewards(&group, &known("42"));
         (group, rewards)
+    }
+
+    #[test]
+    fn a_failed_turn_costs_a_right_rollout_where_its_siblings_did_without() {
+        let (group, _) = labelled_group(&["42", "42", "42"]);
+        let mut rewards = Rewards { rewards: vec![Some(1.0); 3], ..Rewards::default() };
+        rewards.turns = vec![(1, 1, LabelValue::Bad)];
+        let add = |rewards: &Rewards| {
+            let mut lesson = Lesson::new(policy());
+            lesson.add(&group, rewards).unwrap();
+            lesson
+        };
+        let trains = |lesson: &Lesson, place: usize| {
+            lesson.groups[0].rollouts[place].turns.iter().flat_map(|turn| &turn.trains).any(|trains| *trains)
+        };
+        assert!(add(&rewards).groups.is_empty(), "all right, and nothing charged");
+        rewards.charge(0.2);
+        assert_eq!(rewards.rewards, [Some(1.0), Some(0.8), Some(1.0)]);
+        let lesson = add(&rewards);
+        assert!(
+            (lesson.reports[0].right, lesson.reports[0].wrong) == (3, 0)
+                && lesson.reports[0].without.is_none()
+        );
+        assert!(trains(&lesson, 1), "the failed turn is what is to be unlearned");
+        // Beside wrong answers the same rollout is reinforced, and its failed turn is not.
+        rewards.rewards = vec![Some(0.0), Some(1.0), Some(0.0)];
+        rewards.charge(0.2);
+        let lesson = add(&rewards);
+        assert!(!trains(&lesson, 1) && trains(&lesson, 0));
+        // A wrong answer cannot cost more.
+        rewards.rewards = vec![Some(1.0), Some(0.0), Some(0.0)];
+        rewards.charge(0.2);
+        assert_eq!(rewards.rewards, [Some(1.0), Some(0.0), Some(0.0)]);
     }
 
     #[test]

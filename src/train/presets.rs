@@ -27,6 +27,9 @@ pub struct Settings {
     /// Nats per planner token: one step, and all steps from base.
     pub step_kl: f64,
     pub kl_budget: f64,
+    /// What a turn that came to nothing costs a right rollout, of its reward of 1; 0: such turns are only not
+    /// reinforced in mode `flow`, and not looked at in others.
+    pub fault_cost: f64,
     /// What computes a step, as asked for.
     pub device: String,
 }
@@ -75,6 +78,7 @@ impl Settings {
             turns: train.turns.unwrap_or(3),
             step_kl: train.step_kl,
             kl_budget: train.kl_budget,
+            fault_cost: train.fault_cost.unwrap_or(if train.mode == Mode::Flow { 0.2 } else { 0.0 }),
             device: train.device.clone(),
         }
     }
@@ -207,6 +211,11 @@ impl Settings {
             "alpha",
             !positive(f64::from(self.alpha)),
             "must be above 0: the delta is multiplied by alpha / rank; 32 is usual",
+        );
+        refuse(
+            "fault_cost",
+            !(0.0..=0.4).contains(&self.fault_cost),
+            "must lie between 0 and 0.4: a right answer stays worth more than a wrong one; 0.2 is usual",
         );
         refuse("group", self.group < 2, "a rollout alone has nothing to be compared with; 8 is usual");
         refuse("lr", !positive(self.lr), "must be above 0; 1e-5 is usual");

@@ -164,7 +164,32 @@ impl Rewards {
         let right = self.rewards.iter().flatten().filter(|reward| **reward > 0.5).count();
         right > 0 && right < self.reached()
     }
+
+    /// Take `cost` off each right rollout that holds a turn called bad. Siblings that got there without one are
+    /// then worth more, also where all of them are right.
+    pub fn charge(&mut self, cost: f64) {
+        for (place, reward) in self.rewards.iter_mut().enumerate() {
+            let bad = self.turns.iter().any(|(at, _, value)| (*at, *value) == (place, LabelValue::Bad));
+            if let Some(reward) = reward.as_mut().filter(|reward| bad && **reward > 0.5) {
+                *reward -= cost;
+            }
+        }
+    }
+
+    /// Mean of the rewards there are; 0 without any.
+    pub fn mean(&self) -> f64 {
+        self.rewards.iter().flatten().sum::<f64>() / self.reached().max(1) as f64
+    }
+
+    /// Some rollouts are worth more than others, if only by what a failed turn costs.
+    pub fn graded(&self) -> bool {
+        let known = || self.rewards.iter().flatten().copied();
+        known().fold(f64::MIN, f64::max) - known().fold(f64::MAX, f64::min) >= GRADE
+    }
 }
+
+/// Rewards that lie nearer than this are one reward; what the advantages take for contrast.
+const GRADE: f64 = 0.05;
 
 /// Mode A, complete the group: what is known of its answers and plans, carried to its rollouts.
 pub fn rewards(group: &Group, known: &Known) -> Rewards {
@@ -249,14 +274,15 @@ pub enum Contrast {
 
 /// A group's advantages are all zero unless some of its rollouts are worth more than others.
 pub fn contrast(rewards: &Rewards) -> Contrast {
+    let graded = rewards.graded();
     let known: Vec<f64> = rewards.rewards.iter().flatten().copied().collect();
     let right = known.iter().filter(|reward| **reward > 0.5).count();
     let wrong = known.len() - right;
     let why = match (right, wrong) {
         (0, 0) => "none of its answers is labelled".to_string(),
         (1, 0) | (0, 1) => "only one rollout is labelled".to_string(),
-        (right, 0) => format!("all {right} labelled rollouts are right"),
-        (0, wrong) => {
+        (right, 0) if !graded => format!("all {right} labelled rollouts are right"),
+        (0, wrong) if !graded => {
             format!("all {wrong} labelled rollouts are wrong; type the right answer, or draw more")
         }
         _ => return Contrast::Some { right, wrong },

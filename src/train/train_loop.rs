@@ -47,9 +47,11 @@ pub type Reset = Arc<dyn Fn() -> futures_util::future::BoxFuture<'static, ()> + 
 
 /// The checker's word on a group; in mode `flow` also on the turns that came to nothing. The others are kept as
 /// they are published.
-fn judged(group: &Group, mode: Mode) -> Rewards {
-    let turns = if mode == Mode::Flow { faults(group) } else { Vec::new() };
-    Rewards { turns, ..checked(group) }
+fn judged(group: &Group, settings: &Settings) -> Rewards {
+    let turns = if settings.mode == Mode::Flow { faults(group) } else { Vec::new() };
+    let mut rewards = Rewards { turns, ..checked(group) };
+    rewards.charge(settings.fault_cost);
+    rewards
 }
 
 /// What is to be done.
@@ -258,7 +260,7 @@ impl Trainer {
                 return Err(Error::Interrupted);
             }
             state.drawn += drawn.len();
-            rewards.extend(more.iter().map(|group| judged(group, plan.settings.mode)));
+            rewards.extend(more.iter().map(|group| judged(group, &plan.settings)));
             groups.extend(more);
             if rewards.iter().filter(|rewards: &&Rewards| rewards.contrast()).count() * 2 >= plan.questions {
                 break;
