@@ -64,7 +64,8 @@
 //! - The embedded planner's generator is extractive: an answer that is no passage of memory is drawn again under a
 //!   grammar of its passages, and the one the free model finds likeliest as a whole is taken (`flow::quote`).
 //! - The KL budget is the exact divergence at each planner token: k3 of sampled tokens was decided by a few of them.
-//! - In mode `flow` a turn whose plan could not be run counts as *plan bad* by the checker.
+//! - In mode `flow` a turn whose plan could not be run counts as *plan bad* by the checker, and a right rollout that holds
+//!   one is worth a fifth less: failed calls rose with training as long as only the answer paid.
 //! - `llama.cpp` is built without OpenMP: its own thread pool, threads = cores - 1 unless told otherwise.
 //!
 //! # Words
