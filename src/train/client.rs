@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::wire;
 use crate::error::Error;
+use crate::train::device::{AUTO, CPU};
 use crate::train::step::{Done, Job};
 use crate::train::worker::FromTrainer;
 
@@ -16,7 +17,8 @@ use crate::train::worker::FromTrainer;
 const STDERR_TAIL: usize = 2048;
 
 /// Take a step in a worker process of its own. Cancelling, or dropping the future, ends the worker; the
-/// job's folder is then as good as never written.
+/// job's folder is then as good as never written. Where the settings leave the device open and the worker dies
+/// while one computes, the CPU takes the step instead, and what came of it says why.
 ///
 /// # Errors
 /// What the step fails with, or how the worker died; in either case nothing that serves was changed.
@@ -26,6 +28,35 @@ pub async fn take(
     on_phase: &mut (dyn FnMut(&str) + Send),
     cancel: &CancellationToken,
 ) -> Result<Done, Error> {
+    let mut device = None;
+    match attempt(exe, job, (on_phase, &mut device), cancel).await? {
+        Ended::Done(done) => Ok(*done),
+        Ended::Died(error) => {
+            let Some(device) = device.filter(|_| job.settings.device == AUTO) else { return Err(error) };
+            on_phase(&format!("the worker died on {device}; the CPU takes over"));
+            let mut job = job.clone();
+            job.settings.device = CPU.to_string();
+            match attempt(exe, &job, (on_phase, &mut None), cancel).await? {
+                Ended::Done(mut done) => {
+                    done.device.note = Some(format!("on {device} {error}"));
+                    Ok(*done)
+                }
+                Ended::Died(error) => Err(error),
+            }
+        }
+    }
+}
+
+/// Who hears phases, and where the name of a device that began goes.
+type Hears<'a> = (&'a mut (dyn FnMut(&str) + Send), &'a mut Option<String>);
+
+/// How a worker ended that was not told to fail.
+enum Ended {
+    Done(Box<Done>),
+    Died(Error),
+}
+
+async fn attempt(exe: &Path, job: &Job, told: Hears<'_>, cancel: &CancellationToken) -> Result<Ended, Error> {
     let mut frame = Vec::new();
     wire::encode(job, &mut frame)
         .map_err(|e| Error::Train(format!("the batch is too large: {e}; train on fewer groups at once")))?;
@@ -52,18 +83,18 @@ pub async fn take(
             let _ = child.kill().await;
             return Err(Error::Interrupted);
         }
-        heard = listen(output, on_phase) => heard,
+        heard = listen(output, told) => heard,
     };
     drop(input);
     match heard {
-        Some(FromTrainer::Done(done)) => Ok(*done),
+        Some(FromTrainer::Done(done)) => Ok(Ended::Done(done)),
         Some(FromTrainer::Failed(failure)) => Err(failure.into()),
-        _ => Err(died(child, words.await.unwrap_or_default()).await),
+        _ => Ok(Ended::Died(died(child, words.await.unwrap_or_default()).await)),
     }
 }
 
 /// The worker's last word; None when it went without one.
-async fn listen(mut output: ChildStdout, on_phase: &mut (dyn FnMut(&str) + Send)) -> Option<FromTrainer> {
+async fn listen(mut output: ChildStdout, (on_phase, device): Hears<'_>) -> Option<FromTrainer> {
     let mut buffer = Vec::new();
     loop {
         let mut header = [0; 4];
@@ -78,6 +109,10 @@ async fn listen(mut output: ChildStdout, on_phase: &mut (dyn FnMut(&str) + Send)
         let message: FromTrainer = wire::read(&mut buffer.as_slice(), &mut Vec::new()).ok()??;
         match message {
             FromTrainer::Phase(text) => on_phase(&text),
+            FromTrainer::On(name) => {
+                on_phase(&format!("starting on {name}"));
+                *device = Some(name);
+            }
             last => return Some(last),
         }
     }
@@ -111,5 +146,79 @@ fn told(status: ExitStatus) -> String {
         (Some(signal), _) => format!("of signal {signal}"),
         (None, Some(code)) => format!("with code {code}"),
         (None, None) => "without a word".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::train::device::Choice;
+    use crate::train::objective::Stats;
+    use crate::train::presets::Settings;
+    use crate::train::step_size::StepSize;
+
+    fn done() -> Done {
+        Done {
+            stats: Stats::default(),
+            size: StepSize::default(),
+            learning_rate: 0.0,
+            gradient_norm: 0.0,
+            update_norm: 0.0,
+            steps: 1,
+            drift: None,
+            nodes: 1,
+            row_tokens: 1,
+            targets: 1,
+            groups: 1,
+            rollouts: 1,
+            seconds: 0.0,
+            peak_bytes: 0,
+            device: Choice { device: CPU.to_string(), note: None },
+            kept: false,
+        }
+    }
+
+    /// A worker that says that a device begins and dies of it the first time, and takes the step the second.
+    #[tokio::test]
+    async fn the_cpu_takes_over_from_a_device_that_kills_the_worker() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, message: &FromTrainer| {
+            let mut bytes = Vec::new();
+            wire::encode(message, &mut bytes).unwrap();
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+        };
+        file("on", &FromTrainer::On("CUDA0".to_string()));
+        file("done", &FromTrainer::Done(Box::new(done())));
+        let exe = dir.path().join("worker");
+        let script = format!(
+            "#!/bin/sh\ncd '{}'\nif [ -e again ]; then cat done; exit; fi\ntouch again; cat on; kill -SEGV $$\n",
+            dir.path().display()
+        );
+        std::fs::write(&exe, script).unwrap();
+        std::fs::set_permissions(&exe, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let job = |device: &str| Job {
+            model: dir.path().to_path_buf(),
+            parent: None,
+            out: dir.path().to_path_buf(),
+            groups: Vec::new(),
+            settings: Settings { device: device.to_string(), ..Settings::default() },
+            seed: 1,
+            threads: 1,
+            probes: Vec::new(),
+            frozen: Vec::new(),
+        };
+        let cancel = CancellationToken::new();
+        let mut phases = Vec::new();
+        let mut heard = |text: &str| phases.push(text.to_string());
+        let taken = take(&exe, &job(AUTO), &mut heard, &cancel).await.unwrap();
+        let note = taken.device.note.unwrap();
+        assert!(note.contains("CUDA0") && note.contains("signal 11"), "{note}");
+        assert!(phases.last().is_some_and(|last| last.contains("the CPU takes over")), "{phases:?}");
+        // A device that was asked for by name is not left without a word.
+        std::fs::remove_file(dir.path().join("again")).unwrap();
+        let died = take(&exe, &job("CUDA0"), &mut |_| (), &cancel).await.unwrap_err().to_string();
+        assert!(died.contains("signal 11"), "{died}");
     }
 }

@@ -20,7 +20,7 @@ use std::cell::OnceCell;
 use std::path::Path;
 use std::rc::Rc;
 
-pub use self::choose::{CPU, Choice, GGML_CPU, choose, open, report};
+pub use self::choose::{AUTO, CPU, Choice, GGML_CPU, choose, open, report};
 use self::ffi::{Backends, Kind, Tensor};
 use self::head::Parts;
 use self::layer::At;

@@ -77,14 +77,23 @@ pub struct Done {
     pub kept: bool,
 }
 
-/// Take the step. `phase` hears what is being done, in a few words.
+/// What a step says while it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// What is being done, in a few words.
+    Phase(&'a str),
+    /// A device begins to compute.
+    On(&'a str),
+}
+
+/// Take the step. `tell` hears how far it is.
 ///
 /// # Errors
 /// Anything that keeps the step from being sound: no contrast, sampler and trainer that disagree, numbers
 /// that are not finite, memory, a model that cannot be trained, a folder that cannot be written.
-pub fn take(job: &Job, phase: &mut dyn FnMut(&str)) -> Result<Done, Error> {
+pub fn take(job: &Job, tell: &mut dyn FnMut(Told)) -> Result<Done, Error> {
     let started = Instant::now();
-    phase("reading the model");
+    tell(Told::Phase("reading the model"));
     let cpu = Policy::open(&job.model, job.threads.max(1))?;
     let fingerprint = adapter_file::fingerprint(&job.model, cpu.header())?;
     let parent = parent(job, &cpu, &fingerprint)?;
@@ -93,21 +102,21 @@ pub fn take(job: &Job, phase: &mut dyn FnMut(&str)) -> Result<Done, Error> {
 
     let batch = batch::prepare(&job.groups, job.settings.mode)?;
     let tree = &batch.tree;
-    let (policy, device) = on_device(job, cpu, &parent, tree, phase)?;
+    let (policy, device) = on_device(job, cpu, &parent, tree, tell)?;
     let policy = policy.as_ref();
     policy.fits(tree.tokens.len(), tree.targets.len(), parent.rank)?;
-    let (stats, gradients) = gradients(job, policy, &parent, &batch, phase)?;
+    let (stats, gradients) = gradients(job, policy, &parent, &batch, tell)?;
 
-    phase("stepping");
+    tell(Told::Phase("stepping"));
     let mut whole = parent.clone();
     let taken = optimizer.ascend(&mut whole, &gradients).map_err(|e| Error::Train(e.to_string()))?;
-    phase("measuring the step");
+    tell(Told::Phase("measuring the step"));
     let size = measure(job, policy, &parent, &whole)?;
     let candidate = size.kept.map(|scale| between(&parent, &whole, scale));
     let mut drift = None;
     if let Some(candidate) = &candidate {
         drift = drifted(job, policy, candidate)?;
-        phase("writing the adapter");
+        tell(Told::Phase("writing the adapter"));
         // The next step starts where this one's length was right.
         let scale = size.kept.unwrap_or(1.0);
         optimizer.settings.learning_rate =
@@ -146,7 +155,7 @@ fn on_device(
     cpu: Policy,
     parent: &Lora,
     tree: &Tree,
-    phase: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Told),
 ) -> Result<(Box<dyn Passes>, Choice), Error> {
     let setting = job.settings.device.as_str();
     let devices = if setting == device::CPU {
@@ -158,7 +167,7 @@ fn on_device(
     };
     let choice = device::choose(setting, &devices)?;
     if choice.device != device::CPU {
-        phase(&format!("starting on {}", choice.device));
+        tell(Told::On(&choice.device));
     }
     let turns = job.groups.iter().flat_map(|group| &group.rollouts).flat_map(|rollout| &rollout.turns);
     let rows: Vec<Row> = turns.take(1).chain(&job.probes).map(row).collect();
@@ -200,16 +209,16 @@ fn gradients(
     policy: &dyn Passes,
     parent: &Lora,
     prepared: &Prepared,
-    phase: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Told),
 ) -> Result<(Stats, lora::Gradients), Error> {
     let settings = job.settings.objective();
     let mut batch = prepared.objective.clone();
     let temperature = job.settings.temperature;
     if settings.kl_beta > 0.0 && job.parent.is_some() {
-        phase("reference pass");
+        tell(Told::Phase("reference pass"));
         batch.reference = Some(policy.logprobs(&prepared.tree, None, temperature)?);
     }
-    phase("forward and backward");
+    tell(Told::Phase("forward and backward"));
     let mut evaluated = None;
     let (_, gradients) = policy.gradients(&prepared.tree, parent, temperature, &mut |logprobs| {
         // Without an adapter the reference is the policy itself.

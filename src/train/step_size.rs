@@ -14,7 +14,7 @@ pub const SCALES: [f32; 6] = [2.0, 1.0, 0.5, 0.25, 0.125, 0.0625];
 pub const BOUND: f64 = 0.01;
 
 /// What was tried and what was kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepSize {
     /// None: even a quarter of the step went too far; discard it.
     pub kept: Option<f32>,

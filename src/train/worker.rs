@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::wire;
 use crate::error::{EngineError, Error};
-use crate::train::step::{Done, Job, take};
+use crate::train::step::{Done, Job, Told, take};
 
 /// What the worker says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromTrainer {
     /// What is being done now.
     Phase(String),
+    /// A device begins to compute; if the worker dies from here on, its driver may be why.
+    On(String),
     Done(Box<Done>),
     /// The step was refused or failed; nothing was changed.
     Failed(Failure),
@@ -59,10 +61,13 @@ pub fn run() -> i32 {
     };
     drop(input);
     std::thread::spawn(leave_with_the_parent);
-    let mut phase = |text: &str| {
-        say(&FromTrainer::Phase(text.to_string()));
+    let mut tell = |what: Told| {
+        say(&match what {
+            Told::Phase(text) => FromTrainer::Phase(text.to_string()),
+            Told::On(device) => FromTrainer::On(device.to_string()),
+        });
     };
-    match take(&job, &mut phase) {
+    match take(&job, &mut tell) {
         Ok(done) => say(&FromTrainer::Done(Box::new(done))),
         Err(error) => say(&FromTrainer::Failed(error.into())),
     }

@@ -20,7 +20,7 @@ use crate::train::tree::{Row, Tree};
 /// The setting that asks for this program's own kernels, for ggml's on the CPU, and for the best there is.
 pub const CPU: &str = "cpu";
 pub const GGML_CPU: &str = "ggml-cpu";
-const AUTO: &str = "auto";
+pub const AUTO: &str = "auto";
 
 /// How far a device may be from the CPU: log-probabilities in nats, gradients relative to their length. Both round
 /// differently (bf16 here, TF32 there); a wrong operation is off by its own size.
