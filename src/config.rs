@@ -6,6 +6,7 @@
 mod home;
 mod mcp;
 mod network;
+pub mod regular;
 mod remote;
 mod set;
 mod train;
@@ -181,7 +182,7 @@ impl Config {
     /// `Error::Config` names the file, the line and the key, and what was expected there.
     pub fn load(home: &Home, file: Option<&Path>) -> Result<Config> {
         let path = file.map_or_else(|| home.config_file(), Path::to_path_buf);
-        match std::fs::read_to_string(&path) {
+        match regular::text(&path) {
             Ok(text) => Config::parse(&text, &path),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && file.is_none() => Ok(Config::default()),
             Err(e) => Err(Error::Config(format!(

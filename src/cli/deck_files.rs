@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::config::{self, Home};
+use crate::config::{self, Home, regular};
 use crate::deck::keymap::Keymap;
 use crate::deck::keymap_file;
 use crate::deck::manners::{Manners, Notify};
@@ -41,7 +41,7 @@ pub fn manners(home: &Home, deck: &config::Deck) -> anyhow::Result<Manners> {
 }
 
 fn keymap(file: &Path) -> anyhow::Result<Keymap> {
-    match std::fs::read_to_string(file) {
+    match regular::text(file) {
         Ok(text) => Ok(keymap_file::parse(&text, file)?),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Keymap::default()),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", file.display())),
@@ -55,8 +55,8 @@ fn own_themes(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
         let path = entry.path();
         let name = path.file_stem().and_then(|stem| stem.to_str());
         if let Some(name) = name.filter(|_| path.extension().is_some_and(|e| e == "toml")) {
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("cannot read theme {}", path.display()))?;
+            let text =
+                regular::text(&path).with_context(|| format!("cannot read theme {}", path.display()))?;
             themes.push((name.to_string(), text));
         }
     }

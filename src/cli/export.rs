@@ -1,12 +1,12 @@
 //! `tillerman export` and `import`: trajectories as JSON lines, the events as `ask --json` gives them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use crate::config::regular;
 use crate::error::Error;
 use crate::flow::event::{Body, Event};
 use crate::store::{Store, StoreError};
@@ -137,7 +137,8 @@ fn from_elsewhere(events: &mut [Event]) {
 /// # Errors
 /// The file cannot be read or a line of it is no event; says which.
 pub fn read_file(path: &Path) -> Result<BTreeMap<String, Vec<Event>>, Error> {
-    let file = File::open(path).map_err(|e| Error::Usage(format!("cannot read {}: {e}", path.display())))?;
+    let file =
+        regular::open(path).map_err(|e| Error::Usage(format!("cannot read {}: {e}", path.display())))?;
     read(&mut BufReader::new(file), path)
 }
 

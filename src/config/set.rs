@@ -8,7 +8,7 @@ use std::path::Path;
 /// # Errors
 /// The file cannot be read or written.
 pub fn set(file: &Path, section: &str, key: &str, value: &str) -> io::Result<()> {
-    let text = match std::fs::read_to_string(file) {
+    let text = match super::regular::text(file) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(e),

@@ -346,7 +346,7 @@ fn hash_in_background(path: PathBuf) -> oneshot::Receiver<std::io::Result<String
     std::thread::spawn(move || {
         let hash = || {
             let mut hasher = blake3::Hasher::new();
-            std::io::copy(&mut std::fs::File::open(&path)?, &mut hasher)?;
+            std::io::copy(&mut crate::config::regular::open(&path)?, &mut hasher)?;
             Ok(hasher.finalize().to_hex().to_string())
         };
         // Nobody waits any more when the load failed first.

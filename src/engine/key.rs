@@ -71,16 +71,10 @@ impl Key {
 /// The text of a file that only its owner can read.
 fn private_file(path: &Path) -> Result<String, String> {
     use std::io::Read as _;
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    use std::os::unix::fs::PermissionsExt as _;
     let cannot = |e: std::io::Error| format!("cannot read the key file {}: {e}", path.display());
-    // A FIFO must not hang the program.
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.map_err(cannot)?;
-    let found = file.metadata().map_err(cannot)?;
-    if !found.is_file() {
-        return Err(format!("the key file {} is no regular file", path.display()));
-    }
-    let mode = found.permissions().mode() & 0o777;
+    let file = crate::config::regular::open(path).map_err(cannot)?;
+    let mode = file.metadata().map_err(cannot)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(format!(
             "the key file {} can be read by others (mode {mode:04o}); run `chmod 600 {}`",
@@ -115,7 +109,7 @@ mod tests {
         assert_eq!(key.scrub("bad key sk-very-secret."), "bad key [key].");
         std::fs::write(&path, "two lines\nof it").unwrap();
         assert!(Key::of("", &path).unwrap_err().contains("no key"));
-        assert!(Key::of("", folder.path()).unwrap_err().contains("no regular file"));
+        assert!(Key::of("", folder.path()).unwrap_err().contains("is a folder"));
     }
 
     #[test]

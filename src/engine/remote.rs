@@ -6,9 +6,9 @@
 
 mod body;
 mod http;
-mod plain;
-mod reply;
-mod sse;
+pub mod plain;
+pub mod reply;
+pub mod sse;
 
 use std::path::PathBuf;
 use std::sync::Mutex;

@@ -122,6 +122,14 @@ pub fn check_adapter(path: &Path, base: &Header) -> Result<Header, GgufError> {
         .map_err(|refusal| GgufError::Refused { path: path.to_path_buf(), refusal })
 }
 
+/// Check a LoRA header that comes from anywhere; `size` is the size of the whole file in bytes.
+///
+/// # Errors
+/// The [`Refusal`].
+pub fn check_adapter_reader(source: impl Read, size: u64, base: &Header) -> Result<Header, Refusal> {
+    adapter::judge(read::parse(source, size)?, size, base)
+}
+
 /// Bytes of memory to serve the model: weights, an f16 KV cache of `sequences` times `context` tokens, and
 /// llama.cpp's work memory, estimated from above. A sliding window is not taken off.
 pub fn memory_needed(header: &Header, context: u64, sequences: u64) -> u64 {
@@ -138,18 +146,10 @@ pub fn memory_needed(header: &Header, context: u64, sequences: u64) -> u64 {
 
 pub(super) fn open(path: &Path) -> Result<File, GgufError> {
     let unreadable = |reason: String| GgufError::Unreadable { path: path.to_path_buf(), reason };
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    let kind = match std::fs::metadata(path) {
-        Ok(metadata) => metadata.file_type(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(GgufError::Missing { path: path.to_path_buf() });
-        }
-        Err(error) => return Err(unreadable(error.to_string())),
-    };
-    if !kind.is_file() {
-        return Err(unreadable("it is not a regular file".to_string()));
-    }
-    File::open(path).map_err(|error| unreadable(error.to_string()))
+    crate::config::regular::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => GgufError::Missing { path: path.to_path_buf() },
+        _ => unreadable(error.to_string()),
+    })
 }
 
 pub(super) fn parse(file: &File, path: &Path) -> Result<(Parsed, u64), GgufError> {

@@ -20,7 +20,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use adapter::MAX_RANK;
-pub use check::{check, check_adapter, check_and_keep, check_open, check_reader, memory_needed};
+pub use check::{
+    check, check_adapter, check_adapter_reader, check_and_keep, check_open, check_reader, memory_needed,
+};
 pub use types::{Array, Strings, TensorType, Value};
 
 use crate::error::EngineError;

@@ -265,7 +265,7 @@ pub(super) fn whole(home: &Home, adapter: &Adapter) -> Result<PathBuf> {
 /// blake3 of a file, hex.
 pub(super) fn hash_file(path: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    io::copy(&mut File::open(path)?, &mut hasher)?;
+    io::copy(&mut crate::config::regular::open(path)?, &mut hasher)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 

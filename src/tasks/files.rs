@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::config::regular;
 use crate::tasks::game24;
 use crate::tasks::generate::generate_many;
 use crate::tasks::teacher::NO_ANSWER;
@@ -119,7 +120,7 @@ pub fn parse(text: &str) -> Result<Vec<Task>, String> {
 /// # Errors
 /// The file cannot be read, or a line is no task; names the file.
 pub fn load(path: &Path) -> Result<Vec<Task>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("task file {}: {e}", path.display()))?;
+    let text = regular::text(path).map_err(|e| format!("task file {}: {e}", path.display()))?;
     parse(&text).map_err(|e| format!("task file {}, {e}", path.display()))
 }
 

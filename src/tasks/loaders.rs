@@ -6,11 +6,12 @@ pub mod benchmark;
 mod lines;
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::Path;
 
 pub use benchmark::Benchmark;
 
+use crate::config::regular;
 use crate::tasks::question::Question;
 
 /// Largest file read; the largest of the benchmarks has under 1 MiB.
@@ -35,31 +36,37 @@ type Fault = (Option<usize>, String);
 /// # Errors
 /// The file cannot be read, is empty, too large or not UTF-8, or a row is no question or repeats an id.
 pub fn load(path: &Path, benchmark: Option<Benchmark>) -> Result<Vec<Question>, LoadError> {
-    let questions = read(path).and_then(|text| {
-        let questions = parse(&text, benchmark.or_else(|| Benchmark::of_path(path)))?;
-        unique(&questions, &rows(&text)).map(|()| questions)
-    });
+    let benchmark = benchmark.or_else(|| Benchmark::of_path(path));
+    let questions = bytes_of(path).and_then(|bytes| questions(bytes, benchmark));
     questions.map_err(|(row, what)| LoadError { file: path.display().to_string(), row, what })
 }
 
-fn read(path: &Path) -> Result<String, Fault> {
+/// The questions of a file's content.
+///
+/// # Errors
+/// What is wrong, and with which row.
+pub fn questions(bytes: Vec<u8>, benchmark: Option<Benchmark>) -> Result<Vec<Question>, Fault> {
+    let text = text(bytes)?;
+    let questions = parse(&text, benchmark)?;
+    unique(&questions, &rows(&text)).map(|()| questions)
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Fault> {
     let whole = |what: String| (None, what);
-    if path.is_dir() {
-        return Err(whole("is a folder; name a file in it".into()));
-    }
-    let file = std::fs::File::open(path).map_err(|e| whole(e.to_string()))?;
-    let mut bytes = Vec::new();
-    file.take(BYTES_MOST + 1).read_to_end(&mut bytes).map_err(|e| whole(e.to_string()))?;
-    if bytes.len() as u64 > BYTES_MOST {
-        return Err(whole(format!("is larger than {} MiB; split it", BYTES_MOST >> 20)));
-    }
+    regular::read(path, BYTES_MOST).map_err(|e| match e.kind() {
+        ErrorKind::FileTooLarge => whole(format!("{e}; split it")),
+        _ => whole(e.to_string()),
+    })
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, Fault> {
     let text = String::from_utf8(bytes).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         (None, format!("line {line} is not UTF-8; convert the file, for example with iconv"))
     })?;
     let text = text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_string);
     if text.trim().is_empty() {
-        return Err(whole("is empty".into()));
+        return Err((None, "is empty".into()));
     }
     Ok(text)
 }
@@ -146,6 +153,10 @@ mod tests {
         }
         let folder = load(&std::env::temp_dir(), None).unwrap_err().to_string();
         assert!(folder.contains("is a folder; name a file"), "{folder}");
+        let pipe = tempfile::tempdir().unwrap().keep().join("pipe.jsonl");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let told = load(&pipe, None).unwrap_err().to_string();
+        assert!(told.contains("pipe.jsonl: it is a pipe, not a regular file; write what"), "{told}");
         let missing = load(Path::new("/no/such.jsonl"), None).unwrap_err().to_string();
         assert!(missing.contains("/no/such.jsonl"), "{missing}");
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::cli::Global;
 use crate::cli::setup::{self, Setup};
+use crate::config::regular;
 use crate::error::Error;
 use crate::tasks::eval::Asked;
 use crate::tools::Toolbox;
@@ -53,13 +54,8 @@ pub fn find(asked: &[Asked], tasks: &Path, folder: Option<&Path>) -> Result<Atta
                 path.display()
             ))
         };
-        match std::fs::metadata(&path) {
-            Ok(data) if data.is_file() => {}
-            Ok(_) => return Err(fault("is no regular file".into())),
-            Err(error) => return Err(fault(format!("cannot be read: {error}"))),
-        }
         let mut hasher = blake3::Hasher::new();
-        let read = std::fs::File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+        let read = regular::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
         read.map_err(|error| fault(format!("cannot be read: {error}")))?;
         let (question, name) = (question.id.clone(), attachment.name.clone());
         files.push(File { question, name, path, hash: hasher.finalize() });
@@ -110,7 +106,8 @@ fn stage() -> anyhow::Result<tempfile::TempDir> {
 
 fn copy(file: &File, folder: &Path) -> anyhow::Result<()> {
     let to = folder.join(&file.name);
-    let copied = std::fs::create_dir(folder).and_then(|()| std::fs::copy(&file.path, &to));
+    let copied = std::fs::create_dir(folder)
+        .and_then(|()| std::io::copy(&mut regular::open(&file.path)?, &mut std::fs::File::create_new(&to)?));
     copied.map_err(|e| {
         Error::Store(format!(
             "cannot copy {} to {}: {e}; free some space, or set TMPDIR to a folder elsewhere",
@@ -187,7 +184,7 @@ mod tests {
             "{missing}"
         );
         std::fs::create_dir(folder.path().join("t.csv")).unwrap();
-        assert!(told(None).contains("is no regular file"));
+        assert!(told(None).contains("it is a folder"));
         std::fs::write(elsewhere.path().join("t.csv"), "a\n1\n").unwrap();
         let found = find(&asked, &tasks, Some(elsewhere.path())).unwrap();
         assert_eq!((found.files.len(), found.files[0].question.as_str()), (1, "gaia-t"));

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::config::regular;
+
 use super::places::{Candidate, is_sha256};
 
 const SOURCE: &str = "Ollama";
@@ -64,11 +66,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, notes: &mut Ve
 
 /// (layer, sha256) of the GGUF layers; None for what is no manifest.
 fn read(manifest: &Path) -> Option<Vec<(&'static str, String)>> {
-    if !fs::metadata(manifest).ok()?.is_file() {
-        return None;
-    }
     let mut text = String::new();
-    fs::File::open(manifest).ok()?.take(MANIFEST_MAX).read_to_string(&mut text).ok()?;
+    regular::open(manifest).ok()?.take(MANIFEST_MAX).read_to_string(&mut text).ok()?;
     let manifest: Value = serde_json::from_str(&text).ok()?;
     let layers = manifest["layers"].as_array()?.iter().filter_map(|layer| {
         let kind = layer["mediaType"].as_str()?.strip_prefix("application/vnd.ollama.image.")?;
@@ -117,8 +116,5 @@ fn unnamed(blobs: &Path, named: &[Candidate], notes: &mut Vec<String>) -> Vec<Ca
 
 fn is_gguf(path: &Path) -> bool {
     let mut magic = [0; 4];
-    let regular = fs::metadata(path).is_ok_and(|meta| meta.is_file());
-    regular
-        && fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
-        && &magic == b"GGUF"
+    regular::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
 }

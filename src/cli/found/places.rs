@@ -189,7 +189,7 @@ impl Places {
 
 /// The folder LM Studio was told to download into.
 fn lm_studio_folder(home: &Path) -> Option<PathBuf> {
-    let text = fs::read_to_string(home.join(".lmstudio/settings.json")).ok()?;
+    let text = crate::config::regular::text(&home.join(".lmstudio/settings.json")).ok()?;
     let settings: serde_json::Value = serde_json::from_str(&text).ok()?;
     settings["downloadsFolder"].as_str().map(PathBuf::from).filter(|path| path.is_absolute())
 }

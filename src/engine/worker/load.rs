@@ -1,6 +1,5 @@
 //! From a file to two ready contexts: what fits, how many threads and layers, adapters by content hash.
 
-use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -178,7 +177,7 @@ fn describe(model: &Model, devices: &[Device]) -> Loaded {
 /// [`EngineError::Adapter`]
 pub fn adapter(model: &Arc<Model>, path: &Path) -> Result<(Adapter, String, PathBuf), EngineError> {
     let refused = |reason: String| EngineError::Adapter { path: path.to_owned(), reason };
-    let mut file = File::open(path).map_err(|error| refused(error.to_string()))?;
+    let mut file = crate::config::regular::open(path).map_err(|error| refused(error.to_string()))?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0u8; 1 << 20];
     loop {

@@ -84,7 +84,7 @@ impl Pin {
     /// # Errors
     /// The file cannot be read, or somebody changed it.
     pub fn load(path: &Path) -> Result<Option<Pin>, String> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match crate::config::regular::text(path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(format!("cannot read {}: {e}", path.display())),

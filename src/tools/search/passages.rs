@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::html;
+use crate::config::regular;
 use crate::error::Error;
 use crate::text::one_line;
 
@@ -140,7 +141,7 @@ impl Read {
             self.skipped.size += 1;
             return;
         }
-        let Ok(content) = fs::read(path) else {
+        let Ok(content) = regular::read(path, MAX_FILE_BYTES) else {
             self.skipped.unreadable += 1;
             return;
         };
