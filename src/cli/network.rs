@@ -21,11 +21,15 @@ fn contacts(config: &Config) -> Vec<Contact> {
     let server = |(host, why)| Contact::new(host, why, "mcp");
     contacts.extend(mcp::hosts(config).into_iter().map(server));
     contacts.extend(config.network.contacts());
-    if contacts.iter().any(|contact| is_name(&contact.host)) {
-        let why = "looks up the names of the hosts above";
-        contacts.push(Contact::new("the system's name resolver", why, "whatever names a host"));
-    }
+    contacts.extend(resolver(&contacts));
     contacts
+}
+
+/// Who is asked for the addresses of these, where one of them is a name.
+fn resolver(contacts: &[Contact]) -> Option<Contact> {
+    let why = "looks up the names of the hosts above";
+    let named = contacts.iter().any(|contact| is_name(&contact.host));
+    named.then(|| Contact::new("the system's name resolver", why, "whatever names a host"))
 }
 
 /// Not an address, which nobody need be asked for. `host`: a host, a host and port, a URL, or words for several.
@@ -40,7 +44,13 @@ fn on_command(config: &Config) -> Vec<Contact> {
         return Vec::new();
     }
     let contact = |(host, why)| Contact::new(host, why, "the command itself");
-    pull::hosts().into_iter().map(contact).collect()
+    let mut contacts: Vec<Contact> = pull::hosts().into_iter().map(contact).collect();
+    contacts.extend(remote::judges(config).into_iter().map(|(name, host)| {
+        let why = format!("remote engine {name}, which serves no role: `tillerman eval --judge {name}`");
+        Contact::new(host, why, format!("engine.remote.{name}"))
+    }));
+    contacts.extend(resolver(&contacts));
+    contacts
 }
 
 /// For commands that open a socket by themselves.
@@ -107,5 +117,24 @@ mod tests {
         assert_eq!(hosts("[network]\nweb = true\n").last().map(String::as_str), Some(resolver));
         assert_eq!(hosts("[network]\nweb = true\noffline = true\n"), [""; 0]);
         assert_eq!(hosts(""), [""; 0]);
+    }
+
+    #[test]
+    fn an_engine_that_only_judges_is_among_those_a_command_contacts() {
+        let read = |text: &str| toml::from_str::<Config>(text).unwrap();
+        let judges = |config: &Config| {
+            let all = on_command(config).into_iter().filter(|contact| contact.setting.starts_with("engine"));
+            all.map(|contact| (contact.host, contact.why)).collect::<Vec<_>>()
+        };
+        let engines = "[engine.remote.box]\nurl = \"http://models.example:8080/v1\"\n";
+        let idle = read(engines);
+        assert_eq!(contacts(&idle), [], "no query asks it");
+        let (host, why) = judges(&idle).pop().unwrap();
+        assert!(host == "models.example:8080" && why.contains("eval --judge box"), "{host}: {why}");
+        assert!(on_command(&idle).last().unwrap().host.contains("name resolver"));
+        let serving = read(&format!("{engines}[engine.roles]\nverifier = \"box\"\n"));
+        assert_eq!((contacts(&serving)[0].host.as_str(), judges(&serving)), ("models.example:8080", vec![]));
+        let offline = read(&format!("{engines}[network]\noffline = true\n"));
+        assert_eq!(on_command(&offline), []);
     }
 }

@@ -31,6 +31,13 @@ pub fn hosts(config: &Config) -> Vec<(String, String)> {
     hosts
 }
 
+/// Hosts of engines that serve no role, which only `eval --judge` asks: (name, host).
+pub fn judges(config: &Config) -> Vec<(&str, String)> {
+    let served = served(config);
+    let idle = config.engine.remote.iter().filter(|(name, _)| !served.contains_key(name.as_str()));
+    idle.map(|(name, settings)| (name.as_str(), settings.host())).collect()
+}
+
 /// No role is left for the local model.
 pub fn all_elsewhere(config: &Config) -> bool {
     Role::ALL.iter().all(|role| config.engine.roles.remote(role.name()).is_some())

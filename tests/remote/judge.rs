@@ -57,6 +57,9 @@ fn a_judge_elsewhere_is_reported_apart_and_not_asked_twice() {
     let answered =
         lines(&text).iter().filter(|line| line["kind"] == "question" && !line["answer"].is_null()).count();
     assert_eq!(answered, 4, "the planner answers all four: {text}");
+    let (_, hosts, _) = run(tillerman(home.path()).args(["doctor", "--network"]));
+    assert!(hosts.starts_with("none: ") && hosts.contains("eval --judge box"), "{hosts}");
+    assert!(hosts.contains(server.url().trim_start_matches("http://").trim_end_matches("/v1")), "{hosts}");
     assert_eq!(server.bodies().len(), 4, "one call an answer; a refusal is not tried again");
     let sent = server.bodies().iter().find(|body| body.to_string().contains("82")).cloned().unwrap();
     assert_eq!(sent["temperature"].as_f64(), Some(0.0));
