@@ -17,6 +17,9 @@ const VALUES: usize = 64;
 const WORDS: usize = 160;
 /// Bytes of a whole card's schema; it stands in prompts.
 const SCHEMA_MOST: usize = 8 << 10;
+/// Parts one schema may have, followed references counted each time: more would not fit into SCHEMA_MOST, and a few
+/// definitions that refer to each other many times make millions out of a short message.
+const PARTS: usize = 512;
 /// Repetitions a grammar can count.
 const REPEATS: u64 = 2000;
 const ITEMS: u64 = 64;
@@ -26,12 +29,12 @@ const ITEMS: u64 = 64;
 /// # Errors
 /// Why no arguments could be made for it.
 pub fn simplified(schema: &Value) -> Result<Value, String> {
-    let mut simple = value(schema, schema, DEPTH, true)?;
+    let mut simple = Reader::of(schema, true).value(schema, DEPTH)?;
     if simple["type"] != "object" {
         return Err("its arguments are no object".to_string());
     }
     if simple.to_string().len() > SCHEMA_MOST {
-        simple = value(schema, schema, DEPTH, false)?;
+        simple = Reader::of(schema, false).value(schema, DEPTH)?;
     }
     let bytes = simple.to_string().len();
     if bytes > SCHEMA_MOST {
@@ -43,32 +46,83 @@ pub fn simplified(schema: &Value) -> Result<Value, String> {
     Ok(simple)
 }
 
-fn value(schema: &Value, root: &Value, depth: usize, words: bool) -> Result<Value, String> {
-    if depth == 0 {
-        return Err(format!("its schema is nested deeper than {DEPTH} levels"));
+/// What references lead into, and how much of it has been read.
+struct Reader<'a> {
+    root: &'a Value,
+    words: bool,
+    parts: usize,
+}
+
+impl Reader<'_> {
+    fn of(root: &Value, words: bool) -> Reader<'_> {
+        Reader { root, words, parts: 0 }
     }
-    if let Some(place) = schema.get("$ref").and_then(Value::as_str) {
-        let found = place.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
-        let found = found
-            .ok_or_else(|| format!("its schema refers to {:?}, which is not in it", clean(place, 60)))?;
-        return value(found, root, depth - 1, words);
-    }
-    for key in ["anyOf", "oneOf", "allOf"] {
-        // The first form that is not null; what the others allow is not offered.
-        let forms = schema.get(key).and_then(Value::as_array);
-        if let Some(form) = forms.and_then(|forms| forms.iter().find(|form| form["type"] != "null")) {
-            let mut chosen = value(form, root, depth - 1, words)?;
-            describe(&mut chosen, schema, words);
-            return Ok(chosen);
+
+    fn value(&mut self, schema: &Value, depth: usize) -> Result<Value, String> {
+        if depth == 0 {
+            return Err(format!("its schema is nested deeper than {DEPTH} levels"));
         }
+        self.parts += 1;
+        if self.parts > PARTS {
+            return Err(format!("its schema has more than {PARTS} parts"));
+        }
+        if let Some(place) = schema.get("$ref").and_then(Value::as_str) {
+            let found = place.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+            let found = found
+                .ok_or_else(|| format!("its schema refers to {:?}, which is not in it", clean(place, 60)))?;
+            return self.value(found, depth - 1);
+        }
+        for key in ["anyOf", "oneOf", "allOf"] {
+            // The first form that is not null; what the others allow is not offered.
+            let forms = schema.get(key).and_then(Value::as_array);
+            if let Some(form) = forms.and_then(|forms| forms.iter().find(|form| form["type"] != "null")) {
+                let mut chosen = self.value(form, depth - 1)?;
+                describe(&mut chosen, schema, self.words);
+                return Ok(chosen);
+            }
+        }
+        let mut simple = match kind(schema) {
+            "object" => self.object(schema, depth)?,
+            "array" => self.array(schema, depth)?,
+            kind => scalar(schema, kind),
+        };
+        describe(&mut simple, schema, self.words);
+        Ok(simple)
     }
-    let mut simple = match kind(schema) {
-        "object" => object(schema, root, depth, words)?,
-        "array" => array(schema, root, depth, words)?,
-        kind => scalar(schema, kind),
-    };
-    describe(&mut simple, schema, words);
-    Ok(simple)
+
+    fn object(&mut self, schema: &Value, depth: usize) -> Result<Value, String> {
+        let empty = Map::new();
+        let given = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+        if given.len() > PROPERTIES {
+            return Err(format!("it takes {} arguments, at most {PROPERTIES} are shown", given.len()));
+        }
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        // Required ones first: a grammar can leave out only what stands after the last of them.
+        let (first, rest): (Vec<_>, Vec<_>) =
+            given.iter().partition(|(name, _)| required.contains(&name.as_str()));
+        let mut properties = Map::new();
+        for (name, inner) in first.iter().chain(&rest) {
+            if name.is_empty() || name.len() > 64 || !name.chars().all(|c| c.is_ascii_graphic() && c != '"') {
+                return Err(format!("an argument is called {:?}", clean(name, 40)));
+            }
+            properties.insert((*name).clone(), self.value(inner, depth - 1)?);
+        }
+        let names: Vec<&String> = first.iter().map(|(name, _)| *name).collect();
+        Ok(
+            json!({"type": "object", "properties": properties, "required": names, "additionalProperties": false}),
+        )
+    }
+
+    fn array(&mut self, schema: &Value, depth: usize) -> Result<Value, String> {
+        let items = match schema.get("items") {
+            Some(items @ Value::Object(_)) => self.value(items, depth - 1)?,
+            _ => json!({"type": "string"}),
+        };
+        let mut simple = json!({"type": "array", "items": items});
+        bounds(&mut simple, schema, ["minItems", "maxItems"], ITEMS);
+        Ok(simple)
+    }
 }
 
 /// The one type of a schema: of several the first that is not null, of none the likeliest.
@@ -82,38 +136,6 @@ fn kind(schema: &Value) -> &str {
         _ => None,
     };
     named.filter(|kind| known.contains(kind)).unwrap_or("string")
-}
-
-fn object(schema: &Value, root: &Value, depth: usize, words: bool) -> Result<Value, String> {
-    let empty = Map::new();
-    let given = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
-    if given.len() > PROPERTIES {
-        return Err(format!("it takes {} arguments, at most {PROPERTIES} are shown", given.len()));
-    }
-    let required: Vec<&str> =
-        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    // Required ones first: a grammar can leave out only what stands after the last of them.
-    let (first, rest): (Vec<_>, Vec<_>) =
-        given.iter().partition(|(name, _)| required.contains(&name.as_str()));
-    let mut properties = Map::new();
-    for (name, inner) in first.iter().chain(&rest) {
-        if name.is_empty() || name.len() > 64 || !name.chars().all(|c| c.is_ascii_graphic() && c != '"') {
-            return Err(format!("an argument is called {:?}", clean(name, 40)));
-        }
-        properties.insert((*name).clone(), value(inner, root, depth - 1, words)?);
-    }
-    let names: Vec<&String> = first.iter().map(|(name, _)| *name).collect();
-    Ok(json!({"type": "object", "properties": properties, "required": names, "additionalProperties": false}))
-}
-
-fn array(schema: &Value, root: &Value, depth: usize, words: bool) -> Result<Value, String> {
-    let items = match schema.get("items") {
-        Some(items @ Value::Object(_)) => value(items, root, depth - 1, words)?,
-        _ => json!({"type": "string"}),
-    };
-    let mut simple = json!({"type": "array", "items": items});
-    bounds(&mut simple, schema, ["minItems", "maxItems"], ITEMS);
-    Ok(simple)
 }
 
 fn scalar(schema: &Value, kind: &str) -> Value {
@@ -206,6 +228,15 @@ mod tests {
             deep = json!({"type": "object", "properties": {"x": deep}});
         }
         let loops = json!({"type": "object", "properties": {"x": {"$ref": "#"}}});
+        // Three kilobytes that would be sixteen million parts.
+        let wide_of = |kind: &str| {
+            let fields = (0..64).map(|n| (format!("p{n}"), json!({"$ref": format!("#/d/{kind}")})));
+            json!({"type": "object", "properties": fields.collect::<Map<_, _>>()})
+        };
+        let mut bomb = wide_of("a");
+        let plain: Map<String, Value> = (0..64).map(|n| (format!("p{n}"), json!({}))).collect();
+        let last = json!({"type": "object", "properties": plain});
+        bomb["d"] = json!({"a": wide_of("b"), "b": wide_of("c"), "c": last});
         let named = |name: &str| json!({"type": "object", "properties": {name: {"type": "string"}}});
         let wide: Map<String, Value> = (0..65).map(|n| (format!("p{n}"), json!({}))).collect();
         let many = |count: usize| (0..count).map(|n| format!("value number {n} of many")).collect::<Vec<_>>();
@@ -216,6 +247,7 @@ mod tests {
             (deep, "nested deeper than 8"),
             (loops, "nested deeper than 8"),
             (json!({"type": "object", "properties": {"x": {"$ref": "http://h/x"}}}), "which is not in it"),
+            (bomb, "more than 512 parts"),
             (named("раth"), "is called"),
             (named("a\"b"), "is called"),
             (json!({"type": "object", "properties": wide}), "65 arguments"),
