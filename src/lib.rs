@@ -63,6 +63,8 @@
 //! - A query that walks in circles ends: the loop compares commands, not words (`flow::solve`).
 //! - The embedded planner's generator is extractive: an answer that is no passage of memory is drawn again under a
 //!   grammar of its passages, and the one the free model finds likeliest as a whole is taken (`flow::quote`).
+//! - An evaluation's trajectories are stored as a session that no list of questions shows (`store::evaluations`);
+//!   its questions know nothing of each other, so nobody can go on in it.
 //! - The KL budget is the exact divergence at each planner token: k3 of sampled tokens was decided by a few of them.
 //! - In mode `flow` a turn whose plan could not be run counts as *plan bad* by the checker, and a right rollout that holds
 //!   one is worth a fifth less: failed calls rose with training as long as only the answer paid.

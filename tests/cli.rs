@@ -247,9 +247,108 @@ fn an_evaluation_killed_and_resumed_gives_the_same_table() {
     assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), kept.lines().count());
     let (code, again, _) = eval(&["--resume"]);
     assert_eq!((code, last(&again)), (0, line), "nothing is asked again");
+    let (_, listed, _) = run(tillerman(home.path()).args(["sessions", "--evaluations", "--json"]));
+    assert_eq!(listed.lines().count(), 1, "resumed, it went on in the run it had begun: {listed}");
     let mut other = tillerman(home.path());
     other.args(["--seed", "6", "eval", "--tasks", tasks, "--resume", "--out"]).arg(&out);
     fails(&mut other, 2, &["another setting", "seed was 5, is 6"]);
+}
+
+#[test]
+fn an_evaluation_is_kept_as_one_run_and_floods_no_list() {
+    let home = tempfile::tempdir().unwrap();
+    let tasks = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/gate.jsonl");
+    let eval = ["--seed", "5", "eval", "--tasks", tasks, "--family", "lookup", "--limit", "2", "--json"];
+    let (code, out, err) = run(tillerman(home.path()).args(eval));
+    assert_eq!(code, 0, "{err}");
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    let run_id = of("evaluation")[0]["session"].as_str().unwrap();
+    assert_eq!(of("question").len(), 2);
+    let said = |args: &[&str]| {
+        let (code, out, err) = run(tillerman(home.path()).args(args));
+        assert_eq!(code, 0, "{args:?}: {err}");
+        out
+    };
+    assert!(said(&["sessions"]).contains("nothing asked yet"), "no person asked these");
+    let listed: Value = serde_json::from_str(&said(&["sessions", "--evaluations", "--json"])).unwrap();
+    assert_eq!((listed["session"].as_str(), listed["trajectories"].as_u64()), (Some(run_id), Some(2)));
+    assert_eq!(listed["title"], "eval gate.jsonl");
+    assert_eq!(said(&["sessions", "--session", run_id, "--json"]).lines().count(), 2);
+    for question in of("question") {
+        let id = question["trajectory"].as_str().unwrap();
+        let shown = said(&["show", id]);
+        assert!(shown.contains(question["query"].as_str().unwrap()), "{shown}");
+    }
+    let opened = said(&["replay", run_id, "--plain", "--speed", "0"]);
+    assert!(
+        of("question").iter().any(|line| opened.contains(line["answer"].as_str().unwrap_or("?"))),
+        "{opened}"
+    );
+    let on = ["ask", "--session", run_id, "And then?"];
+    fails(tillerman(home.path()).args(on), 2, &["is an evaluation", "fork one"]);
+
+    // A person's own question stands in the list, and alone.
+    said(&["--seed", "1", "ask", "What is 2+3?"]);
+    assert_eq!(said(&["sessions", "--json"]).lines().count(), 1);
+    let (code, _, err) = run(tillerman(home.path()).args(eval).arg("--discard"));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(said(&["sessions", "--evaluations", "--json"]).lines().count(), 1, "nothing was stored");
+}
+
+#[test]
+fn a_pipe_named_as_a_file_is_refused_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let pipe = home.path().join("pipe.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let peft = home.path().join("peft");
+    fs::create_dir(&peft).unwrap();
+    let inside = peft.join("adapter_config.json");
+    assert!(std::process::Command::new("mkfifo").arg(&inside).status().unwrap().success());
+    let tasks = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/gate.jsonl");
+    let (pipe, peft) = (pipe.to_str().unwrap(), peft.to_str().unwrap());
+    for (args, code) in [
+        (&["eval", "--tasks", pipe][..], 2),
+        (&["eval", "--tasks", tasks, "--limit", "1", "--out", pipe], 2),
+        (&["train", "--tasks", pipe], 2),
+        (&["import", pipe], 2),
+        (&["--config", pipe, "doctor", "--network"], 2),
+        (&["--model", pipe, "ask", "q"], 3),
+        (&["adapters", "import", pipe], 3),
+        (&["adapters", "import", peft], 2),
+    ] {
+        let mut command = tillerman(home.path());
+        // One that waited for a writer would wait for ever.
+        command.timeout(std::time::Duration::from_secs(60)).args(args);
+        fails(&mut command, code, &["is a pipe, not a regular file"]);
+    }
+}
+
+#[test]
+fn a_damaged_adapter_is_on_record_after_it_was_put_back() {
+    let home = tempfile::tempdir().unwrap();
+    let ask = ["--seed", "1", "ask", "What is 2+3?"];
+    let (code, _, err) = run(tillerman(home.path()).args(ask));
+    assert_eq!((code, err.contains("damaged")), (0, false), "{err}");
+    let (_, listed, _) = run(tillerman(home.path()).args(["adapters", "--json"]));
+    let listed: Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    let id = listed["id"].as_str().unwrap();
+    let weights = home.path().join("adapters").join(id).join("adapter.gguf");
+    let whole = fs::read(&weights).unwrap();
+    let mut broken = whole.clone();
+    *broken.last_mut().unwrap() ^= 1;
+    fs::write(&weights, &broken).unwrap();
+    let (code, _, err) = run(tillerman(home.path()).args(ask));
+    assert!(code == 0 && err.contains("is damaged") && err.contains("the bare model serves"), "{err}");
+    let doctor = || run(tillerman(home.path()).arg("doctor")).1;
+    let line = |out: &str, begins: &str| out.lines().any(|l| l.starts_with(begins) && l.contains(id));
+    let found = doctor();
+    assert!(line(&found, "FAIL adapter") && line(&found, "ok   record"), "{found}");
+    fs::write(&weights, &whole).unwrap();
+    let found = doctor();
+    assert!(!line(&found, "FAIL adapter") && line(&found, "ok   record"), "{found}");
+    let (_, shown, _) = run(tillerman(home.path()).args(["adapters", "show", id]));
+    assert!(shown.contains("damaged") && shown.contains("the bare model served"), "{shown}");
 }
 
 /// On a small tmpfs in a mount namespace of its own, where this machine permits one.

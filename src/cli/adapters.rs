@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::config::Home;
+use crate::config::{Home, regular};
 use crate::engine::ModelInfo;
 use crate::error::Error;
 use crate::gguf::{self, TensorType};
-use crate::store::{Adapter, AdapterShelf, GateLook, GatePair, NewAdapter, Origin, Store, WEIGHTS};
+use crate::store::{Adapter, AdapterShelf, GateLook, GatePair, GivenWay, NewAdapter, Origin, Store, WEIGHTS};
 use crate::train::adapter_file::{self, About};
 use crate::train::gate::Report;
 use crate::train::kernels;
@@ -174,6 +174,7 @@ impl Shelf {
             let mut line = object("adapter", &adapter)?;
             line["current"] = serves.into();
             line["whole"] = whole.is_ok().into();
+            line["gave_way"] = serde_json::to_value(self.gave_way(&adapter)?)?;
             line["gate"] = self.evidence(&adapter)?.iter().map(Evidence::json).collect();
             println!("{line}");
             return Ok(0);
@@ -189,6 +190,10 @@ impl Shelf {
             Ok(dir) => println!("files     {}, as written", dir.display()),
             Err(e) => println!("files     {e}"),
         }
+        for found in self.gave_way(&adapter)? {
+            let instead = found.instead.as_deref().unwrap_or("the bare model");
+            println!("damaged   {} to {}: {instead} served", when(found.first_ms), when(found.last_ms));
+        }
         if let Value::Object(fields) = &adapter.manifest {
             for (key, value) in fields {
                 println!("{key:<9} {}", plain::excerpt(&value.to_string(), 200));
@@ -196,6 +201,12 @@ impl Shelf {
         }
         self.evidence(&adapter)?.iter().for_each(Evidence::print);
         Ok(0)
+    }
+
+    /// When it was found damaged, and what served.
+    fn gave_way(&self, adapter: &Adapter) -> anyhow::Result<Vec<GivenWay>> {
+        let all = self.store.given_way()?.into_iter();
+        Ok(all.filter(|found| found.adapter == adapter.id).collect())
     }
 
     /// What the gate saw of an adapter, by whom it was compared with.
@@ -259,16 +270,19 @@ impl Shelf {
         let print = adapter_file::fingerprint(&self.model, &base).map_err(Error::from)?;
         let draft = self.store.draft_adapter()?;
         let lora = if path.is_dir() {
+            no_pipes(path)?;
             let lora = peft::import(path, &base).map_err(Error::from)?;
             let about = About { architecture: base.architecture.clone(), name: String::new(), base: print };
             let bytes = adapter_file::encode(&lora, &about, TensorType::F32).map_err(Error::from)?;
             adapter_file::place(&draft.path(WEIGHTS), &bytes).map_err(Error::from)?;
             lora
         } else {
-            let lora = adapter_file::read(path, &base, Some(&print)).map_err(Error::from)?;
-            std::fs::copy(path, draft.path(WEIGHTS))
-                .with_context(|| format!("cannot copy {}", path.display()))?;
-            lora
+            // Once for words about the person's own file, and once for what is kept: it may have changed meanwhile.
+            adapter_file::read(path, &base, Some(&print)).map_err(Error::from)?;
+            let kept = draft.path(WEIGHTS);
+            let copy = || io::copy(&mut regular::open(path)?, &mut std::fs::File::create(&kept)?);
+            copy().with_context(|| format!("cannot copy {}", path.display()))?;
+            adapter_file::read(&kept, &base, Some(&print)).map_err(Error::from)?
         };
         let model = ModelInfo {
             name: base.name().to_string(),
@@ -287,6 +301,20 @@ impl Shelf {
         }
         Ok(0)
     }
+}
+
+/// What lies in a folder from elsewhere may wait for a writer without end.
+fn no_pipes(folder: &Path) -> Result<(), Error> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match regular::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput && !path.is_dir() => {
+                return Err(Error::Usage(format!("cannot import {}: {e}", path.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// One comparison of the gate as it is kept.

@@ -78,6 +78,7 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
     let (session, conversation, taint) = match &args.session {
         Some(prefix) => {
             let session = store.find_session(prefix)?;
+            store.can_go_on(&session)?;
             let conversation = store.conversation(&session)?;
             let taint = store.taint(&session)?;
             (session, conversation, taint)

@@ -33,8 +33,9 @@ use super::{deck_files, deck_servers};
 pub enum Start {
     /// A new session, or an earlier one by a piece of its id.
     Chat(Option<String>),
-    /// A trajectory on the replay tab, at so many times its speed.
-    Replay(Box<Recording>, f64),
+    /// A trajectory on the replay tab, at so many times its speed; the list behind it is that of the evaluation it
+    /// is named with.
+    Replay { recording: Box<Recording>, speed: f64, evaluation: Option<String> },
 }
 
 /// Open the deck. Its first frame waits for settings and the store only: engine, tools and the rest come
@@ -45,11 +46,12 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let settings = global.config.clone().unwrap_or_else(|| home.config_file());
     deck_files::first_settings(&settings);
     let manners = deck_files::manners(&home, &config.deck)?;
-    let (session, replay) = match start {
-        Start::Chat(Some(piece)) => (store.find_session(&piece)?, None),
-        Start::Chat(None) => (new_id(), None),
-        Start::Replay(recording, speed) => (new_id(), Some((*recording, speed))),
+    let (session, replay, evaluation) = match start {
+        Start::Chat(Some(piece)) => (store.find_session(&piece)?, None, None),
+        Start::Chat(None) => (new_id(), None, None),
+        Start::Replay { recording, speed, evaluation } => (new_id(), Some((*recording, speed)), evaluation),
     };
+    store.can_go_on(&session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (commands, received) = unbounded_channel();
     let (events, shown) = std::sync::mpsc::channel();
@@ -64,7 +66,7 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         dialogs,
         study: Study::new(global, store.clone(), parts.clone(), events.clone(), Arc::clone(&model)),
         parts,
-        library: Library::new(store.clone()),
+        library: Library::new(store.clone()).of_evaluation(evaluation),
         store: store.clone(),
         events,
         seed: global.seed,

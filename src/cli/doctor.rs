@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, Message, Request, Role, Sampler, Speaker};
+use crate::store::GivenWay;
 use crate::text::safe;
 use crate::train::device;
 
 use super::Global;
+use super::sessions::when;
 use super::setup::{self, Setup};
 
 #[derive(Debug, Args)]
@@ -103,10 +105,32 @@ fn store(global: &Global) -> Vec<Check> {
     };
     match crate::store::Store::open(&home) {
         Ok(store) => {
-            vec![Check::ok("store", format!("{}, SQLite {}", home.root().display(), store.sqlite_version()))]
+            let text = format!("{}, SQLite {}", home.root().display(), store.sqlite_version());
+            let mut checks = vec![Check::ok("store", text)];
+            match store.given_way() {
+                Ok(found) => checks.extend(found.iter().map(gave_way)),
+                Err(error) => {
+                    checks.push(Check::bad("record", error.to_string(), "choose a directory with --home DIR"))
+                }
+            }
+            checks
         }
         Err(error) => vec![Check::bad("store", error.to_string(), "choose a directory with --home DIR")],
     }
+}
+
+/// That an adapter was damaged once is no fault of now; what is one now is said where the engine is looked at.
+fn gave_way(found: &GivenWay) -> Check {
+    let GivenWay { adapter, reason, starts, .. } = found;
+    let instead = found.instead.as_ref().map_or("the bare model".into(), |id| format!("its ancestor {id}"));
+    let times = if *starts == 1 { "once".to_string() } else { format!("{starts} times") };
+    let (first, last) = (when(found.first_ms), when(found.last_ms));
+    Check::ok(
+        "record",
+        format!(
+            "{first} to {last}: adapter {adapter} was found damaged and {instead} served, {times}: {reason}"
+        ),
+    )
 }
 
 async fn engine(setup: &Setup) -> Vec<Check> {

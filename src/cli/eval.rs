@@ -6,6 +6,7 @@
 
 mod attached;
 mod judging;
+mod keeping;
 mod progress;
 mod report;
 pub(super) mod rows;
@@ -21,7 +22,6 @@ use crate::engine::Role;
 use crate::error::Error;
 use crate::flow::prompt::Fill;
 use crate::flow::solve::Flow;
-use crate::store::{Store, StoreSink};
 use crate::tasks::eval::{Asked, How, score, seeded};
 use crate::tasks::figures::{Figures, paired};
 use crate::tasks::loaders::{self, Benchmark};
@@ -82,8 +82,11 @@ pub struct EvalArgs {
     /// Tables in Markdown
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
-    /// Keep the trajectories in the store, for the deck, `show` and `replay`
+    /// Store no trajectory; otherwise all of them are, together, for `show`, `replay` and the deck
     #[arg(long)]
+    pub discard: bool,
+    /// What it asked for is the default now
+    #[arg(long, hide = true, conflicts_with = "discard")]
     pub keep: bool,
     /// Write every row to this file as it is answered
     #[arg(long, value_name = "FILE.jsonl")]
@@ -118,8 +121,9 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
         Some(path) => Rows::open(path, args.resume, &setting)?,
         None => Rows::unkept(),
     };
-    let store = if args.keep { Some(Arc::new(Store::open(&setup.home)?)) } else { None };
-    let how = How { toolboxes: Arc::new(toolboxes), ..how(args, store)? };
+    let kept = keeping::begin(args, &setup.home, &setting, &rows)?;
+    let how = How { toolboxes: Arc::new(toolboxes), ..kept.how(args.parallel) };
+    kept.say(args.json);
     let cancel = cancelled_by_ctrl_c();
     let started = std::time::Instant::now();
     let own = setup.flow.limits.turns;
@@ -196,7 +200,11 @@ impl Asking<'_> {
             let mut written = Ok(());
             let stop = self.cancel.clone();
             let (json, progress) = (self.json, &mut self.progress);
-            score(&flow, &missing, self.how, self.cancel, |scored, _| {
+            score(&flow, &missing, self.how, self.cancel, |scored, trajectory| {
+                if let Some(error) = keeping::unkept(trajectory) {
+                    written = Err(error);
+                    return stop.cancel();
+                }
                 let row = Row { side, turn_limit, scored: scored.clone() };
                 if json {
                     println!("{}", row.json());
@@ -242,13 +250,6 @@ fn turn_limits(args: &EvalArgs, own: usize) -> Vec<usize> {
     let key = |limit: usize| if limit == 0 { usize::MAX } else { limit };
     let all: BTreeSet<usize> = args.turn_limits.iter().chain([&own]).map(|limit| key(*limit)).collect();
     all.into_iter().rev().map(|limit| if limit == usize::MAX { 0 } else { limit }).collect()
-}
-
-fn how(args: &EvalArgs, store: Option<Arc<Store>>) -> anyhow::Result<How> {
-    let unrecorded = How::unrecorded(args.parallel);
-    let Some(store) = store else { return Ok(unrecorded) };
-    let session = store.new_session(&format!("eval {}", args.tasks.display()))?;
-    Ok(How { session, sink: Arc::new(StoreSink::new(store)), ..unrecorded })
 }
 
 fn cancelled_by_ctrl_c() -> CancellationToken {

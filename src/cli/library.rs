@@ -13,21 +13,28 @@ use crate::flow::event::{Cause, Event};
 use crate::flow::fork::Prior;
 use crate::flow::trajectory::{Outcome, Trajectory, Turn};
 use crate::gguf::pieces::Pieces;
-use crate::store::{LabelValue, Result, Row, Scope, Status, Store, new_id};
+use crate::store::{Evaluation, LabelValue, Result, Row, Scope, Status, Store, new_id, short};
 use crate::tools::Taint;
 
 use super::sessions::when;
+
+/// Trajectories of an evaluation in the list of everything.
+const OF_AN_EVALUATION: usize = 3;
 
 /// A session taken out of the store, as it was.
 struct Deleted {
     id: String,
     title: String,
+    /// What it was an evaluation of, if it was one.
+    evaluation: Option<serde_json::Value>,
     trajectories: Vec<Vec<Event>>,
 }
 
 pub struct Library {
     store: Arc<Store>,
     deleted: Option<Deleted>,
+    /// The one evaluation to list, whole; None: everything, of evaluations the newest trajectories.
+    only: Option<String>,
     /// Vocabularies by file.
     pieces: HashMap<PathBuf, Arc<Pieces>>,
     /// What serves now; its vocabulary spells records from other machines too.
@@ -46,26 +53,61 @@ pub struct Fork {
 
 impl Library {
     pub fn new(store: Arc<Store>) -> Library {
-        Library { store, deleted: None, pieces: HashMap::new(), served: None, rewound: HashMap::new() }
+        Library {
+            store,
+            deleted: None,
+            only: None,
+            pieces: HashMap::new(),
+            served: None,
+            rewound: HashMap::new(),
+        }
+    }
+
+    /// That lists this evaluation alone, where there is one.
+    pub fn of_evaluation(self, only: Option<String>) -> Library {
+        Library { only, ..self }
     }
 
     pub fn serves(&mut self, model: ModelInfo) {
         self.served = Some(model);
     }
 
-    /// Every session with its trajectories, newest first.
+    /// Every session with its trajectories, newest first; or the one evaluation that was opened.
     pub fn list(&self) -> Result<LibraryEvent> {
-        let mut lines: HashMap<String, Vec<TrajectoryLine>> = HashMap::new();
-        for row in self.store.trajectories(None, 0)?.into_iter().rev() {
-            lines.entry(row.session.clone()).or_default().push(line(row));
+        let mut sessions = self.evaluations()?;
+        if self.only.is_none() {
+            let mut lines: HashMap<String, Vec<TrajectoryLine>> = HashMap::new();
+            for row in self.store.asked(0)?.into_iter().rev() {
+                lines.entry(row.session.clone()).or_default().push(line(row));
+            }
+            sessions.extend(self.store.sessions()?.into_iter().map(|session| {
+                let own = lines.remove(&session.id).unwrap_or_default();
+                (session.created_ms, session_line(session.id, session.title, session.created_ms, own))
+            }));
+            sessions.sort_by(|(one, _), (other, _)| other.cmp(one));
         }
-        let sessions = self.store.sessions()?.into_iter().map(|session| SessionLine {
-            trajectories: lines.remove(&session.id).unwrap_or_default(),
-            when: when(session.created_ms),
-            title: session.title,
-            id: session.id,
-        });
+        let sessions = sessions.into_iter().map(|(_, session)| session);
         Ok(LibraryEvent::Listed(sessions.filter(|session| !session.trajectories.is_empty()).collect()))
+    }
+
+    /// Evaluations in a few lines each, so that hundreds of questions do not bury what a person asked; the one
+    /// opened by itself, with all of it.
+    fn evaluations(&self) -> Result<Vec<(i64, SessionLine)>> {
+        let all = self.store.evaluations()?.into_iter();
+        let listed = all.filter(|one| self.only.as_ref().is_none_or(|only| *only == one.id));
+        let line_of = |one: Evaluation| {
+            let most = if self.only.is_some() { 0 } else { OF_AN_EVALUATION };
+            let rows = self.store.trajectories(Some(&one.id), most)?;
+            let title = if rows.len() == one.trajectories {
+                one.title
+            } else {
+                let (all, id) = (one.trajectories, short(&one.id));
+                format!("{}: the last {most} of {all}; `tillerman replay {id}` opens all", one.title)
+            };
+            let own = rows.into_iter().rev().map(line).collect();
+            Ok((one.created_ms, session_line(one.id, title, one.created_ms, own)))
+        };
+        listed.map(line_of).collect()
     }
 
     /// All of one trajectory, its tokens spelled where the vocabulary is at hand.
@@ -102,6 +144,7 @@ impl Library {
     }
 
     pub fn resume(&self, session: &str) -> Result<LibraryEvent> {
+        self.store.can_go_on(session)?;
         Ok(LibraryEvent::Resumed { session: session.to_string(), past: past(&self.store, session)? })
     }
 
@@ -112,13 +155,18 @@ impl Library {
 
     /// Take a session out of the store; it can be brought back until the next is taken out.
     pub fn delete(&mut self, session: &str) -> Result<Vec<LibraryEvent>> {
-        let title = self.store.sessions()?.into_iter().find(|s| s.id == session).map(|s| s.title);
-        let title = title.unwrap_or_default();
+        let evaluation = self.store.evaluation(session)?;
+        let title = match &evaluation {
+            Some(evaluation) => Some(evaluation.title.clone()),
+            None => self.store.sessions()?.into_iter().find(|s| s.id == session).map(|s| s.title),
+        };
+        let (title, evaluation) = (title.unwrap_or_default(), evaluation.map(|one| one.setting));
         let rows = self.store.trajectories(Some(session), 0)?;
         let events = rows.iter().rev().map(|row| self.store.trajectory_events(&row.id));
         let trajectories = events.collect::<Result<_>>()?;
         self.store.delete_session(session)?;
-        self.deleted = Some(Deleted { id: session.to_string(), title: title.clone(), trajectories });
+        self.deleted =
+            Some(Deleted { id: session.to_string(), title: title.clone(), evaluation, trajectories });
         Ok(vec![self.list()?, LibraryEvent::Deleted { title }])
     }
 
@@ -128,6 +176,9 @@ impl Library {
             self.store.import(events)?;
         }
         self.store.rename_session(&deleted.id, &deleted.title)?;
+        if let Some(setting) = &deleted.evaluation {
+            self.store.mark_evaluation(&deleted.id, setting)?;
+        }
         self.deleted = None;
         self.list().map(Some)
     }
@@ -142,7 +193,12 @@ impl Library {
     pub fn rewind(&mut self, trajectory: &str) -> Result<LibraryEvent> {
         let whole = self.store.trajectory(trajectory)?;
         let session = new_id();
-        let earlier = past(&self.store, &self.store.row(trajectory)?.session)?;
+        let of = self.store.row(trajectory)?.session;
+        let earlier = match self.store.evaluation(&of)? {
+            // Its questions know nothing of each other.
+            Some(_) => Vec::new(),
+            None => past(&self.store, &of)?,
+        };
         let past = earlier.into_iter().take_while(|past| past.trajectory.id != trajectory).collect();
         self.rewound.insert(session.clone(), (whole.conversation, whole.inherited));
         Ok(LibraryEvent::Rewound { session, past, query: whole.query })
@@ -156,6 +212,15 @@ impl Library {
         let conversation = if recorded.is_empty() { before.clone() } else { recorded };
         Ok((conversation, taint.with(*met)))
     }
+}
+
+fn session_line(
+    id: String,
+    title: String,
+    created_ms: i64,
+    trajectories: Vec<TrajectoryLine>,
+) -> SessionLine {
+    SessionLine { trajectories, when: when(created_ms), title, id }
 }
 
 fn line(row: Row) -> TrajectoryLine {
@@ -299,6 +364,43 @@ mod tests {
         assert_eq!((listed[0].title.as_str(), listed[0].trajectories.len()), ("my numbers", 2));
         assert_eq!(library.open("t-1").unwrap(), before);
         assert!(library.undelete().unwrap().is_none(), "only once");
+    }
+
+    #[test]
+    fn an_evaluation_is_a_few_lines_until_it_is_opened_and_no_conversation() {
+        let (_folder, mut library) = library(&["one"]);
+        let setting = serde_json::json!({"tasks": "held_out.jsonl"});
+        let run = library.store.new_evaluation("eval held_out.jsonl", &setting).unwrap();
+        for n in 0..5 {
+            let mut events = demo::events(&format!("e-{n}"), &format!("question {n}"));
+            if let Body::Started { session, conversation, started_ms, .. } = &mut events[0].body {
+                (*session, *conversation, *started_ms) = (run.clone(), Vec::new(), n);
+            }
+            events.iter().for_each(|event| library.store.record(event).unwrap());
+        }
+        let listed = sessions(library.list().unwrap());
+        assert_eq!(listed.iter().map(|s| s.trajectories.len()).collect::<Vec<_>>(), [3, 1]);
+        assert!(listed[0].title.contains("the last 3 of 5; `tillerman replay "), "{}", listed[0].title);
+        assert_eq!(listed[0].trajectories[2].query, "question 4", "the newest last");
+        assert_eq!(library.store.asked(0).unwrap().len(), 1);
+
+        assert!(library.resume(&run).unwrap_err().to_string().contains("is an evaluation"));
+        let LibraryEvent::Rewound { past, .. } = library.rewind("e-3").unwrap() else { panic!("no rewind") };
+        assert!(past.is_empty(), "its questions know nothing of each other");
+
+        library.only = Some(run.clone());
+        let opened = sessions(library.list().unwrap());
+        assert_eq!((opened.len(), opened[0].trajectories.len()), (1, 5));
+        assert_eq!(opened[0].title, "eval held_out.jsonl");
+
+        library.delete(&run).unwrap();
+        assert!(library.store.evaluations().unwrap().is_empty());
+        library.undelete().unwrap();
+        let back = library.store.evaluation(&run).unwrap().unwrap();
+        assert_eq!(
+            (back.title.as_str(), back.trajectories, back.setting),
+            ("eval held_out.jsonl", 5, setting)
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use clap::Args;
 use crate::error::Error;
 use crate::flow::event::Event;
 use crate::flow::trajectory::Trajectory;
+use crate::store::StoreError;
 use crate::text::safe;
 
 use super::deck::{self, Start};
@@ -22,7 +23,7 @@ use super::{Global, ask, plain};
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Beginning or end of a trajectory's id, or a file made by `export`
+    /// Beginning or end of a trajectory's or an evaluation's id, or a file made by `export`
     pub id: String,
     /// Lines of text instead of the deck
     #[arg(long)]
@@ -37,12 +38,21 @@ pub fn run(global: &Global, args: &ReplayArgs) -> anyhow::Result<i32> {
         return Err(Error::Usage(format!("--speed {} is not 0 or more", args.speed)).into());
     }
     let file = Path::new(&args.id);
+    let mut evaluation = None;
     let recording = if file.is_file() {
         library::from_file(file, None)?
     } else {
         // The store is not needed for the minutes a replay may take.
         let store = Arc::new(open(global)?);
-        let id = store.find(&args.id)?;
+        let id = match store.find(&args.id) {
+            Err(unknown @ StoreError::NotFound(_)) => {
+                let Ok(run) = store.find_evaluation(&args.id) else { return Err(unknown.into()) };
+                let first = store.trajectories(Some(&run), 0)?.pop();
+                evaluation = Some(run);
+                first.ok_or(unknown)?.id
+            }
+            found => found?,
+        };
         Library::new(store).open(&id)?
     };
     if args.plain || !ask::is_terminal() {
@@ -50,7 +60,7 @@ pub fn run(global: &Global, args: &ReplayArgs) -> anyhow::Result<i32> {
     }
     // At once means its end; the deck's clock can go back from there.
     let speed = if args.speed == 0.0 { f64::INFINITY } else { args.speed };
-    deck::run(global, Start::Replay(Box::new(recording), speed))
+    deck::run(global, Start::Replay { recording: Box::new(recording), speed, evaluation })
 }
 
 fn play(events: &[Event], speed: f64, out: &mut impl Write) -> io::Result<()> {

@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::json;
 
 use crate::config::Home;
-use crate::store::{Row, Store, short};
+use crate::store::{Evaluation, Row, Store, short};
 
 use super::{Global, plain};
 
@@ -22,13 +22,20 @@ pub struct SessionsArgs {
     /// Only this session's queries
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
-    /// Trajectories drawn in groups too
+    /// Trajectories drawn in groups and those of evaluations too
     #[arg(long)]
     pub rollouts: bool,
+    /// Evaluations instead, one line each
+    #[arg(long, conflicts_with_all = ["session", "rollouts"])]
+    pub evaluations: bool,
 }
 
 pub fn run(global: &Global, args: &SessionsArgs) -> anyhow::Result<i32> {
     let store = open(global)?;
+    if args.evaluations {
+        let found = store.evaluations()?;
+        return written(print_evaluations(&found, args, &mut io::BufWriter::new(io::stdout().lock())));
+    }
     let session = args.session.as_deref().map(|piece| store.find_session(piece)).transpose()?;
     // The whole list when a program reads it; a page of it for a person.
     let limit = if args.json && args.limit == 50 { 0 } else { args.limit };
@@ -86,6 +93,29 @@ fn print(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
             row.label.map_or("-", |label| label.name()),
             plain::excerpt(&row.query, 100),
         )?;
+    }
+    out.flush()
+}
+
+fn print_evaluations(found: &[Evaluation], args: &SessionsArgs, out: &mut impl Write) -> io::Result<()> {
+    if found.is_empty() && !args.json {
+        writeln!(out, "nothing evaluated yet; try: tillerman eval --tasks FILE.jsonl")?;
+    } else if !args.json {
+        writeln!(out, "{:<8}  {:<16}  {:>7}  evaluation", "id", "when", "queries")?;
+    }
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    for one in found.iter().take(limit) {
+        let Evaluation { id, title, setting, created_ms, trajectories } = one;
+        if args.json {
+            let line = json!({
+                "kind": "evaluation", "session": id, "short": short(id), "title": title, "setting": setting,
+                "created_ms": created_ms, "trajectories": trajectories,
+            });
+            writeln!(out, "{line}")?;
+        } else {
+            let (id, when) = (plain::excerpt(short(id), 12), when(*created_ms));
+            writeln!(out, "{id:<8}  {when:<16}  {trajectories:>7}  {}", plain::excerpt(title, 100))?;
+        }
     }
     out.flush()
 }

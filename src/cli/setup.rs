@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, Home};
+use crate::config::{Config, Home, regular};
 use crate::engine::client::{EngineOptions, LlamaEngine};
 use crate::engine::remote::RemoteEngine;
 use crate::engine::router::Router;
@@ -17,7 +17,7 @@ use crate::error::{EngineError, Error};
 use crate::flow::prompt::{Fill, Pack};
 use crate::flow::solve::Flow;
 use crate::flow::trajectory::Limits;
-use crate::store::{AdapterShelf, Serving};
+use crate::store::{AdapterShelf, Serving, Store};
 use crate::tools::net::Extractor;
 use crate::tools::workspace::Workspace;
 use crate::tools::{Approvals, StandardOptions, Toolbox};
@@ -59,8 +59,8 @@ impl Setup {
             None => Ok(()),
             Some(name) => Err(Error::Usage(format!(
                 "the planner is the remote engine {name}, and training changes the weights of a model on this \
-                 machine; set engine.roles.planner = \"local\", or export its rollouts with `tillerman export \
-                 --format verl` and train where the weights are"
+                 machine; set engine.roles.planner = \"local\", or train where the weights are, on its rollouts as \
+                 `tillerman export IDS FILE.jsonl` writes them, token ids and log-probabilities included"
             ))),
         }
     }
@@ -253,6 +253,8 @@ fn adapter(
         *damage = serving.told();
         if let Some(told) = &serving.told() {
             *notice = Some(format!("{told}; {}", Serving::REMEDY));
+            // For whoever reads the record after the file was put back. What serves does not wait for it.
+            let _ = Store::open(home).and_then(|store| store.note_given_way(&serving));
         }
         return Ok(serving.adapter.map(|(adapter, path)| (path, adapter.hash)));
     };
@@ -278,15 +280,17 @@ pub fn named_adapter(home: &Home, model: &Path, name: &str) -> anyhow::Result<Op
 
 /// blake3 of a file, hex.
 fn file_hash(path: &Path) -> anyhow::Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
+    let mut hasher = blake3::Hasher::new();
+    let read = regular::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn chat_template(setting: &str) -> anyhow::Result<Option<String>> {
     if setting.is_empty() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(setting)
+    let text = regular::text(Path::new(setting))
         .map_err(|e| Error::Config(format!("engine.chat_template: cannot read {setting}: {e}")))?;
     Ok(Some(text))
 }
@@ -301,7 +305,7 @@ fn pack(setting: &str, embedded: bool) -> anyhow::Result<Pack> {
             let entries = std::fs::read_dir(folder)
                 .map_err(|e| Error::Config(format!("flow.pack: cannot read the folder {folder}: {e}")))?;
             for entry in entries.flatten() {
-                if let Ok(text) = std::fs::read_to_string(entry.path()) {
+                if let Ok(text) = regular::text(&entry.path()) {
                     files.insert(entry.file_name().to_string_lossy().into_owned(), text);
                 }
             }

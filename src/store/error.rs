@@ -14,6 +14,11 @@ pub enum StoreError {
     NotFound(String),
     #[error("{prefix:?} fits {count} ids, for example {example}; give more characters of the id")]
     Ambiguous { prefix: String, count: usize, example: String },
+    #[error(
+        "{0} is an evaluation, no conversation to go on with; fork one of its trajectories in the deck (F2, f), or \
+         leave out --session"
+    )]
+    NoConversation(String),
     #[error("no adapter {0:?}: neither a file nor an id; `tillerman adapters` lists them")]
     NoAdapter(String),
     #[error("the bare model serves and no adapter did before; there is nothing to roll back")]
@@ -93,6 +98,7 @@ impl StoreError {
         match self {
             StoreError::NotFound(_)
             | StoreError::Ambiguous { .. }
+            | StoreError::NoConversation(_)
             | StoreError::NoAdapter(_)
             | StoreError::NothingToUndo
             | StoreError::NoRun(_) => 2,

@@ -1,4 +1,5 @@
-//! Everything that is kept: events, model calls, labels, groups, adapters, training, in one SQLite database.
+//! Everything that is kept: events, model calls, labels, groups, evaluations, adapters, training, in one SQLite
+//! database.
 //!
 //! Callers give and get events and labels; rows, files and locks stay in here. One connection writes,
 //! one reads; several processes may have the same directory open. The store runs no model and draws
@@ -13,7 +14,9 @@ mod blobs;
 mod canonical;
 mod checksum;
 mod error;
+mod evaluations;
 mod gate;
+mod given_way;
 mod groups;
 mod labels;
 mod open;
@@ -38,7 +41,9 @@ use running::Running;
 pub use adapters::{Adapter, AdapterDraft, MANIFEST, NewAdapter, OPTIMIZER, Origin, WEIGHTS};
 pub use canonical::{canonical, question_id};
 pub use error::{Result, StoreError};
+pub use evaluations::Evaluation;
 pub use gate::{GateLook, GatePair};
+pub use given_way::GivenWay;
 pub use groups::{GroupRow, Member, PastQuestion, Pick};
 pub use labels::{Label, LabelValue, LedgerEntry, Scope, Source};
 pub use open::Opened;

@@ -101,7 +101,7 @@ fn met(body: &str) -> Taint {
 }
 
 impl Store {
-    /// Sessions, newest first; groups of rollouts are not among them.
+    /// Sessions, newest first; groups of rollouts and evaluations are not among them.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -112,6 +112,7 @@ impl Store {
                     "SELECT s.id, s.title, s.created_ms, count(t.id) FROM sessions s
                      LEFT JOIN trajectories t ON t.session = s.id
                      WHERE s.id NOT IN (SELECT id FROM groups)
+                       AND s.id NOT IN (SELECT id FROM evaluations)
                      GROUP BY s.id ORDER BY s.created_ms DESC, s.id DESC",
                 )
                 .map_err(|e| self.sql(e))?;
@@ -224,7 +225,7 @@ impl Store {
         })
     }
 
-    /// As `trajectories` of all sessions, without those drawn in groups.
+    /// As `trajectories` of all sessions, without those drawn in groups and those of evaluations.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -234,6 +235,7 @@ impl Store {
             let mut statement = view
                 .prepare_cached(&format!(
                     "{ROW} WHERE t.session NOT IN (SELECT id FROM groups)
+                       AND t.session NOT IN (SELECT id FROM evaluations)
                      ORDER BY t.started_ms DESC, t.id DESC LIMIT ?1"
                 ))
                 .map_err(|e| self.sql(e))?;

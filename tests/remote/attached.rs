@@ -46,8 +46,7 @@ fn a_question_sees_its_own_file_and_no_other() {
     std::fs::write(&tasks, rows.to_string()).unwrap();
     std::fs::write(files.path().join("people.csv"), "name,age\nann,31\nbob,47\n").unwrap();
     std::fs::write(files.path().join("answers.txt"), "the answer is 2").unwrap();
-    let (code, _, err) =
-        run(tillerman(home.path()).args(["eval", "--keep", "--json", "--tasks"]).arg(&tasks));
+    let (code, _, err) = run(tillerman(home.path()).args(["eval", "--json", "--tasks"]).arg(&tasks));
     assert_eq!(code, 0, "{err}");
     let bodies = server.bodies();
     let said: String = bodies.iter().map(ToString::to_string).collect();

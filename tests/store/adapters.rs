@@ -196,6 +196,7 @@ fn a_damaged_adapter_gives_way_to_its_nearest_whole_ancestor_and_the_pointer_sta
             let told = now.told().unwrap();
             let instead = left.map_or("the bare model", |adapter| &adapter.id);
             assert!(told.contains(&third.id) && told.contains(instead), "{what}: {told}");
+            store.note_given_way(&now).unwrap();
             assert_eq!(store.current_adapter(&base.hash).unwrap().as_ref(), Some(&third.id), "{what}");
             let named = shelf.named(&broken.id, &base.path);
             assert!(matches!(named, Err(StoreError::BrokenAdapter { .. })), "{what}: by hand it is refused");
@@ -203,7 +204,22 @@ fn a_damaged_adapter_gives_way_to_its_nearest_whole_ancestor_and_the_pointer_sta
         assert_eq!(store.adapter_moves(&base.hash).unwrap().len(), 1, "{what}: nothing moved the pointer");
         // Kept again, it is whole and serves.
         keep(&store, &base, b"weights three", Some(&second.id)).unwrap();
-        assert_eq!(serving().adapter.map(|(adapter, _)| adapter.id), Some(third.id), "{what}");
+        let mended = serving();
+        assert_eq!(mended.adapter.as_ref().map(|(adapter, _)| &adapter.id), Some(&third.id), "{what}");
+        // The record still tells what served meanwhile.
+        store.note_given_way(&mended).unwrap();
+        damage(&weights(&third));
+        store.note_given_way(&serving()).unwrap();
+        drop(store);
+        let kept = open(dir.path()).given_way().unwrap();
+        let mut served: Vec<_> = kept.iter().map(|found| (found.instead.as_ref(), found.starts)).collect();
+        served.sort();
+        let mut expected = vec![(None, 2), (Some(&first.id), 1), (Some(&second.id), 1)];
+        expected.sort();
+        assert_eq!(served, expected, "{what}");
+        let newest = kept.iter().find(|found| found.starts == 2).unwrap();
+        assert!(newest.adapter == third.id && !newest.reason.is_empty(), "{what}: {newest:?}");
+        assert!(newest.first_ms <= newest.last_ms && newest.instead.is_none(), "{what}: {newest:?}");
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::regular;
 use crate::error::Error;
 use crate::flow::trajectory::Limits;
 use crate::tasks::eval::{Asked, Scored};
@@ -104,6 +105,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Trajectories of what was answered before, in the order written.
+    pub fn trajectories(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.rows.iter().map(|row| row.scored.trajectory.as_str())
+    }
+
     /// Rows that are kept nowhere.
     pub fn unkept() -> Rows {
         Rows { rows: Vec::new(), at: HashMap::new(), opinions: HashMap::new(), file: None }
@@ -115,7 +121,7 @@ impl Rows {
     /// The file exists without `resume`, was made with another setting, is damaged or cannot be written.
     pub fn open(path: &Path, resume: bool, setting: &Setting) -> Result<Rows, Error> {
         let usage = |text: String| Error::Usage(format!("{}: {text}", path.display()));
-        let text = match std::fs::read(path) {
+        let text = match regular::read(path, regular::TEXT_MOST) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| usage("is no text file".into()))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(usage(format!("cannot be read: {e}"))),
