@@ -6,16 +6,27 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use tillerman::cli::export;
+use tillerman::config::Config;
+use tillerman::deck::keymap_file;
+use tillerman::engine::remote::{plain, reply, sse};
 use tillerman::engine::wire::{self, FromWorker, ToWorker};
 use tillerman::flow::event::Event;
 use tillerman::flow::planner::Reply;
 use tillerman::flow::trajectory::Trajectory;
 use tillerman::flow::{executor, memory, planner, verifier};
 use tillerman::gguf::pieces::Pieces;
-use tillerman::gguf::{check_reader, memory_needed};
+use tillerman::gguf::toy::{SHAPES, Shape, ToyModel};
+use tillerman::gguf::{Header, check, check_adapter_reader, check_reader, memory_needed};
+use tillerman::store::{canonical, redact};
+use tillerman::tasks::loaders::{self, Benchmark};
+use tillerman::tasks::question::Key;
 use tillerman::text::{SafeText, safe};
 use tillerman::tools::calculator::Calculator;
+use tillerman::tools::mcp::{self, Listed};
+use tillerman::tools::net::{Guard, Target, body};
+use tillerman::tools::search::page_text;
 use tillerman::tools::{Toolbox, schema};
+use tillerman::train::safetensors;
 
 /// Size claimed for a GGUF of which the input is the header: room for the tensors it describes.
 const CLAIMED: u64 = 1 << 26;
@@ -120,5 +131,183 @@ pub fn import(data: &[u8]) {
             let again = again.unwrap_or_else(|e| panic!("an event we wrote cannot be read: {e}: {line}"));
             assert_eq!(again, *event);
         }
+    }
+}
+
+/// The parts of an input, cut at the first so many line ends.
+fn parts<const N: usize>(data: &[u8]) -> [&[u8]; N] {
+    let mut pieces = data.splitn(N, |byte| *byte == b'\n');
+    std::array::from_fn(|_| pieces.next().unwrap_or_default())
+}
+
+/// A web address and a redirect from it: refused, or one plain spelling of a public place.
+pub fn address(data: &[u8]) {
+    let [first, second] = parts(data);
+    let guard = Guard::new(&[]);
+    let Ok(target) = guard.target(&String::from_utf8_lossy(first)) else { return };
+    reachable(&guard, &target);
+    if let Ok(further) = guard.redirect(&target, &String::from_utf8_lossy(second)) {
+        reachable(&guard, &further);
+    }
+}
+
+fn reachable(guard: &Guard, target: &Target) {
+    let Target { url, host, port, listed } = target;
+    assert!(!listed && matches!(port, 80 | 443) && matches!(url.scheme(), "http" | "https"), "{url}");
+    assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{url}");
+    assert!(!host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic()), "{host:?}");
+    assert!(!host.ends_with('.') && !host.bytes().any(|byte| byte.is_ascii_uppercase()), "{host:?}");
+    assert!(!host.starts_with("127.") || host.parse::<std::net::Ipv4Addr>().is_err(), "{host:?}");
+    assert_eq!(guard.target(url.as_str()).ok().as_ref(), Some(target), "checked again it is another");
+}
+
+/// A body from the web: media type, charset and encoding in a line each, then bytes.
+pub fn page(data: &[u8]) {
+    const LIMIT: usize = 1 << 18;
+    let [kind, declared, packed, bytes] = parts(data);
+    let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let Ok(mut unpacker) = body::Unpacker::new("http://h/", &name(packed), LIMIT, 100) else { return };
+    if bytes.chunks(61).try_for_each(|piece| unpacker.push(piece)).is_err() {
+        return;
+    }
+    let Ok(bytes) = unpacker.finish() else { return };
+    assert!(bytes.len() <= LIMIT, "{} bytes came through", bytes.len());
+    let Ok(html) = body::decode("http://h/", &name(kind), &name(declared), &bytes) else { return };
+    let text = page_text(&html);
+    assert!(text.len() <= 4 * html.len() + 4, "{} bytes became {}", html.len(), text.len());
+}
+
+/// A reply of a remote engine: whatever its cuts, the same events; then folded, or refused.
+pub fn reply(data: &[u8]) {
+    let events = |size: usize| {
+        let (mut decoder, mut found) = (sse::Decoder::default(), Vec::new());
+        let fed = data.chunks(size).try_for_each(|piece| decoder.feed(piece, &mut |event| found.push(event)));
+        if fed.is_ok() {
+            decoder.finish(&mut |event| found.push(event));
+        }
+        (fed.is_ok(), found)
+    };
+    let (whole, found) = events(data.len().max(1));
+    assert_eq!((whole, &found), (events(1).0, &events(7).1), "a cut changes the events");
+    let mut folded = reply::Reply::default();
+    for event in &found {
+        if folded.event(event).is_err() {
+            break;
+        }
+    }
+    let _ = (folded.stop(), folded.progress());
+    let mut at_once = reply::Reply::default();
+    let _ = at_once.whole(data);
+    let text = String::from_utf8_lossy(data);
+    let _ = (reply::unwrapped(&text), reply::error_words(data));
+    let (clean, _) = plain::plain(&text);
+    assert_eq!(plain::plain(&clean).1, 0, "a control token came through");
+}
+
+/// What an MCP server lists as a tool: refused, or a card with a plain name, a small schema and words on one line.
+pub fn mcp_tool(data: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) else { return };
+    if mcp::guard::too_deep(&value) {
+        return;
+    }
+    let text = |key: &str| value[key].as_str().map(str::to_string);
+    let listed = Listed {
+        name: text("name").unwrap_or_default(),
+        title: text("title"),
+        description: text("description"),
+        schema: value["inputSchema"].clone(),
+        annotations: value["annotations"].clone(),
+    };
+    let _ = (listed.hash(), mcp::arguments(&listed));
+    let Ok(card) = mcp::card::card("server", &listed, 30) else { return };
+    assert!(
+        card.name.len() <= 64 && card.name.bytes().all(|byte| byte.is_ascii_graphic()),
+        "{:?}",
+        card.name
+    );
+    assert!(card.schema["type"] == "object" && card.schema.to_string().len() <= 8 << 10);
+    for words in [&card.purpose, &card.brief] {
+        assert!(!words.contains('\n') && safe(words) == **words, "{words:?}");
+    }
+    let _ = schema::check(&card.schema, &value["arguments"]);
+}
+
+/// A task file, of the benchmark its first byte chooses: refused, or questions of their own ids that any text can be
+/// scored against.
+pub fn tasks(data: &[u8]) {
+    let Some((first, rest)) = data.split_first() else { return };
+    let benchmark = Benchmark::ALL.get(usize::from(first % 11)).copied();
+    let Ok(questions) = loaders::questions(rest.to_vec(), benchmark) else { return };
+    let ids: std::collections::HashSet<&str> =
+        questions.iter().map(|question| question.id.as_str()).collect();
+    assert_eq!(ids.len(), questions.len(), "an id stands twice");
+    for question in &questions {
+        for text in [&question.answer, &question.query, &String::new()] {
+            let _ = (question.key.right(text), question.key.supported_by(text));
+        }
+    }
+}
+
+/// An answer beside its reference, under every scorer.
+pub fn score(data: &[u8]) {
+    let [first, second] = parts(data).map(String::from_utf8_lossy);
+    let (reference, text) = (first.into_owned(), second.into_owned());
+    let numbers = reference.split(' ').filter_map(|n| n.parse().ok()).collect();
+    let options: Vec<String> = reference.split('|').map(str::to_string).collect();
+    let keys = [
+        Key::Names { accepted: vec![reference.clone()] },
+        Key::Number { value: reference.clone() },
+        Key::Game24 { numbers },
+        Key::Choice { letter: 'A', options },
+        Key::Gaia { reference: reference.clone() },
+    ];
+    for key in keys {
+        let _ = (key.right(&text), key.supported_by(&text));
+        assert!(key.f1(&text).is_none_or(|f1| (0.0..=1.0).contains(&f1)));
+    }
+    let form = canonical(&text);
+    assert_eq!(canonical(&form), form, "the form of a form is another");
+    if let Some((kept, count)) = redact(&text) {
+        assert!(count > 0 && kept != text, "{text:?}");
+    }
+}
+
+static BASE: LazyLock<Header> = LazyLock::new(|| {
+    let path = std::env::temp_dir().join(format!("tillerman-fuzz-base-{}.gguf", std::process::id()));
+    let shape = Shape { vocabulary: 280, blocks: 1, ..SHAPES[0] };
+    let written = ToyModel { shape, ..ToyModel::default() }.write(&path);
+    let header = written.ok().and_then(|_| check(&path).ok());
+    let _ = std::fs::remove_file(&path);
+    header.unwrap_or_else(|| panic!("no base model in {}", path.display()))
+});
+
+/// An adapter from elsewhere, as a GGUF header for a base or as safetensors.
+pub fn adapter(data: &[u8]) {
+    if let Ok(header) = check_adapter_reader(data, CLAIMED.max(data.len() as u64), &BASE) {
+        assert!(!header.tensors.is_empty() && header.tensors.len().is_multiple_of(2));
+        for tensor in &header.tensors {
+            let end =
+                header.data_offset.checked_add(tensor.offset).and_then(|at| at.checked_add(tensor.bytes));
+            assert!(end.is_some_and(|end| end <= header.file_bytes), "{} lies outside", tensor.name);
+        }
+    }
+    let Ok(tensors) = safetensors::read(data) else { return };
+    let again = safetensors::read(&safetensors::write(&tensors)).unwrap_or_else(|e| panic!("{e}"));
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    assert_eq!(again.len(), tensors.len());
+    for (name, tensor) in &tensors {
+        let other = &again[name];
+        assert!(tensor.shape == other.shape && bits(&tensor.values) == bits(&other.values), "{name} changed");
+    }
+}
+
+/// A settings file and a file of keys: refused with a line, or read.
+pub fn settings(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Err(error) = Config::parse(&text, Path::new("config.toml")) {
+        assert!(error.to_string().contains("config.toml"), "{error}");
+    }
+    if let Err(error) = keymap_file::parse(&text, Path::new("keys.toml")) {
+        assert!(error.to_string().contains("keys.toml"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 seconds=${FUZZ_SECONDS:-60}
-targets=${FUZZ_TARGETS:-gguf safe_text plan command frames import}
+targets=${FUZZ_TARGETS:-gguf safe_text plan command frames import address page reply mcp_tool tasks score adapter settings}
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}
 kept=$target_dir/fuzz
 mkdir -p "$kept"

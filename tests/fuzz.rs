@@ -152,6 +152,46 @@ fn files_to_import() {
     run("import", targets::import);
 }
 
+#[test]
+fn web_addresses() {
+    run("address", targets::address);
+}
+
+#[test]
+fn web_pages() {
+    run("page", targets::page);
+}
+
+#[test]
+fn replies_of_remote_engines() {
+    run("reply", targets::reply);
+}
+
+#[test]
+fn tools_of_mcp_servers() {
+    run("mcp_tool", targets::mcp_tool);
+}
+
+#[test]
+fn task_files() {
+    run("tasks", targets::tasks);
+}
+
+#[test]
+fn answers_beside_references() {
+    run("score", targets::score);
+}
+
+#[test]
+fn adapters() {
+    run("adapter", targets::adapter);
+}
+
+#[test]
+fn settings_and_keys() {
+    run("settings", targets::settings);
+}
+
 /// Writes the corpora of binary inputs anew; the others are kept by hand.
 #[test]
 #[ignore = "writes fuzz/corpus: cargo test --release --test fuzz -- --ignored corpora"]
@@ -180,6 +220,7 @@ fn corpora() {
         let adapter = folder.path().join("adapter.gguf");
         toy_adapter(&adapter, &path, 2, 4.0, 0, 0.02).unwrap();
         put("gguf", "adapter", &fs::read(&adapter).unwrap()[..1024]);
+        put("adapter", architecture.name(), &fs::read(&adapter).unwrap()[..1024]);
     }
     let mut sequence = Vec::new();
     let sampled = Sampled {

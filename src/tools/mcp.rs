@@ -4,12 +4,12 @@
 //! here is what it can do to this program: which tools it brings, what they are called and say, how much and how
 //! deep it answers, how long it takes, and that it cannot change any of it unseen.
 
-mod card;
+pub mod card;
 pub mod child;
 mod connection;
-mod guard;
+pub mod guard;
 mod pin;
-mod schema;
+pub mod schema;
 mod server;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@
 //! called. Read `guard` for what is refused and `fetch` for what a request does.
 
 mod address;
-mod body;
+pub mod body;
 mod cache;
 pub mod extract;
 mod fault;
