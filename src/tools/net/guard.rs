@@ -104,6 +104,10 @@ impl Guard {
 
     fn checked(&self, mut url: Url) -> Result<Target, NetFault> {
         let text = url.as_str().to_owned();
+        // What was short as text grows threefold where it is escaped, and a redirect adds to what it comes from.
+        if text.len() > MAX_URL_BYTES {
+            return Err(NetFault::bad_url(&text, format!("longer than {MAX_URL_BYTES} bytes")));
+        }
         if !matches!(url.scheme(), "http" | "https") {
             return Err(NetFault::Scheme { url: shown(&text), scheme: shown(url.scheme()) });
         }
@@ -339,6 +343,7 @@ mod tests {
     fn what_is_no_plain_web_address_is_named() {
         let (guard, resolver) = guard(&[], &["1.1.1.1"]);
         let long = format!("http://example.org/{}", "a".repeat(5000));
+        let grown = format!("http://example.org/{}", "é".repeat(1000));
         for (url, part) in [
             ("", "is no web address"),
             ("example.org", "is no web address"),
@@ -361,6 +366,7 @@ mod tests {
             ("http://exam%00ple.org/", "invalid"),
             ("http://exa%20mple.org/", "invalid"),
             (long.as_str(), "longer than 4096 bytes"),
+            (grown.as_str(), "longer than 4096 bytes"),
             ("file:///etc/passwd", "begins with file:"),
             ("ftp://example.org/", "begins with ftp:"),
             ("gopher://127.0.0.1:70/_x", "begins with gopher:"),
