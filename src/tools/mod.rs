@@ -231,7 +231,8 @@ impl Toolbox {
 
     /// What a person must know of that sandbox before relying on it.
     pub fn sandbox_lacks(&self) -> Option<&'static str> {
-        sandbox::Tier::C.lacks().filter(|_| self.sandbox() == Some(sandbox::Tier::C.name()))
+        let weak = [sandbox::Tier::C, sandbox::Tier::S].into_iter();
+        weak.filter(|tier| self.sandbox() == Some(tier.name())).find_map(sandbox::Tier::lacks)
     }
 
     /// The tier of the sandbox that model-written code runs in; None: there is no tool that runs any.

@@ -46,6 +46,10 @@ impl Shell {
         let Some(tier) = probe.tier else {
             return Err(refused(format!("no sandbox: {}", probe.reason), probe.remedy));
         };
+        if tier == Tier::S {
+            let reason = "tier S of the sandbox lets a program start no other, and a shell does little else";
+            return Err(refused(reason.into(), "run tillerman on Linux".into()));
+        }
         if let Some(workspace) = &workspace {
             workspace.readable_inside(tier).map_err(|(reason, remedy)| refused(reason, remedy))?;
         }

@@ -61,10 +61,10 @@ impl Workspace {
     /// # Errors
     /// Reason and remedy: the sandbox cannot show it, or programs run as a user who may not use it.
     pub fn readable_inside(&self, tier: Tier) -> Result<(), (String, String)> {
-        if tier == Tier::C {
+        if tier.without_root() {
             return Err((
-                "tier C of the sandbox has no place for a workspace".into(),
-                "install bubblewrap, or take the workspace away".into(),
+                format!("tier {} of the sandbox has no place for a workspace", tier.name()),
+                "install bubblewrap (on Linux), or take the workspace away".into(),
             ));
         }
         let (bits, flag) = if self.write { (0o007, "rwx") } else { (0o005, "rx") };

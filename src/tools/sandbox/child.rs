@@ -7,6 +7,9 @@
 /// Runs as the whole process; answers its exit code.
 #[cfg(not(target_os = "linux"))]
 pub fn run() -> i32 {
+    #[cfg(target_os = "macos")]
+    return super::seatbelt::run();
+    #[cfg(not(target_os = "macos"))]
     super::EXIT_SETUP
 }
 
@@ -76,6 +79,7 @@ mod linux {
             Tier::A => own_root(&policy),
             Tier::B => in_bwrap(&policy),
             Tier::C => weak::run(&policy).map(|status| report(&status)),
+            Tier::S => Err("tier S is macOS's".into()),
         }
     }
 

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,7 +121,7 @@ pub async fn run(job: Job, cancel: &CancellationToken, on_output: Option<OnPiece
             }
             let wall = Duration::from_millis(job.limits.wall_ms);
             let end = tokio::select! {
-                exit = child.wait() => exit_end(exit, status),
+                exit = child.wait() => exit_end(exit, status, job.tier),
                 () = tokio::time::sleep(wall) => End::Wall,
                 () = flood.notified() => End::Flood,
                 () = cancel.cancelled() => End::Cancelled,
@@ -142,17 +143,17 @@ pub async fn run(job: Job, cancel: &CancellationToken, on_output: Option<OnPiece
     Outcome { end, stdout, stderr, survivors, time: started.elapsed() }
 }
 
-struct Started {
-    child: Child,
+pub(super) struct Started {
+    pub(super) child: Child,
     status: File,
     /// The child's standard input. It stays open as long as the child is to live: when this process
     /// dies, the child sees it close. (`Child::wait` would close it if it were left there.)
-    lifeline: Option<ChildStdin>,
-    /// Tier C: gone with this value.
+    pub(super) lifeline: Option<ChildStdin>,
+    /// Tiers C and S: gone with this value.
     run_dir: Option<tempfile::TempDir>,
 }
 
-/// What the child is told. In tier C there is no private root: the run directory is a real one.
+/// What the child is told. Without a private root the run directory is a real one.
 fn policy(job: &Job, run_dir: Option<&Path>) -> Policy {
     let mut policy = Policy {
         argv: job.argv.clone(),
@@ -177,8 +178,8 @@ fn policy(job: &Job, run_dir: Option<&Path>) -> Policy {
 }
 
 /// Start the child and hand it the policy.
-async fn start(job: &Job) -> Result<Started, String> {
-    let run_dir = (job.tier == Tier::C).then(tempfile::tempdir).transpose();
+pub(super) async fn start(job: &Job) -> Result<Started, String> {
+    let run_dir = job.tier.without_root().then(tempfile::tempdir).transpose();
     let run_dir = run_dir.map_err(|error| format!("run directory: {error}"))?;
     let policy = policy(job, run_dir.as_ref().map(tempfile::TempDir::path));
     let mut line = serde_json::to_vec(&policy).map_err(|error| format!("policy: {error}"))?;
@@ -262,8 +263,9 @@ fn pipes(child: &mut Child) -> [Pipe; 2] {
     [stdout, stderr].map(|pipe| pipe.unwrap_or_else(|| Box::new(tokio::io::empty())))
 }
 
-/// The child's own words decide; an exit without words is a failed set-up.
-fn exit_end(exit: io::Result<ExitStatus>, mut status: File) -> End {
+/// The child's own words decide; an exit without words is a failed set-up, but in tier S, where the child became the
+/// program, the program's.
+fn exit_end(exit: io::Result<ExitStatus>, mut status: File, tier: Tier) -> End {
     let mut text = Vec::new();
     // Ends with WouldBlock where a dying process still holds the other end.
     _ = status.read_to_end(&mut text);
@@ -277,6 +279,12 @@ fn exit_end(exit: io::Result<ExitStatus>, mut status: File) -> End {
             Ok(Status::Memory) => Some(End::Memory),
             Ok(Status::Processes) => Some(End::Processes),
             Err(_) => return End::Setup("the sandbox child spoke nonsense".into()),
+        };
+    }
+    if let (None, Tier::S, Ok(exit)) = (&end, tier, &exit) {
+        return match exit.signal() {
+            Some(signal) => End::Signalled(signal),
+            None => End::Exited(exit.code().unwrap_or(super::EXIT_SETUP)),
         };
     }
     end.unwrap_or_else(|| {

@@ -5,7 +5,7 @@
 //! starts the program. In tier B `bwrap` makes namespaces and root and the child does the rest. Tier C has
 //! neither (`weak`): Landlock and seccomp alone, only where the person allows it. `probe` decides by trying
 //! which of them holds here. Any failure to set it up is an error of the tool: nothing ever runs without it.
-//! There is nothing but Linux yet.
+//! All three are Linux's; a Mac has `seatbelt` (tier S), which nobody could try yet and which is off until allowed.
 
 #[cfg(target_os = "linux")]
 mod bwrap;
@@ -17,6 +17,9 @@ mod probe;
 mod reader;
 #[cfg(target_os = "linux")]
 mod root;
+// In tests everywhere: all but the profile's effect can be tried without a Mac.
+#[cfg(any(target_os = "macos", test))]
+mod seatbelt;
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
@@ -44,6 +47,8 @@ pub enum Tier {
     B,
     /// Landlock and seccomp alone.
     C,
+    /// macOS's sandbox-exec.
+    S,
 }
 
 impl Tier {
@@ -52,6 +57,7 @@ impl Tier {
             Tier::A => "A",
             Tier::B => "B",
             Tier::C => "C",
+            Tier::S => "S",
         }
     }
 
@@ -64,7 +70,19 @@ impl Tier {
                  name, see which processes and files there are (not what is in them), what they write is bounded per file only, their \
                  number is checked and not enforced, and if the supervisor is killed they may outlive it",
             ),
+            Tier::S => Some(
+                "sandbox tier S: programs are held by macOS's sandbox-exec, which has never been tried on a Mac by \
+                 those who wrote this. They start no other program, know the machine's name, and their memory is \
+                 looked at a few times a second and not bounded",
+            ),
         }
+    }
+}
+
+impl Tier {
+    /// There is no private root: the run directory is a real one, and a workspace has no place.
+    pub fn without_root(self) -> bool {
+        matches!(self, Tier::C | Tier::S)
     }
 }
 
@@ -73,7 +91,7 @@ pub fn bwrap_program() -> PathBuf {
     PathBuf::from("/usr/bin/bwrap")
 }
 
-/// Allow tier C from now on: the person's own settings say so.
+/// Allow tiers C and S from now on: the person's own settings say so.
 pub fn allow_weak() {
     probe::WEAK_ALLOWED.store(true, std::sync::atomic::Ordering::SeqCst);
 }
@@ -200,7 +218,7 @@ struct Policy {
     /// Where the program starts.
     cwd: PathBuf,
     tier: Tier,
-    /// Tier C: the run directory's real path.
+    /// Tiers C and S: the run directory's real path.
     run_dir: Option<PathBuf>,
     limits: Limits,
 }

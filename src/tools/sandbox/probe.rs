@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{End, Job, Limits, Outcome, Tier, run};
 use crate::tools::python::Interpreter;
 
-/// The person's settings allow tier C.
+/// The person's settings allow tiers C and S.
 pub(super) static WEAK_ALLOWED: AtomicBool = AtomicBool::new(false);
 
 /// Whether model-written code can run here.
@@ -34,7 +34,14 @@ impl Probe {
 /// Run the canary, once per process (about 0.1 s); later calls get the same answer.
 pub fn probe(exe: &Path, interpreter: &Interpreter) -> Probe {
     static PROBE: OnceLock<Probe> = OnceLock::new();
-    if cfg!(not(target_os = "linux")) {
+    if cfg!(target_os = "macos") && !WEAK_ALLOWED.load(Ordering::SeqCst) {
+        return Probe::refused(
+            "macOS's own sandbox has never been tried with this program",
+            "run tillerman on Linux, or set tools.allow_weak = true: programs then run under sandbox-exec (tier S) \
+             where a test program finds that it holds",
+        );
+    }
+    if cfg!(not(any(target_os = "linux", target_os = "macos"))) {
         return Probe::refused("there is no sandbox for this system yet", "run tillerman on Linux");
     }
     PROBE.get_or_init(|| try_out(exe, interpreter)).clone()
@@ -42,6 +49,9 @@ pub fn probe(exe: &Path, interpreter: &Interpreter) -> Probe {
 
 /// The strongest tier that holds. What is refused is told of the first, which is the one to repair.
 fn try_out(exe: &Path, interpreter: &Interpreter) -> Probe {
+    if cfg!(target_os = "macos") {
+        return try_tier(exe, interpreter, Tier::S, Path::new(""));
+    }
     let first = try_tier(exe, interpreter, Tier::A, &super::bwrap_program());
     if first.tier.is_some() {
         return first;
@@ -126,7 +136,7 @@ fn judge(outcome: &Outcome, bait: &Path, tier: Tier) -> Probe {
 fn reaches_others(said: &Value, tier: Tier) -> bool {
     let most = match tier {
         Tier::A | Tier::B => 2,
-        Tier::C => return said["signal"] != Value::Bool(false),
+        Tier::C | Tier::S => return said["signal"] != Value::Bool(false),
     };
     said["processes"].as_u64().is_none_or(|seen| seen > most)
 }
@@ -160,7 +170,7 @@ secret, outside, home, starter = sys.argv[1:5]
 def tried(attempt):
     try:
         return bool(attempt())
-    except OSError:
+    except (OSError, AttributeError):
         return False
 def write():
     with open(os.path.join(outside, "written"), "w") as file:
@@ -185,12 +195,17 @@ result = {
     "signal": tried(lambda: os.kill(int(starter), 0) or True),
     "processes": seen(),
 }
-if os.fork() == 0:
+try:
+    child = os.fork()
+except OSError:
+    child = None
+if child == 0:
     os.setsid()
     if os.fork() == 0:
         import time
         time.sleep(60)
     os._exit(0)
-os.wait()
+if child:
+    os.wait()
 print(json.dumps(result))
 "#;
