@@ -325,6 +325,35 @@ fn a_pipe_named_as_a_file_is_refused_at_once() {
 }
 
 #[test]
+fn what_cannot_be_read_or_written_comes_with_a_remedy() {
+    let home = tempfile::tempdir().unwrap();
+    let tasks = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/gate.jsonl");
+    for (args, code, parts) in [
+        (&["import", "none.jsonl"][..], 2, ["none.jsonl: there is no such file", "check its name"]),
+        (
+            &["eval", "--tasks", "none.jsonl"],
+            2,
+            ["task file none.jsonl: there is no such file", "check its name"],
+        ),
+        (&["eval", "--tasks", tasks, "--family", "poems"], 2, ["family \"poems\"", "lookup_arithmetic"]),
+        (
+            &["eval", "--tasks", tasks, "--out", "/no/such/rows"],
+            4,
+            ["/no/such/rows: there is no such folder", "make it"],
+        ),
+        (
+            &["export", "all", "/no/such/file"],
+            2,
+            ["cannot write /no/such/file: there is no such", "name another"],
+        ),
+        (&["--folder", "/no/such", "ask", "q"], 2, ["/no/such does not exist", "--folder DIR"]),
+        (&["--model", "/etc/passwd", "ask", "q"], 3, ["is not \"GGUF\"", "give a GGUF file"]),
+    ] {
+        fails(tillerman(home.path()).args(args), code, &parts);
+    }
+}
+
+#[test]
 fn a_damaged_adapter_is_on_record_after_it_was_put_back() {
     let home = tempfile::tempdir().unwrap();
     let ask = ["--seed", "1", "ask", "What is 2+3?"];
@@ -381,4 +410,39 @@ fn a_full_disk_ends_an_ask_with_its_own_exit_code_and_keeps_what_was_recorded() 
     assert_eq!(output.status.code(), Some(4), "{out}\n{err}");
     assert!(err.contains("disk full") && err.contains("free some space"), "{err}");
     assert!(out.contains("answered"), "the first record is readable: {out}");
+}
+
+/// What could not be recorded is no wrong answer: the evaluation ends, and its rows hold what was answered.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_ends_an_evaluation_and_counts_as_no_wrong_answer() {
+    let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let rows = elsewhere.path().join("rows.jsonl");
+    let script = r#"
+        mount -t tmpfs -o size=16m tmpfs "$TILLERMAN_HOME" || exit 77
+        "$0" --model "$1" --seed 1 ask "What is 37*41+5?" || exit 78
+        left=$(df -k --output=avail "$TILLERMAN_HOME" | tail -1)
+        head -c $(((left - 300) * 1024)) /dev/zero > "$TILLERMAN_HOME/filler"
+        "$0" --model "$1" --seed 1 eval --tasks "$2" --limit 8 --parallel 2 --json --out "$3""#;
+    let output = std::process::Command::new("unshare")
+        .args(["-Urm", "sh", "-c", script, env!("CARGO_BIN_EXE_tillerman")])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/planner.gguf"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/gate.jsonl"))
+        .arg(&rows)
+        .env("TILLERMAN_HOME", home.path())
+        .output();
+    let Ok(output) = output.map_err(|error| println!("skipped: no unshare program here: {error}")) else {
+        return;
+    };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if matches!(output.status.code(), Some(1 | 77)) && out.is_empty() {
+        println!("skipped: no mount namespace here: {err}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(4), "{out}\n{err}");
+    assert!(err.contains("disk full") && err.contains("--resume") && err.contains("--discard"), "{err}");
+    let kept = fs::read_to_string(&rows).unwrap();
+    let answered: Vec<Value> = kept.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!answered.is_empty() && answered.len() < 72, "{} rows", answered.len());
+    assert!(answered.iter().all(|row| row["failed"].is_null()), "{kept}");
 }

@@ -226,7 +226,9 @@ impl Shelf {
     fn export(&self, piece: &str, format: Format, dir: &Path) -> anyhow::Result<i32> {
         let adapter = self.store.find_adapter(piece)?;
         let from = self.store.adapter_dir(&adapter)?;
-        let cannot = |e: io::Error| Error::Usage(format!("cannot write into {}: {e}", dir.display()));
+        let cannot = |e: io::Error| {
+            Error::Usage(format!("cannot write into {}: {}", dir.display(), regular::unwritable(&e)))
+        };
         std::fs::create_dir_all(dir).map_err(cannot)?;
         let path = match format {
             Format::Gguf => {

@@ -291,7 +291,9 @@ fn chosen(args: &EvalArgs) -> anyhow::Result<Vec<Question>> {
     let all = loaders::load(&args.tasks, benchmark.transpose()?).map_err(|e| Error::Usage(e.to_string()))?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut questions = Vec::new();
+    let mut families = BTreeSet::new();
     for question in all {
+        families.insert(question.group.clone());
         if args.family.as_deref().is_some_and(|wanted| wanted != question.group) {
             continue;
         }
@@ -302,7 +304,13 @@ fn chosen(args: &EvalArgs) -> anyhow::Result<Vec<Question>> {
         }
     }
     if questions.is_empty() {
-        return Err(Error::Usage(format!("{}: no question of that kind", args.tasks.display())).into());
+        let told = format!(
+            "{}: no question is of family {:?}; there are {}",
+            args.tasks.display(),
+            args.family.as_deref().unwrap_or_default(),
+            families.into_iter().collect::<Vec<_>>().join(", ")
+        );
+        return Err(Error::Usage(told).into());
     }
     Ok(questions)
 }

@@ -328,7 +328,11 @@ pub fn toolbox(
     let folders: Vec<PathBuf> = config.tools.folders.iter().chain(&global.folder).cloned().collect();
     for folder in &folders {
         if !folder.is_dir() {
-            return Err(Error::Usage(format!("folder {} does not exist", folder.display())).into());
+            return Err(Error::Usage(format!(
+                "folder {} does not exist; name one that is there with --folder DIR",
+                folder.display()
+            ))
+            .into());
         }
     }
     let (data, data_private) = if !config.tools.data.as_os_str().is_empty() {

@@ -17,10 +17,10 @@ pub const TEXT_MOST: u64 = 256 << 20;
 /// It cannot be opened, or is no regular file; `InvalidInput` then, with what it is and the remedy.
 pub fn open(path: &Path) -> Result<File> {
     // Looked at before it is opened: opening a device can do something.
-    refuse(std::fs::metadata(path)?.file_type())?;
+    refuse(std::fs::metadata(path).map_err(unreadable)?.file_type())?;
     // It may be another by now, and opening a pipe would wait for its writer.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
     refuse(file.metadata()?.file_type())?;
     Ok(file)
 }
@@ -46,6 +46,28 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
 pub fn text(path: &Path) -> Result<String> {
     let bytes = read(path, TEXT_MOST)?;
     String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
+/// The same error with a remedy, where there is a common one.
+fn unreadable(error: Error) -> Error {
+    let told = match error.kind() {
+        ErrorKind::NotFound => "there is no such file; check its name",
+        ErrorKind::PermissionDenied => "you may not read it; change its permissions, or start as its owner",
+        _ => return error,
+    };
+    Error::new(error.kind(), told)
+}
+
+/// Why a file that a person named cannot be written, and what helps.
+pub fn unwritable(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such folder; make it, or name another place".into(),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "you may not write there; name another place".into()
+        }
+        ErrorKind::StorageFull => "the disk is full; free some space, or name another place".into(),
+        _ => format!("{error}; name another place"),
+    }
 }
 
 fn refuse(kind: FileType) -> Result<()> {
@@ -86,7 +108,10 @@ mod tests {
             assert!(error.to_string().contains(part), "{path:?}: {error}");
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
         }
-        assert_eq!(open(&at("none")).unwrap_err().kind(), ErrorKind::NotFound);
+        let none = open(&at("none")).unwrap_err();
+        assert_eq!((none.kind(), none.to_string().contains("check its name")), (ErrorKind::NotFound, true));
+        let folder = File::create(at("none/file")).unwrap_err();
+        assert!(unwritable(&folder).contains("no such folder; make it"), "{}", unwritable(&folder));
     }
 
     #[test]

@@ -70,7 +70,11 @@ fn magic_and_version(reader: &mut Reader<impl Read>) -> Result<u32, Refusal> {
     }
     let magic = reader.bytes::<4>("magic")?;
     if &magic != b"GGUF" {
-        return Err(refusal("magic", 0, &format!("{:?} is not \"GGUF\"", magic.escape_ascii().to_string())));
+        return Err(refusal(
+            "magic",
+            0,
+            &format!("{:?} is not \"GGUF\": give a GGUF file", magic.escape_ascii().to_string()),
+        ));
     }
     match reader.u32("version")? {
         version @ (2 | 3) => Ok(version),

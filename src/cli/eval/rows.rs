@@ -145,7 +145,9 @@ impl Rows {
                 }
             }
         }
-        let written = |e: std::io::Error| Error::Store(format!("cannot write {}: {e}", path.display()));
+        let written = |e: std::io::Error| {
+            Error::Store(format!("cannot write {}: {}", path.display(), regular::unwritable(&e)))
+        };
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(written)?;
         file.set_len(whole as u64).map_err(written)?;
         rows.file = Some((path.to_path_buf(), file));
