@@ -346,6 +346,7 @@ fn what_cannot_be_read_or_written_comes_with_a_remedy() {
             2,
             ["cannot write /no/such/file: there is no such", "name another"],
         ),
+        (&["export", "all", "/dev/null"], 2, ["/dev/null: it is a device", "name a file"]),
         (&["--folder", "/no/such", "ask", "q"], 2, ["/no/such does not exist", "--folder DIR"]),
         (&["--model", "/etc/passwd", "ask", "q"], 3, ["is not \"GGUF\"", "give a GGUF file"]),
     ] {

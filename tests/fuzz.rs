@@ -1,13 +1,14 @@
 //! The fuzz targets on mutations of their corpora: the same inputs in every run, bounded by their number.
 //!
-//! TILLERMAN_FUZZ sets the inputs per target (default 2000). An input that fails is kept in the temporary folder
-//! and named, so that it can go into fuzz/corpus.
+//! TILLERMAN_FUZZ sets the inputs per target (default 2000), TILLERMAN_FUZZ_SECONDS how long at least (default 0).
+//! An input that fails is kept in the temporary folder and named, so that it can go into fuzz/corpus.
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -100,7 +101,9 @@ fn mutate(dice: &mut ChaCha8Rng, input: &mut Vec<u8>, other: &[u8]) {
 }
 
 fn run(name: &str, target: fn(&[u8])) {
-    let count = std::env::var("TILLERMAN_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let least = number("TILLERMAN_FUZZ").unwrap_or(2000);
+    let end = Instant::now() + Duration::from_secs(number("TILLERMAN_FUZZ_SECONDS").unwrap_or(0));
     let corpus = corpus(name);
     let mut dice = ChaCha8Rng::seed_from_u64(11);
     let tried = |input: &[u8]| {
@@ -113,7 +116,9 @@ fn run(name: &str, target: fn(&[u8])) {
         }
     };
     corpus.iter().for_each(|input| tried(input));
-    for _ in 0..count {
+    let mut count = 0;
+    while count < least || Instant::now() < end {
+        count += 1;
         let mut input = corpus[dice.random_range(0..corpus.len())].clone();
         let other = &corpus[dice.random_range(0..corpus.len())];
         mutate(&mut dice, &mut input, other);

@@ -89,6 +89,7 @@ fn write(store: &Store, ids: &[String], out: &mut impl Write) -> anyhow::Result<
 fn to_file(store: &Store, ids: &[String], path: &Path) -> anyhow::Result<usize> {
     let cannot =
         |e: io::Error| Error::Usage(format!("cannot write {}: {}", path.display(), regular::unwritable(&e)));
+    let path = &regular::place(path).map_err(cannot)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir).map_err(cannot)?;
     let mut out = io::BufWriter::new(file.as_file_mut());

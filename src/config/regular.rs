@@ -6,7 +6,7 @@
 use std::fs::{File, FileType};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest text read whole: settings, keys, templates, task files.
 pub const TEXT_MOST: u64 = 256 << 20;
@@ -58,6 +58,18 @@ fn unreadable(error: Error) -> Error {
     Error::new(error.kind(), told)
 }
 
+/// Where a file that is written whole goes: the place itself, what a link there leads to, or a new one.
+///
+/// # Errors
+/// What is there is no regular file: it would be replaced by one, also /dev/null.
+pub fn place(path: &Path) -> Result<PathBuf> {
+    match std::fs::metadata(path) {
+        Ok(data) => refuse(data.file_type()).and_then(|()| std::fs::canonicalize(path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(path.to_path_buf()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Why a file that a person named cannot be written, and what helps.
 pub fn unwritable(error: &Error) -> String {
     match error.kind() {
@@ -66,6 +78,7 @@ pub fn unwritable(error: &Error) -> String {
             "you may not write there; name another place".into()
         }
         ErrorKind::StorageFull => "the disk is full; free some space, or name another place".into(),
+        ErrorKind::InvalidInput => error.to_string(),
         _ => format!("{error}; name another place"),
     }
 }
@@ -112,6 +125,18 @@ mod tests {
         assert_eq!((none.kind(), none.to_string().contains("check its name")), (ErrorKind::NotFound, true));
         let folder = File::create(at("none/file")).unwrap_err();
         assert!(unwritable(&folder).contains("no such folder; make it"), "{}", unwritable(&folder));
+    }
+
+    #[test]
+    fn only_a_file_is_replaced_and_a_link_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "text").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        assert_eq!(place(&at("link")).unwrap(), std::fs::canonicalize(at("file")).unwrap());
+        assert_eq!(place(&at("new")).unwrap(), at("new"));
+        assert!(place(Path::new("/dev/null")).unwrap_err().to_string().contains("is a device"));
+        assert!(place(folder.path()).unwrap_err().to_string().contains("is a folder"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::path::Path;
 /// # Errors
 /// The file cannot be read or written.
 pub fn set(file: &Path, section: &str, key: &str, value: &str) -> io::Result<()> {
+    // Settings kept elsewhere and linked stay linked.
+    let file = &super::regular::place(file)?;
     let text = match super::regular::text(file) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
@@ -68,7 +70,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.toml");
         std::fs::write(&file, super::super::DEFAULT_TEXT).unwrap();
-        set(&file, "deck", "theme", "light").unwrap();
+        let link = dir.path().join("link.toml");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        set(&link, "deck", "theme", "light").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink(), "the link stays one");
         let text = std::fs::read_to_string(&file).unwrap();
         let config = super::super::Config::parse(&text, &file).unwrap();
         assert_eq!(config.deck.theme, "light");
