@@ -1,10 +1,12 @@
 //! The engine worker process, `tillerman __engine`: llama.cpp behind a pair of pipes.
 //!
 //! One owner thread has the model, both contexts and all sampling; a second one reads requests. A crash in
-//! llama.cpp ends this process and nothing else. It reads one model and its adapters, and writes no file.
+//! llama.cpp ends this process and nothing else. It reads one model and its adapters; where the kernel can see to
+//! it (`confine`), it can do nothing else.
 
 mod admit;
 mod cache;
+mod confine;
 mod inbox;
 mod lane;
 #[cfg(test)]
@@ -31,6 +33,10 @@ use sequence::{Purpose, Sequence};
 /// Serve the deck on standard input and output until its end of the pipe closes. Answers the exit code.
 pub fn run() -> i32 {
     os::become_worker();
+    if let Err(error) = confine::confine() {
+        // One layer of several: the file is checked, and this process holds nothing but a model.
+        eprintln!("engine worker: not confined: {error}");
+    }
     let stream = match os::take_stdout() {
         Ok(stream) => stream,
         Err(error) => {
