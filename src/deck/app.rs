@@ -11,13 +11,12 @@ use crate::deck::chat::Chat;
 use crate::deck::command::{self, Action};
 use crate::deck::completion::Files;
 use crate::deck::composer::Edit;
-use crate::deck::keymap;
 use crate::deck::layer::approve::Approve;
 use crate::deck::layer::doctor::Doctor;
 use crate::deck::layer::find::Find;
 use crate::deck::layer::help::Help;
 use crate::deck::layer::picker::{Item, Picker};
-use crate::deck::layer::{Layer, Reply};
+use crate::deck::layer::Layer;
 use crate::deck::library::LibraryEvent;
 use crate::deck::manners::{Manners, Notify};
 use crate::deck::message::{DeckCommand, DeckEvent, DeckOptions, Level, StatusLine};
@@ -102,12 +101,12 @@ pub struct App {
     pub notice: Option<(Level, String)>,
     /// Columns, rows.
     pub size: (u16, u16),
-    session: String,
+    pub(super) session: String,
     manners: Held,
     /// Ctrl+C was the last key: once more quits.
-    quit_armed: bool,
+    pub(super) quit_armed: bool,
     /// What is done now was asked by a key, not by name.
-    by_key: bool,
+    pub(super) by_key: bool,
 }
 
 /// What of the settings the app itself acts on.
@@ -272,36 +271,8 @@ impl App {
         wanted.then(|| Effect::Notify(self.manners.notify, format!("tillerman: {words}")))
     }
 
-    fn key(&mut self, key: &KeyEvent, now_ms: u64) -> Vec<Effect> {
-        self.notice = None;
-        if !self.layers.is_empty() {
-            return self.layer_key(key, now_ms);
-        }
-        let places = self.tabs.current().places();
-        let found = self.look.keymap.action(&places, key);
-        if !matches!(found, Some(Action::Interrupt | Action::QuitIfEmpty)) {
-            self.quit_armed = false;
-        }
-        if let Some(action) = found {
-            self.by_key = true;
-            let effects = self.perform(action, "", now_ms);
-            self.by_key = false;
-            return effects;
-        }
-        let Some(c) = keymap::typed(key) else { return Vec::new() };
-        let chat = &self.tabs.chat;
-        if c == '/' && chat.composer.is_empty() && chat.inside.is_none() {
-            // A command begins: its letters are not this tab's keys.
-            self.tabs.shown = TabName::Chat;
-        }
-        let mut cx = context(now_ms, self.size, &self.session);
-        self.tabs.current_mut().typed(c, &mut cx);
-        let wishes = cx.wishes;
-        self.grant(wishes, now_ms)
-    }
-
     /// Do what a key or a name asked for: what concerns the deck as a whole here, the rest in the tab.
-    fn perform(&mut self, action: Action, argument: &str, now_ms: u64) -> Vec<Effect> {
+    pub(super) fn perform(&mut self, action: Action, argument: &str, now_ms: u64) -> Vec<Effect> {
         match action {
             Action::Interrupt => return self.interrupt(),
             Action::QuitIfEmpty if self.tabs.chat.composer.is_empty() => return self.quit_unless_learning(),
@@ -362,7 +333,7 @@ impl App {
         self.grant(wishes, now_ms)
     }
 
-    fn perform_in_tab(&mut self, action: Action, argument: &str, now_ms: u64) -> Vec<Effect> {
+    pub(super) fn perform_in_tab(&mut self, action: Action, argument: &str, now_ms: u64) -> Vec<Effect> {
         let mut cx = context(now_ms, self.size, &self.session);
         if !self.tabs.current_mut().perform(action, argument, &mut cx) && self.tabs.shown != TabName::Chat {
             if action == Action::Escape {
@@ -380,7 +351,7 @@ impl App {
         self.grant(wishes, now_ms)
     }
 
-    fn grant(&mut self, wishes: Wishes, now_ms: u64) -> Vec<Effect> {
+    pub(super) fn grant(&mut self, wishes: Wishes, now_ms: u64) -> Vec<Effect> {
         if wishes.notice.is_some() {
             self.notice = wishes.notice;
         }
@@ -401,7 +372,7 @@ impl App {
     }
 
     /// Show a theme, and keep it for the next start once it was chosen.
-    fn set_theme(&mut self, name: &str, chosen: bool) -> Vec<Effect> {
+    pub(super) fn set_theme(&mut self, name: &str, chosen: bool) -> Vec<Effect> {
         match self.look.themes.named(name) {
             Ok(theme) => self.look.theme = theme,
             Err(e) => {
@@ -416,77 +387,16 @@ impl App {
         vec![Effect::Command(DeckCommand::Remember { key: "theme", value: name.to_string() })]
     }
 
-    /// Close the choices, else clear the input, else cancel the query, else quit on the second press.
-    fn interrupt(&mut self) -> Vec<Effect> {
-        let chat = &mut self.tabs.chat;
-        if self.tabs.shown == TabName::Chat && chat.completion.take().is_some() {
-            return Vec::new();
-        }
-        if self.tabs.shown == TabName::Chat && !chat.composer.is_empty() {
-            chat.composer.take();
-            self.say("input cleared; Up brings it back");
-            return Vec::new();
-        }
-        if self.quit_armed {
-            return quit();
-        }
-        self.quit_armed = true;
-        if chat.is_running() {
-            self.say("cancelling; Ctrl+C once more quits");
-            return vec![Effect::Command(DeckCommand::Cancel)];
-        }
-        self.say("Ctrl+C once more quits");
-        Vec::new()
-    }
-
-    /// A step that runs in this deck ends with it: that is said first.
-    fn quit_unless_learning(&mut self) -> Vec<Effect> {
-        if self.quit_armed || !self.tabs.training.is_stepping() {
-            return quit();
-        }
-        self.quit_armed = true;
-        self.say("a step is under way and would be lost; Ctrl+D once more quits");
-        Vec::new()
-    }
-
-    fn layer_key(&mut self, key: &KeyEvent, now_ms: u64) -> Vec<Effect> {
-        let page = usize::from(self.size.1 / 2);
-        let Some(layer) = self.layers.last_mut() else { return Vec::new() };
-        if now_ms < layer.deaf_until_ms() {
-            return Vec::new();
-        }
-        let reply = layer.key(key, &self.look.keymap, page);
-        if !matches!(reply, Reply::Stay | Reply::Try(..)) {
-            self.layers.pop();
-        }
-        match reply {
-            Reply::Stay | Reply::Close => Vec::new(),
-            Reply::Try(Action::Theme, name) => self.set_theme(&name, false),
-            Reply::Try(action, argument) => self.perform_in_tab(action, &argument, now_ms),
-            Reply::PassOn => self.key(key, now_ms),
-            Reply::Run(action, argument) => self.perform(action, &argument, now_ms),
-            Reply::Consent { id, consent } => {
-                vec![Effect::Command(DeckCommand::Approve { id, consent })]
-            }
-            Reply::Correct { trajectory, text } => {
-                let mut cx = context(now_ms, self.size, &self.session);
-                self.tabs.chat.corrected(&trajectory, &text, &mut cx);
-                let wishes = cx.wishes;
-                self.grant(wishes, now_ms)
-            }
-        }
-    }
-
-    fn say(&mut self, text: &str) {
+    pub(super) fn say(&mut self, text: &str) {
         self.notice = Some((Level::Info, text.to_string()));
     }
 }
 
-fn context(now_ms: u64, size: (u16, u16), session: &str) -> Context<'_> {
+pub(super) fn context(now_ms: u64, size: (u16, u16), session: &str) -> Context<'_> {
     Context { now_ms, size, session, wishes: Wishes::default() }
 }
 
-fn quit() -> Vec<Effect> {
+pub(super) fn quit() -> Vec<Effect> {
     vec![Effect::Command(DeckCommand::Quit), Effect::Quit]
 }
 

@@ -8,6 +8,7 @@
 //! text reaches a buffer) -> `screen` (frames) -> `terminal` (entered once, restored on every way out).
 
 pub mod app;
+mod app_keys;
 pub mod bench;
 mod cells;
 pub mod chat;
