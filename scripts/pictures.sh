@@ -10,7 +10,7 @@ p=assets/pictures
     "[" "shot:$p/chat.png" \
     M-t wait:1 Right Right "shot:$p/tokens.png" s Escape \
     F2 "until:sessions " wait:1 Down Enter wait:0.3 Home "]" "]" Right Right Right Right Right Right wait:0.3 "shot:$p/replay.png" \
-    Home "]" "]" f wait:8 \
+    Home "]" "]" f Enter wait:8 \
     F2 wait:0.5 Escape wait:1 Down Down m Up Up = wait:1
 # Eight rollouts of one question, labelled by keys; with its adapter the planner is right eight times of eight.
 "${PYTHON:-python3}" scripts/screenshot.py "$p/groups.png" --size 120x36 \

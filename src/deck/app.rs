@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent};
 
+use crate::deck::astray::Astray;
 use crate::deck::chat::Chat;
 use crate::deck::command::{self, Action};
 use crate::deck::completion::Files;
 use crate::deck::composer::Edit;
+use crate::deck::layer::Layer;
 use crate::deck::layer::approve::Approve;
 use crate::deck::layer::doctor::Doctor;
 use crate::deck::layer::find::Find;
 use crate::deck::layer::help::Help;
 use crate::deck::layer::picker::{Item, Picker};
-use crate::deck::layer::Layer;
 use crate::deck::library::LibraryEvent;
 use crate::deck::manners::{Manners, Notify};
 use crate::deck::message::{DeckCommand, DeckEvent, DeckOptions, Level, StatusLine};
@@ -107,6 +108,10 @@ pub struct App {
     pub(super) quit_armed: bool,
     /// What is done now was asked by a key, not by name.
     pub(super) by_key: bool,
+    /// Letters typed where no input is.
+    pub(super) astray: Astray,
+    /// The clock at the last input.
+    now_ms: u64,
 }
 
 /// What of the settings the app itself acts on.
@@ -142,21 +147,27 @@ impl App {
             manners,
             quit_armed: false,
             by_key: false,
+            astray: Astray::default(),
+            now_ms: 0,
         }
     }
 
     /// `now_ms` is any clock that only goes forward.
     pub fn update(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
+        self.now_ms = now_ms;
         self.tabs.all_mut().into_iter().for_each(|tab| tab.tick(now_ms));
+        let Some(mut effects) = self.overdue(now_ms) else { return self.take(input, now_ms) };
+        // The tick was for the letter that waited.
+        if !matches!(input, Input::Tick) {
+            effects.extend(self.take(input, now_ms));
+        }
+        effects
+    }
+
+    fn take(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
         match input {
             Input::Key(key) => self.key(&key, now_ms),
-            Input::Paste(text) => {
-                match self.layers.last_mut() {
-                    Some(layer) => layer.paste(&text),
-                    None => self.tabs.current_mut().paste(&text),
-                }
-                Vec::new()
-            }
+            Input::Paste(text) => self.pasted(&text, now_ms),
             Input::Deck(event) => self.deck_event(*event, now_ms),
             Input::System(system) => self.system(system),
             Input::Wheel(down) => self.wheel(down, now_ms),
@@ -199,6 +210,11 @@ impl App {
     }
 
     #[cfg(test)]
+    pub fn letter_waits(&self) -> bool {
+        self.astray.wait(self.now_ms).is_some()
+    }
+
+    #[cfg(test)]
     pub fn set_notify(&mut self, notify: Notify) {
         self.manners.notify = notify;
     }
@@ -207,7 +223,9 @@ impl App {
     pub fn wait(&self) -> Option<Duration> {
         // The chat only counts seconds; what plays elsewhere was asked to.
         let still = self.manners.reduced_motion && self.tabs.shown == TabName::Chat;
-        self.tabs.current().wait().filter(|_| !still)
+        let tab = self.tabs.current().wait().filter(|_| !still);
+        let letter = self.astray.wait(self.now_ms).map(Duration::from_millis);
+        tab.into_iter().chain(letter).min()
     }
 
     fn system(&mut self, system: System) -> Vec<Effect> {
@@ -287,9 +305,19 @@ impl App {
             Action::Redraw => return vec![Effect::Redraw],
             Action::Help => self.layers.push(Box::new(Help::on(self.tabs.shown))),
             Action::Palette => self.layers.push(Box::new(Picker::palette(&self.look.keymap))),
-            Action::Find if argument.is_empty() => {
+            Action::Find => {
                 self.tabs.shown = TabName::Chat;
-                self.layers.push(Box::new(Find::default()));
+                self.tabs.chat.inside = None;
+                self.layers.push(Box::new(Find::of(argument)));
+                if !argument.is_empty() {
+                    return self.perform_in_tab(action, argument, now_ms);
+                }
+            }
+            Action::Open if !argument.is_empty() => {
+                let mut cx = context(now_ms, self.size, &self.session);
+                self.tabs.replay.look_into(argument, self.tabs.shown, &mut cx);
+                let wishes = cx.wishes;
+                return self.grant(wishes, now_ms);
             }
             Action::Doctor => {
                 self.layers.push(Box::new(Doctor::default()));

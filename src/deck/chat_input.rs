@@ -142,7 +142,11 @@ impl Chat {
         }
         self.panes.clear();
         if !self.transcript.find(sought, back, fresh) {
-            cx.say(if fresh { "not found" } else { "no more there" });
+            cx.say(match (fresh, back) {
+                (true, _) => "not found",
+                (false, true) => "nothing older holds it",
+                (false, false) => "nothing newer holds it",
+            });
         }
     }
 }

@@ -99,6 +99,7 @@ impl Tab for Chat {
             return;
         }
         self.panes.focus = None;
+        self.sought.clear();
         self.composer.insert(c.encode_utf8(&mut [0; 4]));
         self.offer(cx);
     }

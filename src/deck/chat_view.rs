@@ -81,7 +81,8 @@ impl Chat {
         let title = if layout.wide {
             Row::new().say(" conversation ", Ink::Title)
         } else {
-            narrow_title(self.followed(), None, "conversation", look)
+            let room = usize::from(area.width.saturating_sub(2));
+            narrow_title(self.followed(), None, "conversation", room, look)
         };
         draw_title(buffer, area, &title, &look.theme);
         if self.sought.is_empty() {

@@ -102,6 +102,22 @@ pub enum Action {
 }
 
 impl Action {
+    /// Moves a selection or a page by a line: what fingers do between other keys.
+    pub fn moves(self) -> bool {
+        matches!(self, Action::ScrollUp | Action::ScrollDown)
+    }
+
+    /// Changes what is kept, starts work or leads to another conversation; the others only show something.
+    pub fn changes(self) -> bool {
+        use Action::{
+            Compare, Fork, Mark, Model, NewConversation, NoAdapter, Open, Quit, Remove, Rename, Resume,
+            Rewind, Roll, Rollback, Step, Undo,
+        };
+        let works = matches!(self, Compare | Fork | Mark | Model | NoAdapter | Open | Roll | Rollback | Step);
+        let keeps = matches!(self, NewConversation | Quit | Remove | Rename | Resume | Rewind | Undo);
+        works || keeps || self.judges() || self == Action::Label
+    }
+
     /// Says what an answer or a plan is worth: only of one that shows.
     pub fn judges(self) -> bool {
         matches!(self, Action::Good | Action::Bad | Action::PlanBad | Action::Correct | Action::ClearLabel)
@@ -223,8 +239,8 @@ pub const COMMANDS: &[Command] = &[
     named(Action::Newest, "newest", Look, "to the newest"),
     key(Action::Open, "open", Look, "in a list: open what is selected"),
     named(Action::Find, "find", Look, "search the conversation").with("[TEXT]"),
-    key(Action::FindBack, "find-back", Look, ""),
-    key(Action::FindForward, "find-forward", Look, ""),
+    key(Action::FindBack, "find-back", Look, "in a search, after Enter: what is older and newer"),
+    key(Action::FindForward, "find-forward", Look, "in a search, after Enter: what is older and newer"),
     key(Action::FindEnd, "find-end", Look, ""),
     named(Action::Copy, "copy", Look, "copy the answer through the terminal (OSC 52)").with("[answer|code|query|all]"),
     named(Action::CopyPart, "copy-part", Look, "choose what to copy: code, a call, a result, everything"),

@@ -71,7 +71,7 @@ pub fn parts(left: &Trajectory, right: &Trajectory) -> Vec<Part> {
     let mut parts = vec![Part { name: "query".to_string(), fields: vec![field("query", l, r)] }];
     let (l, r) = both(&|t| t.analysis.as_ref().map(|analysis| analysis.text.clone()));
     parts[0].fields.push(field("analysis", l, r));
-    let short = |hash: &String| hash.get(..12).unwrap_or(hash).to_string();
+    let short = |hash: &String| hash.get(..8).unwrap_or(hash).to_string();
     let (l, r) = both(&|t| Some(t.adapter.as_ref().map_or_else(|| "none".to_string(), short)));
     parts[0].fields.push(field("adapter", l, r));
     for n in 0..left.turns.len().max(right.turns.len()) {
@@ -108,21 +108,32 @@ fn outcome(trajectory: &Trajectory) -> Option<String> {
     }
 }
 
+/// What the two did not have in common before their first turn.
+fn began(part: &Part) -> &'static str {
+    let differs = |name| part.fields.iter().any(|field| field.name == name && field.mark != Mark::Same);
+    match (differs("query"), differs("adapter"), differs("analysis")) {
+        (true, true, _) => "; they were asked different things, and the right one began with another adapter",
+        (true, false, _) => "; they were asked different things",
+        (false, true, _) => "; the right one began with another adapter",
+        (false, false, true) => "; the query was analysed differently",
+        (false, false, false) => "",
+    }
+}
+
 /// Where the two part and whether it mattered, in a line.
 fn summary(parts: &[Part]) -> String {
     let differs = |part: &&Part| !part.same();
     let answer = parts.last().is_none_or(Part::same);
     let outcome = if answer { "both end in the same answer" } else { "the answers differ" };
     let turns = parts.get(1..parts.len().saturating_sub(1)).unwrap_or_default();
-    let adapter = parts.first().is_some_and(|part| !part.same());
-    let whence = if adapter { "; what they began with differs" } else { "" };
+    let whence = parts.first().map(began).unwrap_or_default();
     match turns.iter().find(differs) {
         Some(part) => {
             let changed = part.fields.iter().filter(|field| field.mark != Mark::Same);
             let names: Vec<&str> = changed.map(|field| field.name).collect();
             format!("They part in {} ({}); {outcome}{whence}.", part.name, names.join(", "))
         }
-        None if answer && !adapter => {
+        None if answer && whence.is_empty() => {
             "Nothing differs: both took the same way to the same answer.".to_string()
         }
         None => format!("The turns are the same; {outcome}{whence}."),

@@ -25,6 +25,8 @@ pub enum Place {
     List,
     /// The list of sessions, or two trajectories compared.
     Shelf,
+    /// The search in the conversation, once its text stands.
+    Find,
     /// A trajectory is replayed.
     Theatre,
     /// Inside a trajectory, over the whole screen.
@@ -36,7 +38,7 @@ pub enum Place {
 
 impl Place {
     /// The names keymap files use.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "anywhere",
         "input",
         "bare-input",
@@ -44,6 +46,7 @@ impl Place {
         "completion",
         "pane",
         "list",
+        "find",
         "inside",
         "shelf",
         "theatre",
@@ -60,6 +63,7 @@ impl Place {
             "completion" => Completion,
             "pane" => Pane,
             "list" => List,
+            "find" => Place::Find,
             "inside" => Inside,
             "shelf" => Shelf,
             "theatre" => Theatre,
@@ -227,6 +231,10 @@ const KEYS: &[Binding] = &[
     on(Anywhere, CTRL, Char('r'), Action::History),
     on(Input, ALT, Char('e'), Action::Editor),
     on(Anywhere, CTRL, Char('f'), Action::Find),
+    on(Place::Find, NONE, Char('n'), Action::FindBack),
+    on(Place::Find, NONE, Char('N'), Action::FindForward),
+    on(Place::Find, NONE, KeyCode::Up, Action::FindBack),
+    on(Place::Find, NONE, KeyCode::Down, Action::FindForward),
     on(Anywhere, CTRL, Char('o'), Action::Copy),
     on(Anywhere, ALT, Char('o'), Action::CopyPart),
     on(Anywhere, CTRL, Char('p'), Action::Palette),

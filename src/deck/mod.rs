@@ -9,6 +9,7 @@
 
 pub mod app;
 mod app_keys;
+mod astray;
 pub mod bench;
 mod cells;
 pub mod chat;
@@ -58,6 +59,8 @@ mod why;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_astray;
 #[cfg(test)]
 mod tests_inside;
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Panes {
                 let ink = if focused(pane) { Ink::TitleFocus } else { Ink::Title };
                 Row::new().say(format!(" {} ", title(followed, *pane)), ink)
             } else {
-                narrow_title(followed, Some(*pane), name, look)
+                narrow_title(followed, Some(*pane), name, usize::from(area.width.saturating_sub(2)), look)
             };
             self.draw_one(buffer, *area, *pane, followed, &title, look);
         }
@@ -128,13 +128,25 @@ fn title(followed: Followed, pane: usize) -> String {
 }
 
 /// The narrow screen's title: every view with its key, the one that shows marked.
-pub fn narrow_title(followed: Followed, shown: Option<usize>, name: &str, look: &Look) -> Row {
+pub fn narrow_title(followed: Followed, shown: Option<usize>, name: &str, room: usize, look: &Look) -> Row {
     let mark = |here: bool| if here { Ink::TitleFocus } else { Ink::Title };
-    let mut row = Row::new().say(format!(" {name} "), mark(shown.is_none()));
-    for (n, pane) in Pane::ALL.iter().enumerate() {
-        let words = if shown == Some(n) { title(followed, n) } else { pane.name().to_string() };
-        let key = look.keymap.key_of(&[], Action::Pane(n)).unwrap_or_default();
-        row = row.say(format!(" {key} {words} "), mark(shown == Some(n)));
-    }
-    row
+    let row = |all: bool| {
+        let mut row = Row::new();
+        if all || shown.is_none() {
+            row = row.say(format!(" {name} "), mark(shown.is_none()));
+        }
+        for (n, pane) in Pane::ALL.iter().enumerate() {
+            let words = match shown == Some(n) {
+                true => title(followed, n) + " ",
+                false if all => pane.name().to_string() + " ",
+                // Without room for the names the keys still say that there is more.
+                false => String::new(),
+            };
+            let key = look.keymap.key_of(&[], Action::Pane(n)).unwrap_or_default();
+            row = row.say(format!(" {key} {words}"), mark(shown == Some(n)));
+        }
+        row
+    };
+    let whole = row(true);
+    if whole.width() <= room { whole } else { row(false) }
 }

@@ -137,16 +137,21 @@ pub fn hints(app: &App, room: usize) -> Row {
     let mut kept = hints.iter().find(|(action, _)| *action == Action::Help).map_or(0, |(action, words)| {
         app.look.keymap.key_of(&places, *action).map_or(0, |key| key.len() + 1 + words.len() + 3)
     });
+    // Keys that share a word stand or fall together: without words a key shares those of the next.
+    let mut whole = Row::new();
     for (action, words) in hints {
-        let Some(key) = app.look.keymap.key_of(&places, action) else { continue };
+        if let Some(key) = app.look.keymap.key_of(&places, action) {
+            whole = whole.say(key, Ink::Accent).say(" ", Ink::Dim);
+        }
+        if words.is_empty() || whole.width() == 0 {
+            continue;
+        }
         if action == Action::Help {
             kept = 0;
         }
-        // Without words the key shares those of the next.
-        let (words, gap) = if words.is_empty() { ("", " ") } else { (words, "   ") };
-        let space = if words.is_empty() { "" } else { " " };
-        if row.width() + key.len() + 1 + words.len() + kept <= room {
-            row = row.say(key, Ink::Accent).say(format!("{space}{words}{gap}"), Ink::Dim);
+        let keys = std::mem::take(&mut whole).say(words, Ink::Dim);
+        if row.width() + keys.width() + kept <= room {
+            row = row.join(keys).say("   ", Ink::Dim);
         }
     }
     row

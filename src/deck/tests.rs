@@ -6,6 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::buffer::Buffer;
 
 use crate::deck::app::{App, Effect, Input, press};
+use crate::deck::astray;
 use crate::deck::demo;
 use crate::deck::message::{DeckCommand, DeckEvent, LabelValue, Scope};
 use crate::deck::screen::Screen;
@@ -19,6 +20,7 @@ mod chat;
 mod random;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 50)];
+const SMALL: (u16, u16) = (40, 12);
 pub(super) const QUERY: &str = "What is the population of Peru divided by that of Chile?";
 
 /// An app, its screen, and what it asked for.
@@ -43,8 +45,14 @@ impl Deck {
         self
     }
 
+    /// A key on purpose: nothing follows it at once.
     pub fn press(&mut self, code: KeyCode) -> &mut Deck {
-        self.input(press(code))
+        self.input(press(code));
+        if self.app.letter_waits() {
+            self.now_ms += astray::HOLD_MS;
+            self.input(Input::Tick);
+        }
+        self
     }
 
     pub fn chord(&mut self, modifiers: KeyModifiers, code: char) -> &mut Deck {
@@ -53,7 +61,7 @@ impl Deck {
 
     pub fn type_text(&mut self, text: &str) -> &mut Deck {
         for c in text.chars() {
-            self.press(KeyCode::Char(c));
+            self.input(press(KeyCode::Char(c)));
         }
         self
     }
@@ -122,7 +130,7 @@ fn text(buffer: &Buffer) -> String {
 }
 
 /// The lines with their styles, one run after the other.
-fn styled(buffer: &Buffer) -> String {
+pub(super) fn styled(buffer: &Buffer) -> String {
     let mut out = String::new();
     for y in 0..buffer.area.height {
         let mut last = None;
@@ -152,7 +160,7 @@ pub(super) fn snapshot(name: &str, content: &str) {
 }
 
 pub(super) fn each_size(name: &str, scene: impl Fn((u16, u16)) -> Deck) {
-    for size in SIZES {
+    for size in SIZES.into_iter().chain([SMALL]) {
         snapshot(&format!("{name}_{}x{}", size.0, size.1), &scene(size).text());
     }
 }

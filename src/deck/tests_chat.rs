@@ -132,10 +132,80 @@ fn the_conversation_is_searched_and_marked() {
     assert!(styled(deck.buffer()).contains("REVERSED\u{bb}question 7"));
     deck.chord(CTRL, 'u').type_text("QUESTION 1").press(KeyCode::Enter);
     assert!(deck.text().contains("> question 1"));
-    deck.type_text("xyz");
+    deck.press(KeyCode::Backspace).type_text("xyz");
     assert!(deck.text().contains("not found"));
     deck.press(KeyCode::Esc);
     assert!(deck.app.layers.is_empty() && deck.app.tabs.chat.sought.is_empty());
+}
+
+/// A conversation in which "moon" stands in three queries of ten.
+fn about_the_moon(size: (u16, u16)) -> Deck {
+    let mut deck = Deck::new(size);
+    for n in 0..10 {
+        let query = if n % 3 == 1 { format!("moon {n}") } else { format!("question {n}") };
+        deck.ask(&query).play(&format!("t{n}"), &query);
+    }
+    deck.text();
+    deck
+}
+
+#[test]
+fn a_search_by_name_is_walked_with_letters_until_a_query_begins() {
+    let mut deck = about_the_moon((80, 24));
+    deck.ask("/find moon");
+    let shown = |deck: &mut Deck, n: usize| {
+        let marked = styled(deck.buffer()).contains("REVERSED\u{bb}moon");
+        assert!(marked && deck.text().contains(&format!("> moon {n}")), "{n}\n{}", deck.text());
+    };
+    shown(&mut deck, 7);
+    snapshot("find_by_name_80x24", &deck.text());
+    deck.press(KeyCode::Char('n'));
+    shown(&mut deck, 4);
+    deck.press(KeyCode::Char('n'));
+    shown(&mut deck, 1);
+    deck.press(KeyCode::Char('n'));
+    assert!(deck.text().contains("nothing older holds it"));
+    deck.press(KeyCode::Char('N')).press(KeyCode::Down);
+    shown(&mut deck, 7);
+    deck.press(KeyCode::Char('N'));
+    assert!(deck.text().contains("nothing newer holds it"));
+    // Any other letter begins a query: the search is over, nothing typed is lost.
+    deck.type_text("what");
+    assert_eq!((deck.value().as_str(), deck.app.layers.len()), ("what", 0));
+    assert!(deck.app.tabs.chat.sought.is_empty());
+    deck.chord(CTRL, 'u').ask("/find nowhere");
+    assert!(deck.text().contains("not found"), "{}", deck.text());
+    deck.press(KeyCode::Esc).chord(CTRL, 'f').input(Input::Paste("moon 4".to_string()));
+    shown(&mut deck, 4);
+    deck.press(KeyCode::Enter).type_text("n");
+    assert_eq!(deck.value(), "", "after Enter n is a key");
+}
+
+/// The window is not left half empty when it grows, or when what it shows becomes shorter, after a search.
+#[test]
+fn no_rows_stay_blank_below_the_newest_after_a_search() {
+    let blank_at_the_end = |deck: &mut Deck| {
+        let rows: Vec<String> = deck.text().lines().map(|line| line.replace(['│', ' '], "")).collect();
+        let input = rows.iter().rposition(|row| row.starts_with('>')).unwrap();
+        rows[..input - 1].iter().rev().take_while(|row| row.is_empty()).count()
+    };
+    for size in [(80, 24), (120, 40)] {
+        let mut deck = about_the_moon(size);
+        assert!(blank_at_the_end(&mut deck) <= 1);
+        deck.ask("/find moon 7").press(KeyCode::Esc);
+        for grown in [(size.0, size.1 + 6), (size.0 + 60, size.1 + 20), (size.0 * 2, size.1 + 30)] {
+            deck.input(Input::Resize(grown.0, grown.1));
+            assert!(blank_at_the_end(&mut deck) <= 1, "{size:?} to {grown:?}\n{}", deck.text());
+        }
+    }
+    // A draft of several lines is sent away while a match is in sight.
+    let mut deck = about_the_moon((80, 24));
+    for _ in 0..7 {
+        deck.chord(CTRL, 'j');
+    }
+    deck.text();
+    deck.chord(CTRL, 'f').type_text("question 8").press(KeyCode::Esc).chord(CTRL, 'c');
+    assert!(blank_at_the_end(&mut deck) <= 1, "{}", deck.text());
 }
 
 #[test]
@@ -241,8 +311,6 @@ fn everything_draws_at_every_size() {
         }
         deck.type_text("/").text();
     }
-    let mut deck = Deck::answered((40, 12), QUERY);
-    snapshot("answered_40x12", &deck.text());
 }
 
 /// Names of files and commands come from outside as well.

@@ -34,7 +34,7 @@ pub(super) fn recording(id: &str, query: &str) -> Recording {
     recording
 }
 
-fn looked_into(size: (u16, u16), key: char) -> Deck {
+pub(super) fn looked_into(size: (u16, u16), key: char) -> Deck {
     let mut deck = Deck::answered(size, QUERY);
     deck.press(KeyCode::Char('['));
     alt(&mut deck, key);
@@ -146,7 +146,7 @@ fn sessions_are_found_renamed_deleted_and_brought_back() {
     assert!(deck.text().contains("Bolivia"), "the filter is gone");
 }
 
-fn replayed(size: (u16, u16)) -> Deck {
+pub(super) fn replayed(size: (u16, u16)) -> Deck {
     let mut deck = sessions(size);
     deck.press(KeyCode::Down).press(KeyCode::Enter);
     assert_eq!(asked(&mut deck), Some(LibraryCommand::Open { trajectory: "t-1".to_string() }));
@@ -201,6 +201,8 @@ fn a_replay_ends_on_the_screen_that_was_live() {
 fn a_fork_keeps_the_turns_before_the_one_that_is_planned_again() {
     let mut deck = replayed((120, 40));
     deck.press(KeyCode::End).press(KeyCode::Char('f'));
+    assert!(deck.effects.is_empty() && deck.text().contains("Enter: plan turn 3 again"), "{}", deck.text());
+    deck.press(KeyCode::Enter);
     let expected = LibraryCommand::Fork { trajectory: "t-1".to_string(), turns: 2 };
     assert_eq!(asked(&mut deck), Some(expected));
     let forked = LibraryEvent::Forked { session: "s9".to_string(), query: QUERY.to_string() };

@@ -83,6 +83,12 @@ fn one_key_labels_a_cluster_and_moves_on() {
     let mut labelled = group();
     labelled.clusters[1].label = Some(LabelValue::Bad);
     study(&mut deck, StudyEvent::Group(labelled));
+    deck.effects.clear();
+    deck.press(KeyCode::Char('t'));
+    assert!(
+        deck.effects.is_empty()
+            && deck.text().contains("t once more, or Enter: one step on what is labelled")
+    );
     deck.press(KeyCode::Char('t'));
     assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::Train { groups: vec!["g-1".to_string()] }));
 }

@@ -145,6 +145,15 @@ impl Theatre {
         turns.unwrap_or(0).saturating_sub(1)
     }
 
+    /// What `pause` would do now.
+    pub fn pause_word(&self) -> &'static str {
+        match (self.player.is_over(), self.player.paused) {
+            (true, _) => "again",
+            (false, true) => "play",
+            (false, false) => "pause",
+        }
+    }
+
     /// Play, pause; at the end, from the beginning again.
     pub fn pause(&mut self) {
         if self.player.is_over() {

@@ -227,7 +227,15 @@ impl Transcript {
         let start = match self.anchor.filter(|anchor| anchor.cell < self.slots.len()) {
             Some(anchor) => {
                 let last = self.height_of(anchor.cell).saturating_sub(1);
-                Anchor { cell: anchor.cell, row: anchor.row.min(last) }
+                let top = Anchor { cell: anchor.cell, row: anchor.row.min(last) };
+                if self.rows_from(top, height) < height {
+                    // The window is taller than it was, or what follows shorter: below the newest row nothing
+                    // stays empty.
+                    self.anchor = None;
+                    self.followed(streaming)
+                } else {
+                    top
+                }
             }
             None => self.followed(streaming),
         };

@@ -32,6 +32,8 @@ impl Face {
 
 /// What the views are called; the first four are the panes.
 pub const FACES: [&str; 7] = ["plan", "tool calls", "verdicts", "memory", "model calls", "tokens", "time"];
+/// The same where there is little room.
+const SHORT: [&str; 7] = ["plan", "tools", "verdicts", "memory", "calls", "tokens", "time"];
 
 pub struct Inside {
     pub face: Face,
@@ -145,17 +147,26 @@ impl Inside {
         hints
     }
 
+    /// Every view with its key, by name while there is room for the names; the one that shows always by name.
+    fn title(&self, room: usize) -> Row {
+        let row = |names: &[&str; 7], gap: &str, all: bool| {
+            let margin = Row::new().say(if gap.is_empty() { " " } else { "" }, Ink::Title);
+            names.iter().enumerate().fold(margin, |row, (n, name)| {
+                let here = self.face == Face(n);
+                let name = if all || here { format!(" {name}") } else { String::new() };
+                let ink = if here { Ink::TitleFocus } else { Ink::Title };
+                row.say(format!("{gap}{}{name} ", n + 1), ink)
+            })
+        };
+        let named = [row(&FACES, " ", true), row(&SHORT, " ", true), row(&SHORT, "", true)];
+        let fits = named.into_iter().find(|row| row.width() <= room);
+        fits.unwrap_or_else(|| row(&FACES, "", false))
+    }
+
     /// Draw over `area`.
     pub fn draw(&mut self, buffer: &mut Buffer, area: Rect, theme: &Theme) {
         frame_block(buffer, area, Ink::BorderFocus, theme);
-        let mut title = Row::new();
-        for (n, name) in FACES.iter().enumerate() {
-            let here = self.face == Face(n);
-            let words =
-                if area.width < 96 && !here { format!(" {} ", n + 1) } else { format!(" {} {name} ", n + 1) };
-            title = title.say(words, if here { Ink::TitleFocus } else { Ink::Title });
-        }
-        draw_title(buffer, area, &title, theme);
+        draw_title(buffer, area, &self.title(usize::from(area.width.saturating_sub(2))), theme);
         let inside = inner(area);
         match self.face {
             Face::CALLS | Face::TOKENS => self.draw_calls(buffer, inside, theme),
@@ -193,7 +204,12 @@ impl Inside {
         }
         let Some(call) = recording.calls().nth(self.call) else { return };
         let tokens = tokens::tokens(call, recording.token_texts(self.call));
-        let figures = tokens::figure_rows(&tokens, self.token, width);
+        let mut figures = tokens::figure_rows(&tokens, self.token, width);
+        if figures.len() > height / 2 {
+            // Little room: the tokens come before what explains them.
+            figures.remove(0);
+            figures.truncate(height / 2);
+        }
         let (rows, here) = tokens::text_rows(&tokens, self.token, width);
         let room = height.saturating_sub(figures.len() + 1);
         draw_rows(buffer, area, figures.iter(), theme);

@@ -3,10 +3,13 @@
 //! The clock of the events says how long a step took in all; the engine's timings say how much of it was
 //! prefill and decode. What neither explains (queue, record, grammar, the way between processes) is wait.
 
-use crate::deck::row::Row;
+use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
 use crate::engine::Role;
 use crate::flow::event::{Body, Event};
+
+/// Columns from which a model call's tokens stand beside their speed.
+const WIDE: usize = 72;
 
 /// Milliseconds by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -98,8 +101,13 @@ pub fn rows(events: &[Event], selected: Option<usize>, width: usize) -> Vec<Row>
         return vec![Row::new().say("nothing has happened yet", Ink::Dim)];
     }
     let most = stretches.iter().map(|stretch| stretch.spent.total()).fold(0.0, f64::max);
-    let room = width.saturating_sub(24).clamp(8, 120);
-    let mut rows = vec![legend(whole), Row::new()];
+    let wide = width >= WIDE;
+    let room = width.saturating_sub(if wide { 50 } else { 32 }).clamp(8, 120);
+    let legend = legend(whole, wide).wrap(width, &Row::new(), &Row::new());
+    // On a narrow screen what was sought comes first, and what explains it last.
+    let all = Row::new().say(format!("{} in all", seconds(whole.total()).trim()), Ink::Text);
+    let (mut rows, after) = if wide { (legend, Vec::new()) } else { (vec![all], legend) };
+    rows.push(Row::new());
     for stretch in &stretches {
         let here = selected == Some(stretch.turn) && stretch.turn > 0;
         let ink = if here { Ink::Selected } else { Ink::Strong };
@@ -110,23 +118,35 @@ pub fn rows(events: &[Event], selected: Option<usize>, width: usize) -> Vec<Row>
             let mut row = bar(lead, *spent, most, room).say(seconds(spent.total()), Ink::Dim);
             if *tokens > 0 {
                 let speed = if spent.decode > 0.0 { *tokens as f64 / spent.decode * 1e3 } else { 0.0 };
-                row = row.say(format!("  {tokens} tokens, {speed:.0}/s"), Ink::Dim);
+                let words = if wide {
+                    format!("  {tokens} tokens, {speed:.0} tok/s")
+                } else {
+                    format!("  {speed:.0}/s")
+                };
+                row = row.say(words, Ink::Dim);
             }
             rows.push(row);
         }
     }
+    if !after.is_empty() {
+        rows.push(Row::new());
+        rows.extend(after);
+    }
     rows
 }
 
-fn legend(whole: Spent) -> Row {
+/// What the marks mean and how much of the whole each is. It breaks between the parts only.
+fn legend(whole: Spent, wide: bool) -> Prose {
     let total = whole.total().max(f64::MIN_POSITIVE);
-    let mut row = Row::new().say(format!("{} in all:  ", seconds(whole.total()).trim()), Ink::Text);
+    let together = |words: String| words.replace(' ', "\u{a0}");
+    let all = format!("{} in all:", seconds(whole.total()).trim());
+    let mut prose = Prose::of(together(all) + " ", Ink::Text);
     for (mark, name, ink, ms) in whole.parts() {
-        row = row
-            .say(mark.to_string(), ink)
-            .say(format!(" {name} {} ({:.0} %)   ", seconds(ms).trim(), ms / total * 100.0), Ink::Text);
+        let words = format!(" {name} {} ({:.0} %)  ", seconds(ms).trim(), ms / total * 100.0);
+        prose = prose.say(mark.to_string(), ink).say(together(words) + " ", Ink::Text);
     }
-    row
+    let speed = if wide { "tok/s: tokens a second of decoding" } else { "/s: tokens a second of decoding" };
+    prose.say(together(speed.to_string()), Ink::Dim)
 }
 
 /// `|==####%%%.|` to the scale of `most`, then blanks, so that figures line up.

@@ -30,8 +30,9 @@ impl Layer for Correct {
         }
     }
 
-    fn paste(&mut self, text: &str) {
+    fn paste(&mut self, text: &str) -> Reply {
         self.input.paste(text);
+        Reply::Stay
     }
 
     fn sheet(&mut self, width: usize, _: usize, _: &Look) -> Sheet {

@@ -1,4 +1,5 @@
-//! Searches the tab below while it is typed: a line at the bottom that leaves the page in sight.
+//! Searches the tab below while it is typed: a line at the bottom that leaves the page in sight. Once Enter was
+//! pressed the text stands, and keys of one letter walk what was found.
 
 use crossterm::event::KeyEvent;
 use ratatui::layout::Rect;
@@ -14,10 +15,20 @@ use crate::deck::theme::Ink;
 #[derive(Default)]
 pub struct Find {
     input: Composer,
+    /// The text stands: letters are keys, not more of it.
+    walking: bool,
 }
 
 impl Find {
-    fn searched(&self) -> Reply {
+    /// `text` is what is looked for already; empty: it is still to be typed.
+    pub fn of(text: &str) -> Find {
+        let mut find = Find { walking: !text.is_empty(), ..Find::default() };
+        find.input.insert(text);
+        find
+    }
+
+    fn searched(&mut self) -> Reply {
+        self.walking = false;
         Reply::Try(Action::Find, self.input.value())
     }
 }
@@ -28,36 +39,55 @@ impl Layer for Find {
     }
 
     fn key(&mut self, key: &KeyEvent, keymap: &Keymap, _: usize) -> Reply {
-        match keymap.action(&[Place::Input], key) {
+        let places: &[Place] = if self.walking { &[Place::Find, Place::Input] } else { &[Place::Input] };
+        match keymap.action(places, key) {
             // Where it was found stays in sight.
             Some(Action::Escape | Action::Interrupt) => Reply::Run(Action::FindEnd, String::new()),
-            Some(Action::Send | Action::Find | Action::Edit(Edit::Up)) => {
+            Some(Action::Send) => {
+                self.walking = !self.input.is_empty();
                 Reply::Try(Action::FindBack, self.input.value())
             }
-            Some(Action::Edit(Edit::Down)) => Reply::Try(Action::FindForward, self.input.value()),
+            Some(Action::Find | Action::FindBack | Action::Edit(Edit::Up)) => {
+                Reply::Try(Action::FindBack, self.input.value())
+            }
+            Some(Action::FindForward | Action::Edit(Edit::Down)) => {
+                Reply::Try(Action::FindForward, self.input.value())
+            }
             Some(Action::Edit(edit)) => {
                 self.input.edit(edit);
                 self.searched()
             }
             Some(action @ (Action::PageUp | Action::PageDown)) => Reply::Try(action, String::new()),
-            _ => {
-                let Some(c) = typed(key) else { return Reply::Stay };
-                self.input.insert(c.encode_utf8(&mut [0; 4]));
-                self.searched()
-            }
+            _ => match typed(key) {
+                None => Reply::Stay,
+                // A query begins.
+                Some(_) if self.walking => Reply::PassOn,
+                Some(c) => {
+                    self.input.insert(c.encode_utf8(&mut [0; 4]));
+                    self.searched()
+                }
+            },
         }
     }
 
-    fn paste(&mut self, text: &str) {
+    fn paste(&mut self, text: &str) -> Reply {
         self.input.insert(text.lines().next().unwrap_or_default());
+        self.searched()
     }
 
-    fn sheet(&mut self, width: usize, _: usize, _: &Look) -> Sheet {
+    fn sheet(&mut self, width: usize, _: usize, look: &Look) -> Sheet {
         let layout = self.input.layout(width);
         let text = layout.lines.last().map_or("", String::as_str);
         let rows = vec![Row::new().say(text, Ink::Text)];
-        let corner = "Up and Down walk what was found · Esc".to_string();
-        Sheet { rows, scroll: 0, cursor: Some((layout.cursor.0, 0)), corner }
+        let key = |action| look.keymap.key_of(&[Place::Find], action).unwrap_or_default();
+        let corner = if self.walking {
+            let (back, forward) = (key(Action::FindBack), key(Action::FindForward));
+            format!("{back} older, {forward} newer · Backspace changes it · Esc")
+        } else {
+            "Enter, Up and Down walk what was found · Esc".to_string()
+        };
+        let cursor = (!self.walking).then_some((layout.cursor.0, 0));
+        Sheet { rows, scroll: 0, cursor, corner }
     }
 
     fn area(&self, screen: Rect, _: usize) -> Rect {

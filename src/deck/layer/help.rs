@@ -11,7 +11,9 @@ use crate::deck::theme::Ink;
 
 const LAST_WORDS: &str = "+ - [ ] ? act while the input is empty and there is a query to act on; to begin a query with \
                           one of them, type a space first. Letters and digits always type, unless a pane has the \
-                          focus.";
+                          focus. In panes and in the other tabs a letter that changes something waits a quarter of \
+                          a second: more letters are a sentence, and go to the chat's input. What costs time is \
+                          asked first.";
 
 #[derive(Default)]
 pub struct Help {

@@ -36,8 +36,9 @@ impl Layer for Line {
         }
     }
 
-    fn paste(&mut self, text: &str) {
+    fn paste(&mut self, text: &str) -> Reply {
         self.input.paste(text);
+        Reply::Stay
     }
 
     fn sheet(&mut self, width: usize, _: usize, _: &Look) -> Sheet {

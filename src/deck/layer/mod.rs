@@ -63,7 +63,9 @@ pub trait Layer {
 
     fn key(&mut self, key: &KeyEvent, keymap: &Keymap, page: usize) -> Reply;
 
-    fn paste(&mut self, _: &str) {}
+    fn paste(&mut self, _: &str) -> Reply {
+        Reply::Stay
+    }
 
     /// Keys before this moment were meant for something else and are dropped.
     fn deaf_until_ms(&self) -> u64 {

@@ -135,9 +135,10 @@ impl Layer for Picker {
         }
     }
 
-    fn paste(&mut self, text: &str) {
+    fn paste(&mut self, text: &str) -> Reply {
         self.input.insert(text.lines().next().unwrap_or_default());
         self.refilter();
+        self.tried()
     }
 
     fn sheet(&mut self, width: usize, height: usize, _: &Look) -> Sheet {

@@ -1,8 +1,8 @@
 //! The groups tab: rollouts of one query side by side, folded by answer, to be labelled with one key each.
 //!
-//! Left and Right choose a cluster, `+` and `-` say what its answer is worth, `p` that a plan was bad
-//! whatever came of it, `c` what the answer should have been. The meter says whether a step can learn
-//! anything from what has been said.
+//! Left and Right choose a cluster, Up and Down a rollout in it, which Enter opens in the replay panes. `+` and
+//! `-` say what an answer is worth, `p` that a plan was bad whatever came of it, `c` what the answer should
+//! have been. The meter says whether a step can learn anything from what has been said.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -124,6 +124,14 @@ impl Groups {
         cx.effect(ask(command));
     }
 
+    /// The chosen rollout, through the panes it had when it ran.
+    fn open(&self, cx: &mut Context) {
+        match self.chosen().and_then(|(_, cluster)| cluster.rollouts.get(self.rollout)) {
+            Some(rollout) => cx.wishes.run = Some((Action::Open, rollout.trajectory.clone())),
+            None => cx.say("no rollout has ended yet that could be looked into"),
+        }
+    }
+
     fn roll(&self, argument: &str, cx: &mut Context) {
         let size = argument.trim().parse().ok().filter(|size| (2..=64).contains(size)).unwrap_or(SIZE);
         match self.group() {
@@ -140,7 +148,7 @@ impl Groups {
             facts.push_str(&format!(", {} failed (never scored)", group.failed));
         }
         facts.push_str(&format!(" · adapter {}", group.adapter.as_deref().unwrap_or("none")));
-        rows.push(Row::new().say(facts, Ink::Dim));
+        rows.extend(Prose::of(facts, Ink::Dim).wrap(width, &Row::new(), &Row::new()));
         rows.extend(meter(group, good, bad).wrap(width, &Row::new(), &Row::new()));
         if !group.verdict.is_empty() {
             rows.extend(Prose::of(group.verdict.as_str(), Ink::Text).wrap(width, &Row::new(), &Row::new()));
@@ -157,16 +165,22 @@ impl Groups {
         rows
     }
 
-    /// One step on this group, or why there is nothing in it to learn and what helps.
-    fn step(&self, cx: &mut Context) {
-        let Some(group) = self.group() else { return cx.say("no group to learn from yet") };
+    /// Why there is nothing to learn from the group that shows, and what helps.
+    fn teaches_nothing(&self) -> Option<&'static str> {
+        let Some(group) = self.group() else { return Some("no group to learn from yet") };
         if self.planning.as_ref().is_some_and(|planning| *planning != group.adapter) {
-            return cx.warn("drawn with another adapter than plans now: r rolls it again, then label and t");
+            return Some("drawn with another adapter than plans now: r rolls it again, then label and t");
         }
-        if let Some(why) = no_contrast(group) {
+        no_contrast(group)
+    }
+
+    /// One step on this group.
+    fn step(&self, cx: &mut Context) {
+        if let Some(why) = self.teaches_nothing() {
             return cx.warn(why);
         }
-        cx.effect(ask(StudyCommand::Train { groups: vec![group.id.clone()] }));
+        let groups = self.group().map(|group| vec![group.id.clone()]).unwrap_or_default();
+        cx.effect(ask(StudyCommand::Train { groups }));
         cx.wishes.tab = Some(TabName::Training);
     }
 
@@ -325,6 +339,16 @@ impl Tab for Groups {
         cx.effect(ask(StudyCommand::ListGroups));
     }
 
+    fn question(&mut self, action: Action) -> Option<String> {
+        match action {
+            Action::Step if self.teaches_nothing().is_none() => {
+                Some("one step on what is labelled here".to_string())
+            }
+            Action::Roll if self.group().is_some() => Some(format!("roll it out {SIZE} times more")),
+            _ => None,
+        }
+    }
+
     fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
         match action {
             Action::TurnBack => self.walk(-1, 0, 0),
@@ -346,6 +370,7 @@ impl Tab for Groups {
                 Some(command) => cx.effect(ask(command)),
                 None => cx.say("nothing to take back"),
             },
+            Action::Open => self.open(cx),
             Action::Roll => self.roll(argument, cx),
             Action::Step => self.step(cx),
             _ => return false,
@@ -356,8 +381,12 @@ impl Tab for Groups {
     fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
         match event {
             DeckEvent::Study(StudyEvent::Groups(groups)) => {
+                let held = self.group().map(|group| group.id.clone());
                 self.groups.clone_from(groups);
                 self.groups.iter_mut().for_each(by_way);
+                // Who comes back finds the group that was left, also where newer ones stand before it by now.
+                let same = self.groups.iter().position(|group| Some(&group.id) == held.as_ref());
+                self.at = same.unwrap_or(self.at);
                 self.hold();
             }
             DeckEvent::Status(status) if !status.model.is_empty() => {
@@ -378,6 +407,7 @@ impl Tab for Groups {
             (Action::Bad, "bad"),
             (Action::Back, ""),
             (Action::Forward, "answer"),
+            (Action::Open, "look inside"),
             (Action::Step, "learn"),
             (Action::PlanBad, "plan bad"),
             (Action::Correct, "correct"),

@@ -120,6 +120,12 @@ pub trait Tab {
     /// Do what a key or a name asked for; false when this tab has no meaning for it.
     fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool;
 
+    /// What is to be asked before a letter starts this: a person who typed a sentence did not mean it. None: it
+    /// costs nothing that a key could not take back.
+    fn question(&mut self, _: Action) -> Option<String> {
+        None
+    }
+
     /// A character no key table claims.
     fn typed(&mut self, _: char, _: &mut Context) {}
 

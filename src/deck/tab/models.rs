@@ -52,8 +52,16 @@ fn row(line: &ModelLine, here: bool, width: usize) -> Row {
     let (fits, ink) = if line.fits { ("fits", Ink::Good) } else { ("too big", Ink::Bad) };
     let trains = if line.trainable { "can learn" } else { "cannot learn" };
     let name = (width * 2 / 5).clamp(12, 60);
-    let row = Row::new()
-        .say(if line.current { "* " } else { "  " }, Ink::Good)
+    let mark = Row::new().say(if line.current { "* " } else { "  " }, Ink::Good);
+    if width < 60 {
+        // Whether it fits comes before what it is made of.
+        let name = width.saturating_sub(20).max(8);
+        return mark
+            .say(format!("{:<name$}", fitted(&line.name, name)), if here { Ink::Selected } else { Ink::Text })
+            .say(format!("{:>8}  ", gigabytes(line.bytes)), Ink::Text)
+            .say(fits, ink);
+    }
+    let row = mark
         .say(format!("{:<name$}", fitted(&line.name, name)), if here { Ink::Selected } else { Ink::Text })
         .say(format!(" {:>6} {:<7}", parameters(line.parameters), line.file_type), Ink::Dim)
         .say(format!("{:>8}  ", gigabytes(line.bytes)), Ink::Text)

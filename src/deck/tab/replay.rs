@@ -70,6 +70,8 @@ pub struct Replay {
     arrived: Vec<Recording>,
     /// The one that is wanted is a fork to be put beside its parent.
     beside_parent: bool,
+    /// What plays was opened from this tab, and leads back there.
+    from: Option<TabName>,
     speed: Option<f64>,
 }
 
@@ -85,7 +87,23 @@ impl Replay {
 
     fn want(&mut self, ids: Vec<String>, cx: &mut Context) {
         ids.iter().for_each(|id| cx.effect(ask(LibraryCommand::Open { trajectory: id.clone() })));
-        (self.wanted, self.arrived, self.beside_parent) = (ids, Vec::new(), false);
+        (self.wanted, self.arrived, self.beside_parent, self.from) = (ids, Vec::new(), false, None);
+    }
+
+    /// Show a trajectory that another tab lists, whole and at its end: `from` is where Esc leads.
+    pub fn look_into(&mut self, id: &str, from: TabName, cx: &mut Context) {
+        self.want(vec![id.to_string()], cx);
+        self.from = Some(from);
+    }
+
+    /// Leave what plays: to where it was opened.
+    fn leave(&mut self, cx: &mut Context) {
+        self.scene = Scene::Shelf;
+        if let Some(tab) = self.from.take() {
+            cx.wishes.run = Some((Action::Tab(tab), String::new()));
+        } else if !self.shelf.is_listed() {
+            cx.effect(ask(LibraryCommand::List));
+        }
     }
 
     fn opened(&mut self, recording: &Recording, cx: &mut Context) {
@@ -104,6 +122,11 @@ impl Replay {
                     }
                 }
                 return;
+            }
+            // Until now the tab it was opened from has stayed in sight.
+            [_] if self.from.is_some() => {
+                self.play(recording.clone(), f64::INFINITY);
+                cx.wishes.tab = Some(TabName::Replay);
             }
             [_] => {
                 let speed = self.speed.unwrap_or(1.0);
@@ -305,10 +328,7 @@ impl Tab for Replay {
         match &mut self.scene {
             Scene::Shelf => self.on_shelf(action, argument, cx),
             Scene::Theatre(theatre) if action == Action::Escape && theatre.chat.inside.is_none() => {
-                self.scene = Scene::Shelf;
-                if !self.shelf.is_listed() {
-                    cx.effect(ask(LibraryCommand::List));
-                }
+                self.leave(cx);
                 true
             }
             Scene::Theatre(theatre) => {
@@ -318,10 +338,7 @@ impl Tab for Replay {
                 true
             }
             Scene::Compare(_) if action == Action::Escape => {
-                self.scene = Scene::Shelf;
-                if !self.shelf.is_listed() {
-                    cx.effect(ask(LibraryCommand::List));
-                }
+                self.leave(cx);
                 true
             }
             Scene::Compare(pair) => Replay::in_pair(pair, action, usize::from(cx.size.1 / 2)),
@@ -330,6 +347,17 @@ impl Tab for Replay {
 
     fn shown(&mut self, cx: &mut Context) {
         cx.effect(ask(LibraryCommand::List));
+    }
+
+    fn question(&mut self, action: Action) -> Option<String> {
+        match &mut self.scene {
+            Scene::Theatre(theatre) if action == Action::Fork => {
+                // The turn that is asked about is the one that shows.
+                theatre.player.paused = true;
+                Some(format!("plan turn {} again, in a new trajectory", theatre.turns_done() + 1))
+            }
+            _ => None,
+        }
     }
 
     fn typed(&mut self, c: char, _: &mut Context) {
@@ -396,12 +424,18 @@ impl Tab for Replay {
                 (Action::Undo, "undo"),
             ],
             Scene::Theatre(theatre) if theatre.chat.inside.is_some() => theatre.chat.hints(),
-            Scene::Theatre(theatre) if theatre.is_fork() => {
+            Scene::Theatre(theatre) => {
                 let mut hints = IN_THEATRE.to_vec();
-                hints.insert(1, (Action::Compare, "compare with its parent"));
+                hints[0].1 = theatre.pause_word();
+                if let Some(tab) = self.from {
+                    hints.retain(|(action, _)| *action != Action::Escape);
+                    hints.insert(0, (Action::Escape, tab.words()));
+                }
+                if theatre.is_fork() {
+                    hints.insert(1, (Action::Compare, "compare with its parent"));
+                }
                 hints
             }
-            Scene::Theatre(_) => IN_THEATRE.to_vec(),
             Scene::Compare(_) => vec![
                 (Action::Compare, "what is the same"),
                 (Action::ScrollDown, "scroll"),
@@ -441,14 +475,20 @@ fn draw_pair(pair: &mut Pair, buffer: &mut Buffer, area: Rect, look: &Look) {
         let id = &trajectory.id;
         let short = id.get(id.len().saturating_sub(8)..).unwrap_or(id);
         match &trajectory.parent {
-            Some((_, turns)) => format!("{short} (fork after turn {turns})"),
+            Some((_, turns)) => format!("{short} (turn {} planned again)", turns + 1),
             None => short.to_string(),
         }
     };
-    let title = format!(" {} | {}  = same  ~ changed  < > only there ", name(&pair.left), name(&pair.right));
+    const MARKS: &str = "= same  ~ changed  < > only there";
+    let names = format!(" {} | {} ", name(&pair.left), name(&pair.right));
+    let roomy = names.len() + MARKS.len() + 4 <= usize::from(area.width);
+    let title = if roomy { format!("{names} {MARKS} ") } else { names };
     draw_title(buffer, area, &Row::new().say(title, Ink::Title), theme);
     let inside = inner(area);
-    let rows = compare::rows(&pair.left, &pair.right, pair.whole, usize::from(inside.width));
+    let mut rows = compare::rows(&pair.left, &pair.right, pair.whole, usize::from(inside.width));
+    if !roomy {
+        rows.insert(0, Row::new().say(MARKS, Ink::Dim));
+    }
     let height = usize::from(inside.height);
     pair.scroll = pair.scroll.min(rows.len().saturating_sub(height));
     draw_rows(buffer, inside, rows.iter().skip(pair.scroll), theme);

@@ -379,6 +379,10 @@ impl Tab for Training {
         cx.effect(ask(StudyCommand::ShowTraining));
     }
 
+    fn question(&mut self, action: Action) -> Option<String> {
+        (action == Action::Step).then(|| "one step on every labelled group not trained yet".to_string())
+    }
+
     fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
         let count = self.view.adapters.len();
         match action {
