@@ -8,7 +8,7 @@ p=assets/pictures
     --command "target/release/tillerman --home {home} --seed ${SEED:-1}" -- \
     "until:Tools:" "What is the population of Peru divided by that of Chile?" Enter "until:tokens" wait:0.5 \
     "[" "shot:$p/chat.png" \
-    M-t wait:1 Right Right "shot:$p/tokens.png" s Escape \
+    M-t wait:1 Right Right "shot:$p/tokens.png" Escape \
     F2 "until:sessions " wait:1 Down Enter wait:0.3 Home "]" "]" Right Right Right Right Right Right wait:0.3 "shot:$p/replay.png" \
     Home "]" "]" f Enter wait:8 \
     F2 wait:0.5 Escape wait:1 Down Down m Up Up = wait:1

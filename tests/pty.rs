@@ -211,6 +211,23 @@ fn suspended_and_brought_back() {
 }
 
 #[test]
+fn a_sentence_typed_on_another_tab_is_in_the_input_and_did_nothing() {
+    let mut terminal = ready();
+    terminal.type_text("\u{1b}OS");
+    terminal.wait_for("F4 training");
+    // All at once, as a slow line delivers it; its first letter alone would ask for a step.
+    terminal.type_text("train until both are right");
+    terminal.wait_for("> train until both are right");
+    terminal.wait_for("F4 leads back to training");
+    terminal.type_text("\u{1b}OS");
+    terminal.wait_for("F4 training");
+    terminal.type_text("y");
+    terminal.wait_for("y does nothing here");
+    terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
 fn resizing_redraws_at_the_new_size() {
     let mut terminal = ready();
     let size = PtySize { rows: 12, cols: 60, pixel_width: 0, pixel_height: 0 };

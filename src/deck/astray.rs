@@ -57,6 +57,8 @@ pub struct Astray {
     last_ms: u64,
     /// Whether one of them meant nothing, waits, or was asked about: the next may make it a sentence.
     open: bool,
+    /// Whether one of them meant nothing.
+    strays: bool,
     held: Option<KeyEvent>,
     asked: Option<Asked>,
     /// Letters of `text` that changed something, with what they did.
@@ -91,16 +93,17 @@ impl Astray {
             Kind::Changes => Verdict::Hold,
             Kind::Costs => Verdict::Ask,
             Kind::Nothing => {
-                self.open = true;
+                (self.open, self.strays) = (true, true);
                 Verdict::Astray
             }
         }
     }
 
-    /// Whether a space or apostrophe belongs to what is being written; then it is kept with it.
+    /// Whether a sign belongs to what is being written; then it is kept with it. Behind a letter that meant nothing
+    /// every sign does ("2+2"), behind a key only what stands between and within words.
     pub fn goes_on(&mut self, c: char, now_ms: u64) -> bool {
         let quick = now_ms.saturating_sub(self.last_ms) <= HOLD_MS;
-        let belongs = self.open && quick && matches!(c, ' ' | '\'');
+        let belongs = quick && ((self.strays && c != '?') || (self.open && matches!(c, ' ' | '\'')));
         if belongs {
             self.text.push(c);
             self.last_ms = now_ms;
@@ -268,5 +271,13 @@ mod tests {
         astray.letter('i', Nothing, 1_000);
         assert!(!astray.goes_on(' ', 1_400) && astray.goes_on(' ', 1_200));
         assert_eq!(astray.letter('w', Nothing, 1_500), sentence("i w"));
+        let mut sum = Astray::default();
+        sum.letter('2', Nothing, 1_000);
+        assert!(sum.goes_on('+', 1_100) && !sum.goes_on('?', 1_100), "help is always near");
+        assert_eq!(sum.letter('2', Nothing, 1_200), sentence("2+2"));
+        let mut key = Astray::default();
+        key.letter('p', Changes, 1_000);
+        key.hold(KeyEvent::from(crossterm::event::KeyCode::Char('p')));
+        assert!(!key.goes_on('+', 1_100), "two keys that judge");
     }
 }

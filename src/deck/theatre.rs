@@ -175,7 +175,9 @@ impl Theatre {
             "plays"
         };
         let speed = SPEEDS[self.player.speed];
-        let words = format!(" {:.1} of {:.1} s  x{speed}  {state}", at / 1e3, end / 1e3);
+        // Small models are done in a part of a second.
+        let digits = if end < 1e3 { 2 } else { 1 };
+        let words = format!(" {:.digits$} of {:.digits$} s  x{speed}  {state}", at / 1e3, end / 1e3);
         let room = usize::from(area.width).saturating_sub(words.len() + 3).clamp(4, 120);
         let place = |share: f64| ((share * (room - 1) as f64).round() as usize).min(room - 1);
         let here = place(at / end.max(1.0));

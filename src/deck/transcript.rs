@@ -228,9 +228,9 @@ impl Transcript {
             Some(anchor) => {
                 let last = self.height_of(anchor.cell).saturating_sub(1);
                 let top = Anchor { cell: anchor.cell, row: anchor.row.min(last) };
-                if self.rows_from(top, height) < height {
-                    // The window is taller than it was, or what follows shorter: below the newest row nothing
-                    // stays empty.
+                if self.rows_from(top, height + 1) <= height {
+                    // The newest row shows: the window follows it from here on. Where it has grown, or what follows
+                    // has become shorter, nothing stays empty below.
                     self.anchor = None;
                     self.followed(streaming)
                 } else {

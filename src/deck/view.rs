@@ -50,10 +50,11 @@ fn footer(buffer: &mut Buffer, area: Rect, app: &App) {
             }
             rows.pop().unwrap_or_default()
         }
-        None => status::hints(app, room),
+        // A column of air before the corner.
+        None => status::hints(app, room.saturating_sub(usize::from(corner.width() > 0))),
     };
     left.draw(buffer, area, theme);
-    if left.text().trim_end().width() <= room {
+    if left.text().trim_end().width() < room {
         let x = area.x + u16::try_from(room).unwrap_or(0);
         corner.draw(buffer, Rect::new(x, area.y, area.right() - x, 1), theme);
     }

@@ -121,7 +121,7 @@ pub fn rows(events: &[Event], selected: Option<usize>, width: usize) -> Vec<Row>
                 let words = if wide {
                     format!("  {tokens} tokens, {speed:.0} tok/s")
                 } else {
-                    format!("  {speed:.0}/s")
+                    format!(" {speed:.0}/s")
                 };
                 row = row.say(words, Ink::Dim);
             }

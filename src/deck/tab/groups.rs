@@ -250,7 +250,8 @@ fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<R
         for (n, rollout) in way.iter().enumerate() {
             let here = chosen == Some(first + n);
             // A space within would let one rollout's words be torn apart at the end of a line.
-            let time = format!("{:.1}\u{a0}s", rollout.seconds);
+            let digits = if rollout.seconds < 1.0 { 2 } else { 1 };
+            let time = format!("{:.digits$}\u{a0}s", rollout.seconds);
             times = times.say(time, if here { Ink::Selected } else { Ink::Text });
             times = times
                 .say(if rollout.plan_bad { "\u{a0}plan\u{a0}bad" } else { "" }, Ink::Bad)

@@ -13,6 +13,7 @@ use crate::deck::message::{DeckCommand, DeckEvent};
 use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::plot::{Point, curve, shares};
 use crate::deck::row::{Prose, Row};
+use crate::deck::shelf::fitted;
 use crate::deck::study::{AdapterLine, GateOutcome, StepLine, StudyCommand, StudyEvent, TrainingView};
 use crate::deck::tab::difference::Shown;
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
@@ -254,7 +255,7 @@ impl Training {
                 .say(format!("  {}", line.status), Ink::Accent);
             let room = width.saturating_sub(row.width() + 2);
             let words = format!("{} · {}", line.words, line.when);
-            row.say("  ", Ink::Text).say(crate::deck::shelf::fitted(&words, room), Ink::Dim)
+            row.say("  ", Ink::Text).say(fitted(&words, room), Ink::Dim)
         };
         lines.iter().enumerate().skip(first).take(height).map(row).collect()
     }
@@ -300,7 +301,7 @@ impl Training {
         let per_row = if wide { 5.min(width / 38) } else { (width / 38).clamp(1, 2) };
         let inside = {
             let title = match &self.view.running {
-                Some(words) => format!("steps · {words}"),
+                Some(words) => fitted(&format!("steps · {words}"), width.saturating_sub(4)),
                 None => "steps".to_string(),
             };
             Training::draw_block(buffer, charts, &title, &[], look);
