@@ -1,19 +1,20 @@
 #!/bin/sh
-# The README's stills, drawn from one real run of the embedded planner: a question asked, looked into, replayed,
-# forked and compared with its fork. Needs tmux and a python3 with pillow and pyte (PYTHON names another).
+# The README's stills, drawn from real runs of the embedded planner: a question asked, looked into, replayed; eight
+# rollouts of another, labelled; a trajectory compared with its fork. Needs tmux and a python3 with pillow and pyte
+# (PYTHON names another).
 set -eu
 cd "$(dirname "$0")/.."
 p=assets/pictures
-"${PYTHON:-python3}" scripts/screenshot.py "$p/compare.png" --size 120x36 \
+"${PYTHON:-python3}" scripts/screenshot.py "$p/replay.png" --size 120x36 \
     --command "target/release/tillerman --home {home} --seed ${SEED:-1}" -- \
     "until:Tools:" "What is the population of Peru divided by that of Chile?" Enter "until:tokens" wait:0.5 \
     "[" "shot:$p/chat.png" \
     M-t wait:1 Right Right "shot:$p/tokens.png" Escape \
-    F2 "until:sessions " wait:1 Down Enter wait:0.3 Home "]" "]" Right Right Right Right Right Right wait:0.3 "shot:$p/replay.png" \
-    Home "]" "]" f Enter wait:8 \
-    F2 wait:0.5 Escape wait:1 Down Down m Up Up = wait:1
-# Eight rollouts of one question, labelled by keys; with its adapter the planner is right eight times of eight.
-"${PYTHON:-python3}" scripts/screenshot.py "$p/groups.png" --size 120x36 \
+    F2 "until:sessions " wait:1 Down Enter wait:1 Left Left Left Left Left wait:0.3
+# With its adapter the planner is right eight times of eight, and a fork takes the way its parent took.
+"${PYTHON:-python3}" scripts/screenshot.py "$p/compare.png" --size 120x36 \
     --command "target/release/tillerman --home {home} --adapter none --seed ${SEED_GROUP:-4}" -- \
     "until:Tools:" "What is 37*41+5?" Enter "until:tokens" wait:0.5 M-g "until:8 of 8 rollouts ended" wait:0.5 \
-    "+" wait:0.5 Right "-" wait:1
+    "+" wait:0.5 Right "-" wait:1 "shot:$p/groups.png" \
+    F2 "until:sessions " wait:1 Down Enter wait:1 Left "[" "[" "[" "]" f wait:0.5 Enter wait:5 \
+    "/compare" Enter wait:1

@@ -3,8 +3,8 @@
 //!
 //! In the order an input travels:
 //! `inputs` (threads that wait for keys, events, signals) -> `app` (state, update, effects; `keymap` says what
-//! a key means, `command` what that is called) -> the `tab` that shows (`chat` is one) or the topmost `layer`
-//! over it -> `view` (one page; `status`, the tab's own drawing with `panes` and `paint`) -> `row` (the only way
+//! a key means, `command` what that is called, `astray` what a letter is where no input is) -> the `tab` that
+//! shows (`chat` is one) or the topmost `layer` over it -> `view` (one page; `status`, the tab's own drawing with `panes` and `paint`) -> `row` (the only way
 //! text reaches a buffer) -> `screen` (frames) -> `terminal` (entered once, restored on every way out).
 
 pub mod app;

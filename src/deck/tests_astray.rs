@@ -15,6 +15,8 @@ use crate::deck::tab::TabName;
 use crate::deck::theme::Theme;
 
 const SIZE: (u16, u16) = (120, 40);
+/// A deck of a size, somewhere.
+type Scene = fn((u16, u16)) -> Deck;
 
 fn groups(size: (u16, u16)) -> Deck {
     let mut deck = Deck::new(size);
@@ -47,7 +49,7 @@ fn pane(size: (u16, u16)) -> Deck {
 }
 
 /// Every place in which letters are keys.
-const PLACES: [(&str, fn((u16, u16)) -> Deck); 8] = [
+const PLACES: [(&str, Scene); 8] = [
     ("groups", groups),
     ("training", training),
     ("models", models),
@@ -63,7 +65,7 @@ const PLACES: [(&str, fn((u16, u16)) -> Deck); 8] = [
 ];
 
 /// The place, some time after it was gone to.
-fn at(place: fn((u16, u16)) -> Deck) -> Deck {
+fn at(place: Scene) -> Deck {
     let mut deck = place(SIZE);
     deck.now_ms += 5_000;
     deck.input(Input::Tick);
@@ -337,7 +339,11 @@ fn a_rollout_is_looked_into_from_its_group_and_esc_leads_back() {
         assert!(deck.text().contains(shows), "{key}\n{}", deck.text());
         deck.press(KeyCode::Esc);
     }
-    deck.press(KeyCode::Char('[')).effects.clear();
+    deck.press(KeyCode::Char('['));
+    deck.now_ms += 60_000;
+    deck.input(Input::Tick);
+    assert!(deck.text().contains("paused"), "it is looked at, turn by turn\n{}", deck.text());
+    deck.effects.clear();
     deck.press(KeyCode::Esc);
     assert_eq!(deck.effects, [Effect::Command(DeckCommand::Study(StudyCommand::ListGroups))]);
     // A group was rolled meanwhile: the one that was left is still the one that shows.
@@ -360,6 +366,9 @@ fn a_rollout_is_looked_into_from_its_group_and_esc_leads_back() {
     study(&mut deck, StudyEvent::Groups(vec![GroupView { clusters: Vec::new(), ..group() }]));
     deck.press(KeyCode::Enter);
     assert!(deck.text().contains("no rollout has ended yet"));
+    let mut deck = Deck::new(SIZE);
+    deck.press(KeyCode::F(3)).press(KeyCode::Enter);
+    assert!(deck.text().contains("no group yet"));
 }
 
 #[test]
@@ -429,18 +438,18 @@ fn screens_without_colours() {
         deck.ask("/find million");
         deck
     };
-    let scenes: [(&str, &dyn Fn((u16, u16)) -> Deck); 11] = [
-        ("groups", &groups),
-        ("training", &training),
-        ("models", &models),
-        ("sessions", &sessions),
-        ("replay", &rollout_opened),
-        ("calls", &|size| looked_into(size, 'm')),
-        ("tokens", &|size| looked_into(size, 't')),
-        ("time", &|size| looked_into(size, 's')),
-        ("difference", &differs),
-        ("compare", &compared),
-        ("find", &found),
+    let scenes: [(&str, Scene); 11] = [
+        ("groups", groups),
+        ("training", training),
+        ("models", models),
+        ("sessions", sessions),
+        ("replay", rollout_opened),
+        ("calls", |size| looked_into(size, 'm')),
+        ("tokens", |size| looked_into(size, 't')),
+        ("time", |size| looked_into(size, 's')),
+        ("difference", differs),
+        ("compare", compared),
+        ("find", found),
     ];
     for (name, scene) in scenes {
         let mut deck = scene((80, 24));

@@ -101,7 +101,7 @@ impl Inside {
             Action::Back => self.walk_tokens(-1),
             Action::Forward => self.walk_tokens(1),
             Action::ScrollUp => self.scroll = self.scroll.saturating_sub(1),
-            Action::ScrollDown => self.scroll += 1,
+            Action::ScrollDown => self.scroll = self.scroll.saturating_add(1),
             Action::PageUp => self.scroll = self.scroll.saturating_add_signed(-page),
             Action::PageDown => self.scroll = self.scroll.saturating_add_signed(page),
             Action::First => self.scroll = 0,

@@ -128,6 +128,9 @@ impl Groups {
     fn open(&self, cx: &mut Context) {
         match self.chosen().and_then(|(_, cluster)| cluster.rollouts.get(self.rollout)) {
             Some(rollout) => cx.wishes.run = Some((Action::Open, rollout.trajectory.clone())),
+            None if self.group().is_none() => {
+                cx.say("no group yet: in the chat (F1), Alt+g rolls a query out")
+            }
             None => cx.say("no rollout has ended yet that could be looked into"),
         }
     }

@@ -6,6 +6,7 @@
 mod difference;
 pub mod groups;
 pub mod models;
+mod pair;
 pub mod replay;
 pub mod training;
 

@@ -8,7 +8,6 @@ use ratatui::layout::{Position, Rect};
 
 use crate::deck::app::Effect;
 use crate::deck::command::Action;
-use crate::deck::compare;
 use crate::deck::composer::Edit;
 use crate::deck::inside::Face;
 use crate::deck::keymap::Place;
@@ -17,13 +16,13 @@ use crate::deck::layer::line::Line as LineLayer;
 use crate::deck::layout::layout;
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
 use crate::deck::message::{DeckCommand, DeckEvent, LabelRequest, LabelValue, Scope};
-use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
+use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::Row;
 use crate::deck::shelf::{Line, Shelf};
+use crate::deck::tab::pair::Pair;
 use crate::deck::tab::{Context, Look, Tab, TabName};
 use crate::deck::theatre::Theatre;
 use crate::deck::theme::Ink;
-use crate::flow::trajectory::Trajectory;
 
 /// What shows.
 #[derive(Default)]
@@ -32,15 +31,6 @@ enum Scene {
     Shelf,
     Theatre(Box<Theatre>),
     Compare(Box<Pair>),
-}
-
-/// Two trajectories side by side.
-struct Pair {
-    left: Trajectory,
-    right: Trajectory,
-    /// Parts that are the same show too.
-    whole: bool,
-    scroll: usize,
 }
 
 const NO_FORK: &str = "this is no fork to be compared with its parent; in the list (F2), m marks a trajectory and = puts \
@@ -126,6 +116,10 @@ impl Replay {
             // Until now the tab it was opened from has stayed in sight.
             [_] if self.from.is_some() => {
                 self.play(recording.clone(), f64::INFINITY);
+                if let Scene::Theatre(theatre) = &mut self.scene {
+                    // It is looked at, turn by turn; Space plays it.
+                    theatre.player.paused = true;
+                }
                 cx.wishes.tab = Some(TabName::Replay);
             }
             [_] => {
@@ -135,7 +129,7 @@ impl Replay {
             [left, right] => {
                 let (Some(left), Some(right)) = (find(left), find(right)) else { return };
                 let (left, right) = (left.trajectory(), right.trajectory());
-                self.scene = Scene::Compare(Box::new(Pair { left, right, whole: false, scroll: 0 }));
+                self.scene = Scene::Compare(Box::new(Pair::new(left, right)));
             }
             _ => {}
         }
@@ -274,20 +268,6 @@ impl Replay {
         None
     }
 
-    fn in_pair(pair: &mut Pair, action: Action, page: usize) -> bool {
-        match action {
-            Action::ScrollUp => pair.scroll = pair.scroll.saturating_sub(1),
-            Action::ScrollDown => pair.scroll += 1,
-            Action::PageUp => pair.scroll = pair.scroll.saturating_sub(page),
-            Action::PageDown => pair.scroll += page,
-            Action::First => pair.scroll = 0,
-            Action::Newest => pair.scroll = usize::MAX,
-            Action::Open | Action::Compare => pair.whole = !pair.whole,
-            _ => return false,
-        }
-        true
-    }
-
     fn draw_shelf(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
         let theme = &look.theme;
         frame_block(buffer, area, Ink::Border, theme);
@@ -341,7 +321,7 @@ impl Tab for Replay {
                 self.leave(cx);
                 true
             }
-            Scene::Compare(pair) => Replay::in_pair(pair, action, usize::from(cx.size.1 / 2)),
+            Scene::Compare(pair) => pair.perform(action, usize::from(cx.size.1 / 2)),
         }
     }
 
@@ -462,39 +442,8 @@ impl Tab for Replay {
                 theatre.chat.draw_body(buffer, &layout, look);
                 theatre.draw_bar(buffer, layout.input, look);
             }
-            Scene::Compare(pair) => draw_pair(pair, buffer, area, look),
+            Scene::Compare(pair) => pair.draw(buffer, area, look),
         }
         None
-    }
-}
-
-fn draw_pair(pair: &mut Pair, buffer: &mut Buffer, area: Rect, look: &Look) {
-    let theme = &look.theme;
-    frame_block(buffer, area, Ink::Border, theme);
-    let name = |trajectory: &Trajectory| {
-        let id = &trajectory.id;
-        let short = id.get(id.len().saturating_sub(8)..).unwrap_or(id);
-        match &trajectory.parent {
-            Some((_, turns)) => format!("{short} (turn {} planned again)", turns + 1),
-            None => short.to_string(),
-        }
-    };
-    const MARKS: &str = "= same  ~ changed  < > only there";
-    let names = format!(" {} | {} ", name(&pair.left), name(&pair.right));
-    let roomy = names.len() + MARKS.len() + 4 <= usize::from(area.width);
-    let title = if roomy { format!("{names} {MARKS} ") } else { names };
-    draw_title(buffer, area, &Row::new().say(title, Ink::Title), theme);
-    let inside = inner(area);
-    let mut rows = compare::rows(&pair.left, &pair.right, pair.whole, usize::from(inside.width));
-    if !roomy {
-        rows.insert(0, Row::new().say(MARKS, Ink::Dim));
-    }
-    let height = usize::from(inside.height);
-    pair.scroll = pair.scroll.min(rows.len().saturating_sub(height));
-    draw_rows(buffer, inside, rows.iter().skip(pair.scroll), theme);
-    let below = rows.len().saturating_sub(pair.scroll + height);
-    if pair.scroll + below > 0 {
-        let words = format!(" {} above, {below} below ", pair.scroll);
-        draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), theme);
     }
 }
