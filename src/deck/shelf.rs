@@ -3,7 +3,7 @@
 
 use crate::deck::library::{SessionLine, TrajectoryLine};
 use crate::deck::message::LabelValue;
-use crate::deck::row::Row;
+use crate::deck::row::{Prose, Row};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::Ink;
 use crate::text::one_line;
@@ -121,7 +121,7 @@ impl Shelf {
                 (true, false) => "nothing fits; Esc shows everything",
                 (true, true) => "nothing has been asked yet: every query of the chat will stand here",
             };
-            return vec![Row::new().say(words, Ink::Dim)];
+            return Prose::of(words, Ink::Dim).wrap(width, &Row::new(), &Row::new());
         }
         let first = scrolled(self.first, self.selected, height);
         let row = |(n, line): (usize, &Line)| {
@@ -230,6 +230,6 @@ mod tests {
         shelf.walk(100);
         assert_eq!(shelf.trajectory().unwrap().id, "t2");
         shelf.listed(Vec::new());
-        assert!(shelf.selected().is_none() && shelf.rows(60, 5).len() == 1);
+        assert!(shelf.selected().is_none() && shelf.rows(80, 5).len() == 1);
     }
 }

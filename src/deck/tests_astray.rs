@@ -182,6 +182,7 @@ fn a_sentence_typed_in_the_wrong_place_says_where_it_went() {
     each_size("sentence_groups", |size| {
         let mut deck = groups(size);
         typed(&mut deck, "try the", 150);
+        assert!(deck.text().contains("> try the"), "in sight at {size:?}\n{}", deck.text());
         deck
     });
     let mut deck = training(SIZE);
@@ -219,9 +220,10 @@ proptest! {
         prop_assert!(begins_twice || !costs(&deck), "{}: {} {:?}", name, text, deck.effects);
     }
 
-    /// Letters a hand's time apart: nothing changes, and every one of them is in the input.
+    /// Letters a hand's time apart: nothing changes, and every one of them is in the input. Words without q, which
+    /// leaves a list, and without j and k: moving right after another key is what fingers do.
     #[test]
-    fn words_typed_in_any_place_are_in_the_input(text in "[abd-ilmo-pr-z][a-z]{2,8}( [a-z]{1,7}){0,3}",
+    fn words_typed_in_any_place_are_in_the_input(text in "[a-ilm-pr-z]{3,9}( [a-ilm-pr-z]{1,7}){0,3}",
         place in 0usize..8, gaps in prop::collection::vec(0u64..250, 40)) {
         let (name, place) = PLACES[place];
         let mut deck = at(place);
@@ -230,9 +232,8 @@ proptest! {
         for (c, gap) in text.chars().zip(&gaps) {
             typed(&mut deck, c.encode_utf8(&mut [0; 4]), *gap);
         }
-        let q = text.contains('q');
-        prop_assert!(q || begins_twice || changes(&deck).is_empty(), "{}: {} {:?}", name, text, deck.effects);
-        prop_assert!(q || begins_twice || text.ends_with(&deck.value()), "{}: {} {:?}", name, text, deck.value());
+        prop_assert!(begins_twice || changes(&deck).is_empty(), "{}: {} {:?}", name, text, deck.effects);
+        prop_assert!(begins_twice || deck.value() == text, "{}: {} {:?}", name, text, deck.value());
     }
 }
 
@@ -369,6 +370,28 @@ fn a_rollout_is_looked_into_from_its_group_and_esc_leads_back() {
     let mut deck = Deck::new(SIZE);
     deck.press(KeyCode::F(3)).press(KeyCode::Enter);
     assert!(deck.text().contains("no group yet"));
+}
+
+#[test]
+fn the_chosen_rollout_is_in_sight_however_many_there_are() {
+    let way = |n: usize| RolloutLine {
+        trajectory: format!("r-{n}"),
+        plans: (0..3).map(|turn| format!("search: way {n}, turn {turn}")).collect(),
+        seconds: 10.0 + n as f64,
+        plan_bad: false,
+    };
+    for size in [(40, 12), (80, 24)] {
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(3));
+        let mut many = group();
+        many.clusters[0].rollouts = (0..8).map(way).collect();
+        study(&mut deck, StudyEvent::Groups(vec![many]));
+        assert!(deck.text().contains("1.73") && deck.text().contains("(good)"), "the answer comes first");
+        for n in 1..8 {
+            deck.press(KeyCode::Down);
+            assert!(deck.text().contains(&format!("{n}.0\u{a0}s")), "{n} at {size:?}\n{}", deck.text());
+        }
+    }
 }
 
 #[test]

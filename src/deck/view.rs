@@ -12,6 +12,7 @@ use crate::deck::message::Level;
 use crate::deck::paint::draw_rows;
 use crate::deck::row::{Prose, Row};
 use crate::deck::status;
+use crate::deck::tab::TabName;
 use crate::deck::theme::{Ink, Theme};
 
 /// Rows of a notice at most.
@@ -45,10 +46,15 @@ fn footer(buffer: &mut Buffer, area: Rect, app: &App) {
             let margin = Row::new().say(" ", Ink::Text);
             let prose = Prose::of(text.as_str(), level_ink(*level));
             let mut rows = prose.wrap(usize::from(area.width).saturating_sub(1), &margin, &margin);
-            if rows.len() > 1 {
-                return long_notice(buffer, area, &mut rows, theme);
+            match (rows.len() > 1, input_row(app)) {
+                (false, _) => rows.pop().unwrap_or_default(),
+                (true, None) => return long_notice(buffer, area, area.bottom(), &mut rows, theme),
+                (true, Some(input)) => {
+                    // What is being typed stays in sight.
+                    long_notice(buffer, area, input, &mut rows, theme);
+                    status::hints(app, room.saturating_sub(1))
+                }
             }
-            rows.pop().unwrap_or_default()
         }
         // A column of air before the corner.
         None => status::hints(app, room.saturating_sub(usize::from(corner.width() > 0))),
@@ -60,11 +66,18 @@ fn footer(buffer: &mut Buffer, area: Rect, app: &App) {
     }
 }
 
-/// More words than one line holds: over what stands above the footer, for a remedy stands at the end.
-fn long_notice(buffer: &mut Buffer, area: Rect, rows: &mut Vec<Row>, theme: &Theme) {
-    rows.truncate(NOTICE_ROWS.min(usize::from(area.y)));
+/// The row the chat's input begins in, while it shows.
+fn input_row(app: &App) -> Option<u16> {
+    let chat = &app.tabs.chat;
+    let shows = app.tabs.shown == TabName::Chat && chat.inside.is_none() && app.layers.is_empty();
+    chat.drawn.as_ref().filter(|_| shows).map(|layout| layout.input.y)
+}
+
+/// More words than one line holds: over what stands above `bottom`, for a remedy stands at the end.
+fn long_notice(buffer: &mut Buffer, area: Rect, bottom: u16, rows: &mut Vec<Row>, theme: &Theme) {
+    rows.truncate(NOTICE_ROWS.min(usize::from(bottom.saturating_sub(1))));
     let tall = u16::try_from(rows.len()).unwrap_or(1);
-    let over = Rect { y: area.bottom() - tall, height: tall, ..area };
+    let over = Rect { y: bottom - tall, height: tall, ..area };
     Clear.render(over, buffer);
     buffer.set_style(over, theme.style(Ink::Background).patch(theme.style(Ink::Text)));
     draw_rows(buffer, over, rows.iter(), theme);

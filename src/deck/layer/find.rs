@@ -80,11 +80,12 @@ impl Layer for Find {
         let text = layout.lines.last().map_or("", String::as_str);
         let rows = vec![Row::new().say(text, Ink::Text)];
         let key = |action| look.keymap.key_of(&[Place::Find], action).unwrap_or_default();
-        let corner = if self.walking {
-            let (back, forward) = (key(Action::FindBack), key(Action::FindForward));
-            format!("{back} older, {forward} newer · Backspace changes it · Esc")
-        } else {
-            "Enter, Up and Down walk what was found · Esc".to_string()
+        let (back, forward) = (key(Action::FindBack), key(Action::FindForward));
+        let corner = match (self.walking, width >= 54) {
+            (true, true) => format!("{back} older, {forward} newer · Backspace changes it · Esc"),
+            (true, false) => format!("{back} older, {forward} newer · Esc"),
+            (false, true) => "Enter, Up and Down walk what was found · Esc".to_string(),
+            (false, false) => "Up, Down walk what was found".to_string(),
         };
         let cursor = (!self.walking).then_some((layout.cursor.0, 0));
         Sheet { rows, scroll: 0, cursor, corner }

@@ -18,7 +18,7 @@ use crate::deck::composer::Composer;
 use crate::deck::keymap::{Keymap, Place, typed};
 use crate::deck::message::DeckEvent;
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
-use crate::deck::row::Row;
+use crate::deck::row::{Prose, Row};
 use crate::deck::tab::Look;
 use crate::deck::theme::Ink;
 use crate::tools::Consent;
@@ -146,7 +146,7 @@ fn writing(input: &Composer, words: &str, width: usize) -> Sheet {
     let mut rows: Vec<Row> =
         layout.lines.iter().map(|line| Row::new().say(line.as_str(), Ink::Text)).collect();
     rows.push(Row::new());
-    rows.push(Row::new().say(words, Ink::Dim));
+    rows.extend(Prose::of(words, Ink::Dim).wrap(width, &Row::new(), &Row::new()));
     Sheet { rows, cursor: Some(layout.cursor), ..Sheet::default() }
 }
 

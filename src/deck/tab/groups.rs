@@ -22,6 +22,8 @@ use crate::deck::theme::{Ink, Theme};
 
 /// Rollouts of a group nobody named a size for.
 pub const SIZE: usize = 8;
+/// Rows below which only the query and its contrast stand above the answers.
+const SMALL: u16 = 14;
 /// Columns a cluster needs.
 const CLUSTER: u16 = 26;
 
@@ -193,6 +195,7 @@ impl Groups {
         let count = group.clusters.len();
         self.first = scrolled(self.first, self.cluster, fits).min(count.saturating_sub(fits));
         let shown = fits.min(count).max(1);
+        let hidden = count.saturating_sub(shown);
         let width = area.width / u16::try_from(shown).unwrap_or(1);
         for (place, (n, cluster)) in
             group.clusters.iter().enumerate().skip(self.first).take(shown).enumerate()
@@ -207,16 +210,31 @@ impl Groups {
             draw_title(buffer, block, &title, theme);
             let inside = inner(block);
             let rollout = here.then_some(self.rollout);
-            let rows = cluster_rows(cluster, rollout, usize::from(inside.width));
-            draw_rows(buffer, inside, rows.iter(), theme);
+            let (rows, chosen) = cluster_rows(cluster, rollout, usize::from(inside.width));
+            let height = usize::from(inside.height);
+            // The answer and its label stay in sight until somebody walks down to rollouts that do not.
+            let above = if here && self.rollout > 0 { scrolled(0, chosen, height) } else { 0 };
+            draw_rows(buffer, inside, rows.iter().skip(above), theme);
+            let below = rows.len().saturating_sub(above + height);
+            if here && above + below > 0 && !(last && hidden > 0) {
+                let words = if below > 0 { format!(" {below} more rows: Down ") } else { " Up ".to_string() };
+                draw_corner(buffer, block, &Row::new().say(words, Ink::Dim), theme);
+            }
         }
-        let hidden = count.saturating_sub(shown);
         if hidden > 0 {
             let answers = if hidden == 1 { "answer" } else { "answers" };
             let words = format!(" {hidden} more {answers}: Left, Right ");
             draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), theme);
         }
     }
+}
+
+/// What a small screen says of a group: its query, and whether there is something to learn from.
+fn small_rows(group: &GroupView, width: usize) -> Vec<Row> {
+    let (good, bad) = group.counts();
+    let mut rows = vec![Row::new().say(fitted(&group.query, width), Ink::Strong)];
+    rows.extend(meter(group, good, bad).wrap(width, &Row::new(), &Row::new()));
+    rows
 }
 
 /// `(good)` in words, so that colour is never the only sign.
@@ -229,7 +247,9 @@ fn label_of(cluster: &Cluster) -> Prose {
     }
 }
 
-fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<Row> {
+/// The rows of an answer, and in which of them the chosen rollout stands.
+fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> (Vec<Row>, usize) {
+    let mut chosen_row = 0;
     let answer = if cluster.answer.trim().is_empty() { "(no answer)" } else { &cluster.answer };
     let mut rows = Prose::of(answer, Ink::Text).wrap(width, &Row::new(), &Row::new());
     rows.truncate(6);
@@ -261,9 +281,12 @@ fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> Vec<R
                 .say("  ", Ink::Text);
         }
         rows.extend(times.wrap(width, &margin, &margin));
+        if chosen.is_some_and(|chosen| (first..first + way.len()).contains(&chosen)) {
+            chosen_row = rows.len() - 1;
+        }
         first += way.len();
     }
-    rows
+    (rows, chosen_row)
 }
 
 /// Rollouts that took the same way side by side, the ways in the order in which they first came.
@@ -432,7 +455,8 @@ impl Tab for Groups {
             return None;
         };
         let theme = &look.theme;
-        let rows = self.rows_of(&group, usize::from(area.width.saturating_sub(4)));
+        let width = usize::from(area.width.saturating_sub(4));
+        let rows = if area.height < SMALL { small_rows(&group, width) } else { self.rows_of(&group, width) };
         let top = u16::try_from(rows.len() + 2).unwrap_or(u16::MAX).min(area.height / 2);
         let head = Rect { height: top, ..area };
         frame_block(buffer, head, Ink::Border, theme);
