@@ -49,15 +49,18 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
     let header: Map<String, Value> =
         serde_json::from_slice(header).map_err(|error| format!("its header is no JSON object: {error}"))?;
     let tensors = header.iter().filter(|(name, _)| *name != "__metadata__");
+    // Tensors that share bytes would let a small file grow without end in memory.
+    let mut left = data.len();
     tensors
         .map(|(name, entry)| {
-            let tensor = tensor(entry, data).map_err(|reason| format!("tensor {name:?}: {reason}"))?;
+            let tensor =
+                tensor(entry, data, &mut left).map_err(|reason| format!("tensor {name:?}: {reason}"))?;
             Ok((name.clone(), tensor))
         })
         .collect()
 }
 
-fn tensor(entry: &Value, data: &[u8]) -> Result<Tensor, String> {
+fn tensor(entry: &Value, data: &[u8], left: &mut usize) -> Result<Tensor, String> {
     let numbers = |key: &str| -> Result<Vec<usize>, String> {
         let list = entry[key].as_array().ok_or_else(|| format!("{key} is no list"))?;
         let number = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
@@ -74,6 +77,9 @@ fn tensor(entry: &Value, data: &[u8]) -> Result<Tensor, String> {
         return Err("data_offsets are not two".to_string());
     };
     let bytes = data.get(start..end).ok_or("its data lies outside the file; is the download complete?")?;
+    *left = left
+        .checked_sub(bytes.len())
+        .ok_or("it shares data with others: together they are longer than the file; write it again")?;
     let values = quant::unpack(kind, bytes).unwrap_or_default();
     let expected = shape.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim));
     if expected != Some(values.len()) {
@@ -129,6 +135,9 @@ mod tests {
             refused(r#"{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,8]}"#)
                 .contains("does not fit")
         );
+        let twice = r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+            "y":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
+        assert!(read(&file(twice, &[0; 8])).unwrap_err().contains("shares data"));
         assert!(read(&file("[]", &[])).is_err());
         assert!(read(&u64::MAX.to_le_bytes()).is_err());
     }
