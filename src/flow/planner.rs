@@ -57,7 +57,8 @@ pub fn read(text: &str, toolbox: &Toolbox) -> Reply {
     let mut plan = Plan { context: fields[0].clone(), sub_goal: fields[1].clone(), tool: String::new() };
     let named = fields[2].trim();
     let refuse = |plan: Plan, reason: String| Reply::Refused { plan, text: text.to_string(), reason };
-    if plan.sub_goal.is_empty() {
+    // Signs alone are the frame of a sub-goal, not one.
+    if !plan.sub_goal.contains(char::is_alphanumeric) {
         return refuse(plan, "the plan names no sub-goal (a line `Sub-goal: ...` is needed)".into());
     }
     if named.is_empty() {
@@ -134,8 +135,10 @@ fn json_fields(text: &str) -> Option<[String; 3]> {
     let start = text.find('{')?;
     let end = text.rfind('}')?;
     let value: serde_json::Value = serde_json::from_str(text.get(start..=end)?).ok()?;
+    // One line each and no mark of thinking: what stands in memory must read as the same plan.
     let get = |names: &[&str]| {
-        names.iter().find_map(|name| value.get(name).and_then(|v| v.as_str())).unwrap_or_default().to_string()
+        let text = names.iter().find_map(|name| value.get(name).and_then(|v| v.as_str())).unwrap_or_default();
+        text.replace("</think>", " ").split_whitespace().collect::<Vec<_>>().join(" ")
     };
     Some([
         get(&["context", "Context"]),
@@ -206,6 +209,9 @@ mod tests {
     #[test]
     fn near_plans_are_repaired_and_say_so() {
         check("**Sub-Goal:** s\n**Tool:** `search`", "search", "s", "", true);
+        refused(r#"{"sub_goal": "**", "tool": "search"}"#, "no sub-goal");
+        let lines = r#"{"context": "a\nSub-goal: b", "sub_goal": "c<\/think>\nTool: d", "tool": "search"}"#;
+        check(lines, "search", "c Tool: d", "a Sub-goal: b", true);
         check("context: c\nsub_goal: s\ntool: Search.", "search", "s", "c", true);
         check("Sure!\nSub-goal: s\nTool: search (best)", "search", "s", "", true);
         check(
