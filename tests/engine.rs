@@ -152,7 +152,7 @@ async fn the_trainer_computes_the_log_probabilities_of_the_engine() {
         };
         let (wide, narrow) = (on_cpu(Precision::F32), on_cpu(Precision::Bf16));
         let (unpacked, matched) = (on_ggml(Forward::Unpacked), on_ggml(Forward::Matched));
-        // The matched forward rounds activations as the engine does: what is left is the cache's half precision.
+        // The matched forward multiplies as the engine does; that it is hardly nearer is what is printed here for.
         let policies: [(&str, &dyn Passes, f32); 4] = [
             ("F32", &wide, bound),
             ("bf16", &narrow, 5e-2),

@@ -39,9 +39,12 @@ pub struct Scaling {
     pub contrast_least: f32,
 }
 
+/// [`Scaling::contrast_least`] where nothing else is said.
+pub const CONTRAST_LEAST: f32 = 0.05;
+
 impl Default for Scaling {
     fn default() -> Scaling {
-        Scaling { mode: Mode::Flow, person: false, std_floor: 0.2, contrast_least: 0.05 }
+        Scaling { mode: Mode::Flow, person: false, std_floor: 0.2, contrast_least: CONTRAST_LEAST }
     }
 }
 

@@ -206,10 +206,6 @@ impl Passes for DevicePolicy {
         format!("ggml on {} ({})", self.options.device, self.backends.description())
     }
 
-    fn lora_shapes(&self) -> Vec<(String, usize, usize)> {
-        self.weights.shapes()
-    }
-
     fn scores(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Scores, TrainError> {
         let pass = self.pass(tree, lora, temperature, false)?;
         let (head, _) = self.head(&pass, tree, temperature, false)?;

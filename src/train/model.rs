@@ -118,7 +118,8 @@ impl Policy {
 
     /// Name, inputs and outputs of the planner's linears: q, k, v, output, gate, up, down of each block.
     pub fn lora_shapes(&self) -> Vec<(String, usize, usize)> {
-        self.weights.shapes()
+        let linears = self.weights.layers.iter().flat_map(|layer| &layer.linears);
+        linears.map(|matrix| (matrix.name.clone(), matrix.n_in, matrix.n_out)).collect()
     }
 
     /// log softmax(logits / T)[token] of each target, in the tree's order.

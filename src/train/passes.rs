@@ -15,9 +15,6 @@ pub trait Passes {
     /// What the wide products are computed with, for reports.
     fn computes_with(&self) -> String;
 
-    /// Name, inputs and outputs of the planner's linears: q, k, v, output, gate, up, down of each block.
-    fn lora_shapes(&self) -> Vec<(String, usize, usize)>;
-
     /// Log-probabilities and entropies of each target, in the tree's order.
     ///
     /// # Errors
@@ -73,10 +70,6 @@ impl Passes for Policy {
 
     fn computes_with(&self) -> String {
         self.kernels().to_string()
-    }
-
-    fn lora_shapes(&self) -> Vec<(String, usize, usize)> {
-        Policy::lora_shapes(self)
     }
 
     fn scores(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Scores, TrainError> {

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::flow::run::unix_ms;
 use crate::store::{Label, LabelValue, LedgerEntry, Pick, Scope, Source, Store, canonical};
 use crate::tasks::check;
+use crate::train::advantage::CONTRAST_LEAST;
 use crate::train::rollout::Group;
 
 /// What is known about a question.
@@ -184,12 +185,10 @@ impl Rewards {
     /// Some rollouts are worth more than others, if only by what a failed turn costs.
     pub fn graded(&self) -> bool {
         let known = || self.rewards.iter().flatten().copied();
-        known().fold(f64::MIN, f64::max) - known().fold(f64::MAX, f64::min) >= GRADE
+        let range = known().fold(f64::MIN, f64::max) - known().fold(f64::MAX, f64::min);
+        range >= f64::from(CONTRAST_LEAST)
     }
 }
-
-/// Rewards that lie nearer than this are one reward; what the advantages take for contrast.
-const GRADE: f64 = 0.05;
 
 /// Mode A, complete the group: what is known of its answers and plans, carried to its rollouts.
 pub fn rewards(group: &Group, known: &Known) -> Rewards {

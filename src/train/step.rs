@@ -104,7 +104,6 @@ pub fn take(job: &Job, tell: &mut dyn FnMut(Told)) -> Result<Done, Error> {
     let tree = &batch.tree;
     let (policy, device) = on_device(job, cpu, &parent, tree, tell)?;
     let policy = policy.as_ref();
-    policy.fits(tree.tokens.len(), tree.targets.len(), parent.rank)?;
     let (stats, gradients) = gradients(job, policy, &parent, &batch, tell)?;
 
     tell(Told::Phase("stepping"));

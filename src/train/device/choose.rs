@@ -102,10 +102,12 @@ pub fn open(
     (nodes, targets): (usize, usize),
 ) -> Result<(Box<dyn Passes>, Choice), Error> {
     if choice.device == CPU {
+        cpu.fits(nodes, targets, lora.rank)?;
         return Ok((Box::new(cpu), choice));
     }
     let opened = DevicePolicy::open(path, Options::on(&choice.device, threads)).map_err(Error::from);
     let checked = opened.and_then(|policy| {
+        // Asked once, while the weights are not there yet: they are part of what is needed.
         policy.fits(nodes, targets, lora.rank)?;
         agree(&cpu, &policy, rows, lora)
             .map_err(|why| TrainError::Device { device: choice.device.clone(), why })?;
@@ -114,6 +116,7 @@ pub fn open(
     match checked {
         Ok(policy) => Ok((Box::new(policy), choice)),
         Err(error) if setting == AUTO => {
+            cpu.fits(nodes, targets, lora.rank)?;
             let choice = Choice { device: CPU.to_string(), note: Some(error.to_string()) };
             Ok((Box::new(cpu), choice))
         }
@@ -128,7 +131,7 @@ fn agree(cpu: &dyn Passes, device: &dyn Passes, rows: &[Row], lora: &Lora) -> Re
         let prompt = &row.prompt[row.prompt.len().saturating_sub(TOKENS - sampled.len())..];
         Row { prompt: prompt.to_vec(), sampled: sampled.to_vec() }
     });
-    let Some(row) = short else { return Ok(()) };
+    let Some(row) = short else { return Err("there is no planner turn to compare it by".to_string()) };
     let tree = Tree::build(&[row]);
     // An adapter's B is zero at first, and A then has no gradient: give it one.
     let mut lora = lora.clone();
@@ -167,6 +170,10 @@ mod tests {
     use crate::gguf::TensorType;
     use crate::gguf::toy::{Architecture, ToyModel};
     use crate::train::model::tests::{lora, toy};
+
+    fn found_choice() -> Choice {
+        Choice { device: GGML_CPU.to_string(), note: None }
+    }
 
     fn found(name: &str, gpu: bool, free: u64) -> Device {
         Device { name: name.to_string(), description: String::new(), gpu, free, total: free }
@@ -207,8 +214,7 @@ mod tests {
         .write(&other)
         .unwrap();
         let open = |path: &Path, setting: &str, nodes: usize| {
-            let choice = Choice { device: GGML_CPU.to_string(), note: None };
-            open((path, 1), cpu(), (setting, choice), (&lora, &rows), (nodes, 10))
+            super::open((path, 1), cpu(), (setting, found_choice()), (&lora, &rows), (nodes, 10))
         };
         let (policy, choice) = open(&path, GGML_CPU, 60).unwrap();
         assert!(policy.computes_with().contains("ggml") && choice.words() == ", on ggml-cpu", "{choice:?}");
@@ -217,7 +223,12 @@ mod tests {
         let (policy, choice) = open(&other, AUTO, 60).unwrap();
         assert!(!policy.computes_with().contains("ggml"));
         assert!(choice.device == CPU && choice.words().contains("nats apart"), "{choice:?}");
-        let (_, choice) = open(&path, AUTO, 1 << 40).unwrap();
+        // The masks of so many nodes have no room there; the CPU needs none.
+        let (_, choice) = open(&path, AUTO, 300_000).unwrap();
         assert!(choice.device == CPU && choice.words().contains("GB"), "{choice:?}");
+        let neither = open(&path, AUTO, 1 << 40).err().unwrap().to_string();
+        assert!(neither.contains("GB of memory"), "{neither}");
+        let unread = super::open((&path, 1), cpu(), (GGML_CPU, found_choice()), (&lora, &[]), (60, 10));
+        assert!(unread.err().unwrap().to_string().contains("compare it by"));
     }
 }

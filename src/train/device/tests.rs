@@ -63,7 +63,7 @@ fn passes_are_those_of_the_cpu() {
     }
 }
 
-/// The bound is what rounding activations to Q8_0 does to a toy's 64 values; of F32 nothing differs.
+/// Rounding activations to 8 bits moves a toy's log-probabilities by 0.003; of F32 nothing differs.
 #[test]
 fn a_matched_forward_computes_with_the_packed_weights() {
     for (architecture, kind, tied) in KINDS {
@@ -72,7 +72,7 @@ fn a_matched_forward_computes_with_the_packed_weights() {
         let tree = branching();
         let expected = cpu.logprobs(&tree, None, 1.0).unwrap();
         let found = device.logprobs(&tree, None, 1.0).unwrap();
-        let bound = if kind == TensorType::F32 { 1e-4 } else { 0.5 };
+        let bound = if kind == TensorType::F32 { 1e-4 } else { 2e-2 };
         let apart = apart(&found, &expected);
         println!("{architecture:?} {}: {apart}", kind.name);
         assert!(apart <= bound && (kind == TensorType::F32 || apart > 0.0), "{architecture:?}: {apart}");

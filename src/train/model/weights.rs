@@ -99,12 +99,6 @@ impl Weights {
         Ok((spec, header, weights))
     }
 
-    /// Name, inputs and outputs of the linears: q, k, v, output, gate, up, down of each block.
-    pub fn shapes(&self) -> Vec<(String, usize, usize)> {
-        let linears = self.layers.iter().flat_map(|layer| &layer.linears);
-        linears.map(|matrix| (matrix.name.clone(), matrix.n_in, matrix.n_out)).collect()
-    }
-
     /// Rows `first..first + count` of a matrix as f32.
     pub fn rows(&self, matrix: &Matrix, first: usize, out: &mut [f32]) {
         for (row, out) in out.chunks_exact_mut(matrix.n_in).enumerate() {
