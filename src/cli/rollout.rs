@@ -13,9 +13,8 @@ use crate::error::Error;
 use crate::flow::event::{Body, Event, Sink};
 use crate::flow::trajectory::Outcome;
 use crate::store::{LabelValue, Store, short};
-use crate::train::reward::{
-    Cluster, Contrast, Known, clusters, contrast, contrast_table, next_draw, rewards,
-};
+use crate::train::contrast::{contrast_table, next_draw};
+use crate::train::reward::{Cluster, Contrast, Known, clusters, contrast, rewards};
 use crate::train::rollout::{Group, Question, RollOptions, Rollout, SIZE_MAX, roll};
 
 use super::{Global, plain, setup};

@@ -108,13 +108,6 @@ impl GroupView {
     }
 }
 
-/// Chance that a group of `size` holds both outcomes when each is good with chance `p`:
-/// 1 - p^G - (1 - p)^G.
-pub fn contrast_chance(p: f64, size: usize) -> f64 {
-    let power = i32::try_from(size).unwrap_or(i32::MAX);
-    (1.0 - p.powi(power) - (1.0 - p).powi(power)).max(0.0)
-}
-
 /// Everything the training tab shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainingView {
@@ -224,17 +217,4 @@ pub struct ModelLine {
     /// The trainer can train it.
     pub trainable: bool,
     pub words: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contrast_chances_as_the_design_states_them() {
-        for (size, expected) in [(2, 0.30), (4, 0.55), (8, 0.80), (16, 0.96)] {
-            assert!((contrast_chance(0.18, size) - expected).abs() < 0.006, "{size}");
-        }
-        assert!(contrast_chance(1.0, 8) < 1e-12 && contrast_chance(0.0, 8) < 1e-12);
-    }
 }

@@ -168,12 +168,6 @@ pub fn lone(reward: f32, baseline: f32) -> Result<f32, AdvantageError> {
     }
 }
 
-/// How likely G rollouts hold both a success and a failure, if each succeeds with `rate`.
-pub fn chance_of_contrast(rate: f64, size: u32) -> f64 {
-    let size = size as i32;
-    1.0 - rate.powi(size) - (1.0 - rate).powi(size)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,11 +287,5 @@ mod tests {
         assert_eq!(lone(0.0, 0.75), Ok(-0.75));
         assert_eq!(lone(5.0, 0.5), Ok(1.0));
         assert!(lone(1.0, f32::NAN).is_err());
-    }
-
-    #[test]
-    fn chance_of_contrast_as_the_design_page_has_it() {
-        let percent = |size| (100.0 * chance_of_contrast(0.18, size)).round();
-        assert_eq!([2, 4, 8, 16].map(percent), [30.0, 55.0, 80.0, 96.0]);
     }
 }

@@ -12,6 +12,7 @@ pub mod adapter_file;
 pub mod advantage;
 pub mod batch;
 pub mod client;
+pub mod contrast;
 pub mod device;
 pub mod error;
 pub mod gate;

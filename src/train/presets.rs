@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Mode, Train};
+use crate::train::contrast::contrast_chance;
 use crate::train::objective;
 
 /// All numbers of a run, resolved; kept in the adapter's manifest.
@@ -131,7 +132,7 @@ impl Settings {
             (2..4).contains(&self.group),
             format!(
                 "of questions answered right 18 times in 100, only {:.0} % give {} rollouts any contrast, 80 % give 8; groups of 2 made whole runs powerless (TRL #2872)",
-                100.0 * contrast(0.18, self.group),
+                100.0 * contrast_chance(0.18, self.group),
                 self.group
             ),
         );
@@ -245,12 +246,6 @@ impl Settings {
     }
 }
 
-/// Probability that a group of independent rollouts holds both a success and a failure, at success rate p.
-pub fn contrast(p: f64, group: usize) -> f64 {
-    let g = i32::try_from(group).unwrap_or(i32::MAX);
-    1.0 - p.powi(g) - (1.0 - p).powi(g)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,12 +300,5 @@ mod tests {
         }
         let error = Settings { rank: 0, group: 0, ..good }.checked().unwrap_err().to_string();
         assert!(error.contains("train.rank: 0") && error.contains("train.group: a rollout alone"), "{error}");
-    }
-
-    #[test]
-    fn chance_of_contrast() {
-        for (group, percent) in [(2, 30.0), (4, 55.0), (8, 80.0), (16, 96.0)] {
-            assert!((100.0 * contrast(0.18, group) - percent).abs() < 1.0, "{group}");
-        }
     }
 }

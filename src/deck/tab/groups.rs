@@ -15,10 +15,11 @@ use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
 use crate::deck::shelf::fitted;
-use crate::deck::study::{Cluster, GroupView, StudyCommand, StudyEvent, contrast_chance};
+use crate::deck::study::{Cluster, GroupView, StudyCommand, StudyEvent};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::{Ink, Theme};
+use crate::train::contrast::contrast_chance;
 
 /// Rollouts of a group nobody named a size for.
 pub const SIZE: usize = 8;
