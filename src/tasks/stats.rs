@@ -91,6 +91,13 @@ impl Pairs {
     }
 }
 
+/// Chance that a group of `size` rollouts holds both right and wrong ones when each is right with chance `p`:
+/// 1 - p^G - (1-p)^G.
+pub fn contrast_chance(p: f64, size: usize) -> f64 {
+    let g = i32::try_from(size).unwrap_or(i32::MAX);
+    (1.0 - p.powi(g) - (1.0 - p).powi(g)).max(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

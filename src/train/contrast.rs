@@ -1,13 +1,6 @@
 //! How likely a group teaches at all: chances of contrast before anything is paid for, and how much to draw.
 
-use crate::tasks::stats::wilson;
-
-/// Chance that a group of `size` rollouts holds both right and wrong ones when each is right with chance `p`:
-/// 1 - p^G - (1-p)^G.
-pub fn contrast_chance(p: f64, size: usize) -> f64 {
-    let g = i32::try_from(size).unwrap_or(i32::MAX);
-    (1.0 - p.powi(g) - (1.0 - p).powi(g)).max(0.0)
-}
+use crate::tasks::stats::{contrast_chance, wilson};
 
 /// The group sizes whose chances are shown before anything is paid for.
 pub const SIZES: [usize; 4] = [2, 4, 8, 16];

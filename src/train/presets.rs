@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Mode, Train};
-use crate::train::contrast::contrast_chance;
+use crate::tasks::stats::contrast_chance;
 use crate::train::objective;
 
 /// All numbers of a run, resolved; kept in the adapter's manifest.

@@ -19,7 +19,7 @@ use crate::deck::study::{Cluster, GroupView, StudyCommand, StudyEvent};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::{Ink, Theme};
-use crate::train::contrast::contrast_chance;
+use crate::tasks::stats::contrast_chance;
 
 /// Rollouts of a group nobody named a size for.
 pub const SIZE: usize = 8;
