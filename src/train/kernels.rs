@@ -19,7 +19,7 @@ pub use elementwise::{
     Rope, exp_in_place, norm, norm_back, rope, rope_back, softmax_rows, swiglu, swiglu_back,
 };
 pub use map::Mapped;
-pub use pack::{GROUP, left, pairs, panels_of_columns, panels_of_rows, words};
+pub use pack::{GROUP, left, pairs, panels_of_columns, panels_of_rows, unleft, words};
 pub use pool::Pool;
 pub use unpack::{Unpack, unpack, values};
 

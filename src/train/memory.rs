@@ -26,7 +26,7 @@ fn fits(needed: u64, free: u64) -> Result<(), Error> {
 }
 
 /// Bytes a process may still take without swapping; None where the system does not say.
-fn free() -> Option<u64> {
+pub fn free() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     kilobytes(&text, "MemAvailable:")
 }

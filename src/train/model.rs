@@ -33,11 +33,14 @@ use self::weights::{PanelCache, Sides, Weights};
 use super::error::TrainError;
 use super::kernels::{Kernels, Pool, Precision, Rope, choose};
 use super::lora::{Gradients, Lora};
+use super::memory::free;
 use super::tree::Tree;
 use crate::gguf::Header;
 
 /// Bytes of panels that are kept between passes, if all of a model's fit.
 const KEEP: u64 = 256 << 20;
+
+const FORWARD: Sides = Sides { forward: true, backward: false };
 
 /// How a policy computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +48,13 @@ pub struct Options {
     pub threads: usize,
     pub precision: Precision,
     /// Bytes for what layers computed going forward, so that it need not be computed again going back.
-    /// Layers are kept from the last on, as many as fit.
+    /// Layers are kept from the last on, as many as fit here and in half of the memory that is free.
     pub stash: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threads: 1, precision: Precision::default(), stash: 320 << 20 }
+        Options { threads: 1, precision: Precision::default(), stash: 900 << 20 }
     }
 }
 
@@ -147,7 +150,7 @@ impl Policy {
         let mut scratch = self.scratch();
         let mut projected = Projected::default();
         for index in 0..self.spec.blocks {
-            self.with_layer(index, false, |layer| {
+            self.with_layer(index, FORWARD, |layer| {
                 pass.forward(layer, &mut x, (&mut projected, None), &mut scratch)
             });
         }
@@ -171,13 +174,15 @@ impl Policy {
         let pass = run.pass(self, tree);
         let mut scratch = self.scratch();
         let mut buffers = Buffers::default();
-        let first_kept = self.spec.blocks - self.stashed(run.layout.nodes, run.layout.slots);
+        let least = self.least_memory(tree.tokens.len(), tree.targets.len(), lora.rank);
+        let first_kept = self.spec.blocks - self.stashed((run.layout.nodes, run.layout.slots), least);
         let mut inputs: Vec<(Vec<f32>, Option<Stash>)> = Vec::new();
         let mut x = self.embed(tree);
         for index in 0..self.spec.blocks {
-            let mut stash = (index >= first_kept).then(|| Stash::new(&self.spec, run.layout.nodes));
+            let mut stash =
+                (index >= first_kept).then(|| Stash::new(&self.spec, run.layout.nodes, self.main.per_word()));
             let input = x.clone();
-            self.with_layer(index, false, |layer| {
+            self.with_layer(index, FORWARD, |layer| {
                 let out = (&mut buffers.projected, stash.as_mut());
                 pass.forward(layer, &mut x, out, &mut scratch);
             });
@@ -202,7 +207,8 @@ impl Policy {
             if let Some(lora) = packed {
                 lora.sums(&self.spec, index, &mut out);
             }
-            self.with_layer(index, true, |layer| {
+            let sides = Sides { forward: stash.is_none(), backward: true };
+            self.with_layer(index, sides, |layer| {
                 let room = (&mut buffers, scratch.as_mut_slice());
                 pass.backward(layer, (&input, stash), &mut d, room, (index == 0, &mut out));
             });
@@ -220,16 +226,23 @@ impl Policy {
 
     /// Bytes that [`Policy::gradients`] takes beside the mapped model file, estimated from above.
     pub fn memory_needed(&self, nodes: usize, targets: usize, rank: usize) -> u64 {
-        let how = (self.main.per_word(), self.pool.threads(), self.kept);
-        let slots = memory::slots(nodes);
-        let stash = self.stashed(nodes, slots) as u64 * Stash::bytes(&self.spec, nodes, slots, how.0);
-        stash + memory::needed(&self.spec, (nodes, targets, rank), how)
+        let (least, slots) = (self.least_memory(nodes, targets, rank), memory::slots(nodes));
+        let each = Stash::bytes(&self.spec, nodes, slots, self.main.per_word());
+        self.stashed((nodes, slots), least) as u64 * each + least
     }
 
-    /// How many layers' intermediate values are kept.
-    fn stashed(&self, nodes: usize, slots: usize) -> usize {
+    /// The same where nothing is kept that can be computed again.
+    pub fn least_memory(&self, nodes: usize, targets: usize, rank: usize) -> u64 {
+        let how = (self.main.per_word(), self.pool.threads(), self.kept);
+        memory::needed(&self.spec, (nodes, targets, rank), how)
+    }
+
+    /// How many layers' intermediate values are kept beside the `least` that is needed anyway. How many decides
+    /// no bit of the result.
+    fn stashed(&self, (nodes, slots): (usize, usize), least: u64) -> usize {
         let each = Stash::bytes(&self.spec, nodes, slots, self.main.per_word()).max(1);
-        usize::try_from(self.stash / each).unwrap_or(usize::MAX).min(self.spec.blocks)
+        let room = free().map_or(self.stash, |free| self.stash.min(free.saturating_sub(least) / 2));
+        usize::try_from(room / each).unwrap_or(usize::MAX).min(self.spec.blocks)
     }
 
     fn prepare(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Run, TrainError> {
@@ -261,8 +274,7 @@ impl Policy {
         scratch
     }
 
-    fn with_layer(&self, index: usize, backward: bool, work: impl FnOnce(Layer)) {
-        let sides = Sides { forward: true, backward };
+    fn with_layer(&self, index: usize, sides: Sides, work: impl FnOnce(Layer)) {
         let panels = self.panels.layer(&self.weights, index, self.main.per_word(), sides, &self.pool);
         work(Layer { index, weights: &self.weights.layers[index], panels: &panels });
     }

@@ -100,6 +100,6 @@ impl Passes for Policy {
     }
 
     fn fits(&self, nodes: usize, targets: usize, rank: usize) -> Result<(), Error> {
-        memory::check(self.memory_needed(nodes, targets, rank))
+        memory::check(self.least_memory(nodes, targets, rank))
     }
 }

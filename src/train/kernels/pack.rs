@@ -3,7 +3,7 @@
 //!
 //! | function | from (f32, row-major) | to |
 //! |---|---|---|
-//! | [`left`] | rows, summed along the row | [rows][words] |
+//! | [`left`] | rows, summed along the row | [rows][words] ([`unleft`]: back) |
 //! | [`pairs`] | rows, summed down the rows | [words][width]: a right side, or a left side with row 1 |
 //! | [`panels_of_rows`] | rows that are the product's columns | [group of 16 rows][words][16] |
 //! | [`panels_of_columns`] | rows, summed down the rows | [group of 16 columns][words][16], stripe by stripe |
@@ -37,6 +37,21 @@ pub fn left(per_word: usize, source: &[f32], stride: usize, width: usize, out: &
             out.iter_mut().zip(whole).for_each(|(word, [low, high])| *word = pair(*low, *high));
             if let ([last], Some(word)) = (rest, out.last_mut()) {
                 *word = pair(*last, 0.0);
+            }
+        }
+    }
+}
+
+/// [`left`] read back: [rows][words] as rows of `width` numbers, one after another.
+pub fn unleft(per_word: usize, words_of_rows: &[u32], width: usize, out: &mut [f32]) {
+    let count = words(per_word, width);
+    for (source, out) in words_of_rows.chunks_exact(count).zip(out.chunks_exact_mut(width)) {
+        if per_word == 1 {
+            out.iter_mut().zip(source).for_each(|(value, word)| *value = f32::from_bits(*word));
+        } else {
+            for (two, word) in out.chunks_mut(2).zip(source) {
+                let both = [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)];
+                two.iter_mut().zip(both).for_each(|(value, half)| *value = half);
             }
         }
     }

@@ -229,3 +229,21 @@ fn every_type_that_is_served_is_unpacked() {
     }
     assert!(seen > 20, "{seen}");
 }
+
+#[test]
+fn what_was_packed_reads_back_as_its_words_hold_it() {
+    // Odd widths: the last word of a row is half empty.
+    for width in [1, 2, 7, 16] {
+        let values: Vec<f32> = (0..3 * width).map(|i| (i as f32 - 5.0) * 0.37).collect();
+        for (per_word, near) in [(1, 0.0), (2, 1.0 / 256.0)] {
+            let mut packed = vec![0; 3 * words(per_word, width)];
+            left(per_word, &values, width, width, &mut packed);
+            let mut back = vec![0.0; values.len()];
+            unleft(per_word, &packed, width, &mut back);
+            assert!(values.iter().zip(&back).all(|(a, b)| (a - b).abs() <= near * a.abs()), "{back:?}");
+            let mut again = packed.clone();
+            left(per_word, &back, width, width, &mut again);
+            assert_eq!(again, packed, "once rounded, rounded for good");
+        }
+    }
+}

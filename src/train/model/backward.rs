@@ -10,10 +10,10 @@ use std::ops::Range;
 use super::adapter::PairSums;
 use super::attention::{Attention, Kept, PieceGrads, cut};
 use super::layout::Block;
-use super::linear::Sums;
+use super::linear::{Rows, Sums};
 use super::pass::{DOWN, GATE, K, Layer, OUTPUT, Pass, Projected, Q, Scratch, UP, V, fit};
 use super::stash::Stash;
-use crate::train::kernels::{norm, norm_back, rope_back, swiglu, swiglu_back};
+use crate::train::kernels::{norm, norm_back, rope_back, swiglu, swiglu_back, unleft, words};
 
 /// Buffers of the backward, all nodes at once, used again by every layer.
 #[derive(Default)]
@@ -135,6 +135,11 @@ impl Pass<'_> {
         let mut x1 = x[block.rows.start * spec.hidden..block.rows.end * spec.hidden].to_vec();
         self.linear(layer, OUTPUT).forward(&s.o, &mut x1, true, &mut s.h[OUTPUT]);
         self.gated(layer, &x1, s);
+        // As if they had been kept: what memory allows must not decide the last bits of a gradient.
+        let (per_word, wide) = (self.main.per_word(), spec.feed_forward);
+        round(per_word, wide, &mut s.y);
+        round(per_word, wide, &mut s.z);
+        swiglu(&s.y.values, &s.z.values, fit(&mut s.w.values, s.y.values.len()));
         x1
     }
 
@@ -149,8 +154,13 @@ impl Pass<'_> {
         of(&stash.x1, spec.hidden, &mut x1);
         of(&stash.o, spec.q_width(), &mut s.o.values);
         of(&stash.lse, spec.heads, &mut s.lse);
-        of(&stash.gate, spec.feed_forward, &mut s.y.values);
-        of(&stash.up, spec.feed_forward, &mut s.z.values);
+        let (per_word, wide) = (self.main.per_word(), words(self.main.per_word(), spec.feed_forward));
+        let kept = |words: &[u32], out: &mut Vec<f32>| {
+            let out = fit(out, block.rows.len() * spec.feed_forward);
+            unleft(per_word, &words[block.rows.start * wide..block.rows.end * wide], spec.feed_forward, out);
+        };
+        kept(&stash.gate, &mut s.y.values);
+        kept(&stash.up, &mut s.z.values);
         self.linear(layer, OUTPUT).low(&s.o.values, &mut s.h[OUTPUT]);
         norm(&x1, &layer.weights.ffn_norm, spec.eps, fit(&mut s.x.values, x1.len()));
         self.linear(layer, GATE).low(&s.x.values, &mut s.h[GATE]);
@@ -172,7 +182,7 @@ impl Pass<'_> {
         let down = self.linear(layer, DOWN);
         down.low(&s.w.values, &mut s.h[DOWN]);
         // s.o is still wanted; s.k and s.v are free for rows of d.
-        let mut rows = super::linear::Rows { values: std::mem::take(&mut s.k), ..Default::default() };
+        let mut rows = Rows { values: std::mem::take(&mut s.k), ..Default::default() };
         std::mem::swap(&mut rows.words, &mut s.w.words);
         fit(&mut rows.values, d.len()).copy_from_slice(d);
         rows.pack(per_word, spec.hidden);
@@ -311,6 +321,14 @@ impl Pass<'_> {
                 norm_back(&raw[rows.start * width..rows.end * width], weights, spec.eps, dy, d);
             }
         }
+    }
+}
+
+/// Values as their words hold them.
+fn round(per_word: usize, width: usize, rows: &mut Rows) {
+    if per_word > 1 {
+        rows.pack(per_word, width);
+        unleft(per_word, &rows.words, width, &mut rows.values);
     }
 }
 

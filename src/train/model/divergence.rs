@@ -72,7 +72,7 @@ impl Policy {
         let mut x = self.embed(tree);
         let (mut scratch, mut projected) = (self.scratch(), Projected::default());
         for index in 0..self.spec.blocks {
-            self.with_layer(index, false, |layer| {
+            self.with_layer(index, super::FORWARD, |layer| {
                 pass.forward(layer, &mut x, (&mut projected, None), &mut scratch);
             });
         }

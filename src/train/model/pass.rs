@@ -10,7 +10,7 @@ use super::linear::{Linear, Rows};
 use super::spec::Spec;
 use super::stash::{Stash, StashPart};
 use super::weights::{LayerPanels, LayerWeights, Weights};
-use crate::train::kernels::{Kernels, Pool, Rope, norm, rope, swiglu};
+use crate::train::kernels::{Kernels, Pool, Rope, left, norm, rope, swiglu};
 
 /// Places of the linears.
 pub const Q: usize = 0;
@@ -170,7 +170,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// From the norm of x1 in `s.x`: gate in `s.y`, up in `s.z`, silu(gate) up in `s.w` (values only).
+    /// Gate of x1 in `s.y`, up in `s.z`, and x1's norm in `s.x`.
     pub fn gated(&self, layer: Layer, x1: &[f32], s: &mut Scratch) {
         let (spec, rows) = (self.spec, x1.len() / self.spec.hidden);
         let wide = rows * spec.feed_forward;
@@ -178,7 +178,6 @@ impl<'a> Pass<'a> {
         s.x.pack(self.main.per_word(), spec.hidden);
         self.linear(layer, GATE).forward(&s.x, fit(&mut s.y.values, wide), false, &mut s.h[GATE]);
         self.linear(layer, UP).forward(&s.x, fit(&mut s.z.values, wide), false, &mut s.h[UP]);
-        swiglu(&s.y.values, &s.z.values, fit(&mut s.w.values, wide));
     }
 
     /// The layer, in place. What going back would need is left in the stash, if there is one.
@@ -193,7 +192,8 @@ impl<'a> Pass<'a> {
             Some(stash) => {
                 self.project(layer, x, &mut stash.projected, scratch, true);
                 let projected = std::mem::take(&mut stash.projected);
-                self.finish(layer, x, &projected, stash.parts(self.spec, self.layout), scratch);
+                let parts = stash.parts(self.spec, self.layout, self.main.per_word());
+                self.finish(layer, x, &projected, parts, scratch);
                 stash.projected = projected;
             }
             None => {
@@ -224,9 +224,11 @@ impl<'a> Pass<'a> {
             }
             self.gated(layer, x, s);
             if let Some(part) = &mut part {
-                part.gate.copy_from_slice(&s.y.values);
-                part.up.copy_from_slice(&s.z.values);
+                let (per_word, wide) = (self.main.per_word(), self.spec.feed_forward);
+                left(per_word, &s.y.values, wide, wide, part.gate);
+                left(per_word, &s.z.values, wide, wide, part.up);
             }
+            swiglu(&s.y.values, &s.z.values, fit(&mut s.w.values, s.y.values.len()));
             s.w.pack(self.main.per_word(), self.spec.feed_forward);
             self.linear(layer, DOWN).forward(&s.w, x, true, &mut s.h[DOWN]);
         });
