@@ -13,6 +13,7 @@ use tillerman::train::kernels::{self, Precision};
 use tillerman::train::lora::{Gradients, Lora, sites};
 use tillerman::train::merge::merge;
 use tillerman::train::model::{Options, Policy};
+use tillerman::train::passes::Passes;
 use tillerman::train::reference::{self, Adapter, Matrix, Model};
 use tillerman::train::tree::{Row, Tree};
 use tillerman::train::{peft, safetensors};

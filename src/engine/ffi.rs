@@ -18,4 +18,4 @@ pub use batch::Batch;
 pub use context::{Context, ContextOptions, DecodeError, Threads, Watch};
 pub use grammar::{Candidates, Grammar};
 pub use log::{capture_logs, last_log_error, logged_offload};
-pub use model::{Device, Model, cpu_features, devices, start_backend};
+pub use model::{Device, Model, cpu_features, devices, start_backend, with_layers};

@@ -32,8 +32,8 @@ use super::lora::{Gradients, Lora};
 use super::model::head::Head;
 use super::model::spec::Spec;
 use super::model::weights::{Matrix, Weights};
-use super::model::{Scores, finite, layout, places};
-use super::passes::Passes;
+use super::model::{layout, places};
+use super::passes::{Passes, Scores, ask_coefficients, check_finite, check_gradients, check_temperature};
 use super::tree::Tree;
 use crate::error::Error;
 use crate::gguf::{Header, TensorType};
@@ -155,9 +155,7 @@ impl DevicePolicy {
 
     /// Everything that can be judged before computing, and the buffers; the tokens' embeddings are written.
     fn pass(&self, tree: &Tree, lora: Option<&Lora>, t: f32, backward: bool) -> Result<Pass<'_>, TrainError> {
-        if !(t.is_finite() && t > 0.0) {
-            return Err(TrainError::Batch(format!("temperature {t}; it must be positive")));
-        }
+        check_temperature(t)?;
         layout::check(tree, self.spec.vocabulary)?;
         if let Some(lora) = lora {
             places(&self.spec, lora)?;
@@ -192,7 +190,7 @@ impl DevicePolicy {
         let (x, normed) = self.last(pass, &Head::rows(tree).0)?;
         let of = (&self.backends, &self.weights, self.options.forward);
         let head = self.parts()?.head(of, tree, &normed, (t, gradient))?;
-        finite(&head.logprobs, "a log-probability")?;
+        check_finite(&head.logprobs, "a log-probability")?;
         Ok((head, x))
     }
 }
@@ -221,12 +219,7 @@ impl Passes for DevicePolicy {
     ) -> Result<(Vec<f32>, Gradients), TrainError> {
         let pass = self.pass(tree, Some(lora), temperature, true)?;
         let (head, x) = self.head(&pass, tree, temperature, true)?;
-        let coefficients = coefficients(&head.logprobs);
-        if coefficients.len() != tree.targets.len() {
-            let reason = format!("{} coefficients, {} targets", coefficients.len(), tree.targets.len());
-            return Err(TrainError::Batch(reason));
-        }
-        finite(&coefficients, "a coefficient")?;
+        let coefficients = ask_coefficients(tree, &head.logprobs, coefficients)?;
         let dh = head.gradient(&self.weights, tree, &coefficients, temperature);
         let hidden = self.spec.hidden;
         let mut d = vec![0.0; tree.tokens.len() * hidden];
@@ -240,10 +233,7 @@ impl Passes for DevicePolicy {
         }
         let gradients =
             pass.adapter.as_ref().map_or(Gradients { pairs: Vec::new() }, |adapter| adapter.gradients(lora));
-        for (a, b) in &gradients.pairs {
-            finite(a, "a gradient")?;
-            finite(b, "a gradient")?;
-        }
+        check_gradients(&gradients)?;
         Ok((head.logprobs, gradients))
     }
 
@@ -261,7 +251,7 @@ impl Passes for DevicePolicy {
         }
         let of = (&self.backends, &self.weights, self.options.forward);
         let values = self.parts()?.divergences(of, (&normed[0], &normed[1]), temperature)?;
-        finite(&values, "a divergence")?;
+        check_finite(&values, "a divergence")?;
         Ok(values)
     }
 

@@ -34,7 +34,9 @@ use super::error::TrainError;
 use super::kernels::{Kernels, Pool, Precision, Rope, choose};
 use super::lora::{Gradients, Lora};
 use super::memory::free;
+use super::passes::{Passes, Scores, ask_coefficients, check_finite, check_gradients, check_temperature};
 use super::tree::Tree;
+use crate::error::Error;
 use crate::gguf::Header;
 
 /// Bytes of panels that are kept between passes, if all of a model's fit.
@@ -71,15 +73,6 @@ pub struct Policy {
     pool: Pool,
 }
 
-/// What a forward says of each target.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    /// log softmax(logits / T)[token]
-    pub logprobs: Vec<f32>,
-    /// Of softmax(logits / T), in nats.
-    pub entropies: Vec<f32>,
-}
-
 impl Policy {
     /// With the fastest precision the processor has.
     ///
@@ -110,10 +103,6 @@ impl Policy {
         })
     }
 
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
     /// What the wide products are computed with, e.g. "AVX-512 bf16".
     pub fn kernels(&self) -> &'static str {
         self.main.name()
@@ -125,45 +114,84 @@ impl Policy {
         linears.map(|matrix| (matrix.name.clone(), matrix.n_in, matrix.n_out)).collect()
     }
 
-    /// log softmax(logits / T)[token] of each target, in the tree's order.
-    ///
-    /// # Errors
-    /// As [`Policy::scores`].
-    pub fn logprobs(
-        &self,
-        tree: &Tree,
-        lora: Option<&Lora>,
-        temperature: f32,
-    ) -> Result<Vec<f32>, TrainError> {
-        Ok(self.scores(tree, lora, temperature)?.logprobs)
+    /// How many layers' intermediate values are kept beside the `least` that is needed anyway. How many decides
+    /// no bit of the result.
+    fn stashed(&self, (nodes, slots): (usize, usize), least: u64) -> usize {
+        let each = Stash::bytes(&self.spec, nodes, slots, self.main.per_word()).max(1);
+        let room = free().map_or(self.stash, |free| self.stash.min(free.saturating_sub(least) / 2));
+        usize::try_from(room / each).unwrap_or(usize::MAX).min(self.spec.blocks)
     }
 
-    /// Log-probabilities and entropies of each target, in the tree's order.
-    ///
-    /// # Errors
-    /// [`TrainError::Batch`] or [`TrainError::Lora`] if tree or adapter do not fit the model,
-    /// [`TrainError::NotFinite`] if numbers went out of range.
-    pub fn scores(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Scores, TrainError> {
-        let run = self.prepare(tree, lora, temperature)?;
-        let pass = run.pass(self, tree);
+    /// Bytes of gradients where nothing is kept that can be computed again, beside the mapped model file.
+    fn least_memory(&self, nodes: usize, targets: usize, rank: usize) -> u64 {
+        let how = (self.main.per_word(), self.pool.threads(), self.kept);
+        memory::needed(&self.spec, (nodes, targets, rank), how)
+    }
+
+    fn prepare(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Run, TrainError> {
+        check_temperature(temperature)?;
+        let spec = &self.spec;
+        let layout = Layout::new(tree, spec.vocabulary)?;
+        let lora = lora.map(|lora| PackedLora::new(spec, lora)).transpose()?;
+        let positions = tree.positions.iter().max().map_or(0, |last| *last as usize + 1);
+        let factors = self.weights.rope_factors.as_deref();
+        let rope = Rope::new(positions, spec.head, spec.rope_base, spec.rope_scale, factors, spec.rope_split);
+        Ok(Run { layout, lora, rope })
+    }
+
+    /// [nodes][hidden]
+    fn embed(&self, tree: &Tree) -> Vec<f32> {
+        let hidden = self.spec.hidden;
+        let mut x = vec![0.0; tree.tokens.len() * hidden];
+        for (token, x) in tree.tokens.iter().zip(x.chunks_exact_mut(hidden)) {
+            self.weights.rows(&self.weights.embedding, *token as usize, x);
+        }
+        x
+    }
+
+    /// The stream after the last block, [nodes][hidden].
+    fn stream(&self, pass: &Pass, tree: &Tree) -> Vec<f32> {
         let mut x = self.embed(tree);
-        let mut scratch = self.scratch();
-        let mut projected = Projected::default();
+        let (mut scratch, mut projected) = (self.scratch(), Projected::default());
         for index in 0..self.spec.blocks {
             self.with_layer(index, FORWARD, |layer| {
-                pass.forward(layer, &mut x, (&mut projected, None), &mut scratch)
+                pass.forward(layer, &mut x, (&mut projected, None), &mut scratch);
             });
         }
+        x
+    }
+
+    fn scratch(&self) -> Vec<Scratch> {
+        let mut scratch = Vec::new();
+        scratch.resize_with(self.pool.threads(), Scratch::default);
+        scratch
+    }
+
+    fn with_layer(&self, index: usize, sides: Sides, work: impl FnOnce(Layer)) {
+        let panels = self.panels.layer(&self.weights, index, self.main.per_word(), sides, &self.pool);
+        work(Layer { index, weights: &self.weights.layers[index], panels: &panels });
+    }
+}
+
+impl Passes for Policy {
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn computes_with(&self) -> String {
+        self.kernels().to_string()
+    }
+
+    fn scores(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Scores, TrainError> {
+        let run = self.prepare(tree, lora, temperature)?;
+        let pass = run.pass(self, tree);
+        let x = self.stream(&pass, tree);
         let head = pass.head(tree, &x, temperature, false);
-        finite(&head.logprobs, "a log-probability")?;
+        check_finite(&head.logprobs, "a log-probability")?;
         Ok(Scores { logprobs: head.logprobs, entropies: head.entropies })
     }
 
-    /// Forward; `coefficients(logprobs)` answers dL/dlogprob of each target; backward to dL/dA and dL/dB.
-    ///
-    /// # Errors
-    /// As [`Policy::scores`].
-    pub fn gradients(
+    fn gradients(
         &self,
         tree: &Tree,
         lora: &Lora,
@@ -189,13 +217,8 @@ impl Policy {
             inputs.push((input, stash));
         }
         let head = pass.head(tree, &x, temperature, true);
-        finite(&head.logprobs, "a log-probability")?;
-        let coefficients = coefficients(&head.logprobs);
-        if coefficients.len() != tree.targets.len() {
-            let reason = format!("{} coefficients, {} targets", coefficients.len(), tree.targets.len());
-            return Err(TrainError::Batch(reason));
-        }
-        finite(&coefficients, "a coefficient")?;
+        check_finite(&head.logprobs, "a log-probability")?;
+        let coefficients = ask_coefficients(tree, &head.logprobs, coefficients)?;
         let mut d = pass.head_back(tree, &x, &head, &coefficients, temperature);
         drop(x);
         let mut sums: Vec<PairSums> = Vec::new();
@@ -217,66 +240,33 @@ impl Policy {
         }
         let gradients =
             packed.map_or(Gradients { pairs: Vec::new() }, |packed| packed.gradients(&sums, lora.rank));
-        for (a, b) in &gradients.pairs {
-            finite(a, "a gradient")?;
-            finite(b, "a gradient")?;
-        }
+        check_gradients(&gradients)?;
         Ok((head.logprobs, gradients))
     }
 
-    /// Bytes that [`Policy::gradients`] takes beside the mapped model file, estimated from above.
-    pub fn memory_needed(&self, nodes: usize, targets: usize, rank: usize) -> u64 {
+    fn divergences(
+        &self,
+        tree: &Tree,
+        (from, to): (Option<&Lora>, Option<&Lora>),
+        temperature: f32,
+    ) -> Result<Vec<f32>, TrainError> {
+        let nodes: Vec<usize> = tree.targets.iter().map(|target| target.node).collect();
+        let from = self.last(tree, from, &nodes, temperature)?;
+        let to = self.last(tree, to, &nodes, temperature)?;
+        let values = self.apart(&from, &to, temperature);
+        check_finite(&values, "a divergence")?;
+        Ok(values)
+    }
+
+    /// Beside the mapped model file.
+    fn memory_needed(&self, nodes: usize, targets: usize, rank: usize) -> u64 {
         let (least, slots) = (self.least_memory(nodes, targets, rank), memory::slots(nodes));
         let each = Stash::bytes(&self.spec, nodes, slots, self.main.per_word());
         self.stashed((nodes, slots), least) as u64 * each + least
     }
 
-    /// The same where nothing is kept that can be computed again.
-    pub fn least_memory(&self, nodes: usize, targets: usize, rank: usize) -> u64 {
-        let how = (self.main.per_word(), self.pool.threads(), self.kept);
-        memory::needed(&self.spec, (nodes, targets, rank), how)
-    }
-
-    /// How many layers' intermediate values are kept beside the `least` that is needed anyway. How many decides
-    /// no bit of the result.
-    fn stashed(&self, (nodes, slots): (usize, usize), least: u64) -> usize {
-        let each = Stash::bytes(&self.spec, nodes, slots, self.main.per_word()).max(1);
-        let room = free().map_or(self.stash, |free| self.stash.min(free.saturating_sub(least) / 2));
-        usize::try_from(room / each).unwrap_or(usize::MAX).min(self.spec.blocks)
-    }
-
-    fn prepare(&self, tree: &Tree, lora: Option<&Lora>, temperature: f32) -> Result<Run, TrainError> {
-        if !(temperature.is_finite() && temperature > 0.0) {
-            return Err(TrainError::Batch(format!("temperature {temperature}; it must be positive")));
-        }
-        let spec = &self.spec;
-        let layout = Layout::new(tree, spec.vocabulary)?;
-        let lora = lora.map(|lora| PackedLora::new(spec, lora)).transpose()?;
-        let positions = tree.positions.iter().max().map_or(0, |last| *last as usize + 1);
-        let factors = self.weights.rope_factors.as_deref();
-        let rope = Rope::new(positions, spec.head, spec.rope_base, spec.rope_scale, factors, spec.rope_split);
-        Ok(Run { layout, lora, rope })
-    }
-
-    /// [nodes][hidden]
-    fn embed(&self, tree: &Tree) -> Vec<f32> {
-        let hidden = self.spec.hidden;
-        let mut x = vec![0.0; tree.tokens.len() * hidden];
-        for (token, x) in tree.tokens.iter().zip(x.chunks_exact_mut(hidden)) {
-            self.weights.rows(&self.weights.embedding, *token as usize, x);
-        }
-        x
-    }
-
-    fn scratch(&self) -> Vec<Scratch> {
-        let mut scratch = Vec::new();
-        scratch.resize_with(self.pool.threads(), Scratch::default);
-        scratch
-    }
-
-    fn with_layer(&self, index: usize, sides: Sides, work: impl FnOnce(Layer)) {
-        let panels = self.panels.layer(&self.weights, index, self.main.per_word(), sides, &self.pool);
-        work(Layer { index, weights: &self.weights.layers[index], panels: &panels });
+    fn fits(&self, nodes: usize, targets: usize, rank: usize) -> Result<(), Error> {
+        super::memory::check(self.least_memory(nodes, targets, rank))
     }
 }
 
@@ -301,13 +291,4 @@ impl Run {
             pool: &policy.pool,
         }
     }
-}
-
-/// # Errors
-/// [`TrainError::NotFinite`] if one is not.
-pub(super) fn finite(values: &[f32], what: &str) -> Result<(), TrainError> {
-    if values.iter().all(|value| value.is_finite()) {
-        return Ok(());
-    }
-    Err(TrainError::NotFinite { what: what.to_string() })
 }

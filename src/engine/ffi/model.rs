@@ -28,8 +28,30 @@ pub struct Device {
     pub name: String,
     pub description: String,
     pub gpu: bool,
+    /// A GPU whose memory is this machine's.
+    pub integrated: bool,
+    /// The same for two backends that see one device; None where the driver does not say.
+    pub id: Option<String>,
     pub free: u64,
     pub total: u64,
+}
+
+/// The devices that llama.cpp puts a model's layers on: each GPU once, integrated ones only where there is no other
+/// (`llama_prepare_model_devices`).
+pub fn with_layers(devices: &[Device]) -> Vec<&Device> {
+    let discrete = devices.iter().any(|device| device.gpu && !device.integrated);
+    let backend = |device: &Device| device.name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+    let mut found: Vec<&Device> = Vec::new();
+    for device in devices.iter().filter(|device| device.gpu && device.integrated != discrete) {
+        let same = |other: &&Device| {
+            let twin = device.id.is_some() && device.id == other.id;
+            twin || device.integrated && backend(device) != backend(other)
+        };
+        if !found.iter().any(same) {
+            found.push(device);
+        }
+    }
+    found
 }
 
 /// Start llama.cpp; once per process.
@@ -50,11 +72,15 @@ pub fn devices() -> Vec<Device> {
                 let device = sys::ggml_backend_dev_get(index);
                 sys::ggml_backend_dev_memory(device, &mut free, &mut total);
                 let kind = sys::ggml_backend_dev_type(device);
+                let integrated = kind == sys::GGML_BACKEND_DEVICE_TYPE_IGPU;
+                let mut props = std::mem::zeroed::<sys::ggml_backend_dev_props>();
+                sys::ggml_backend_dev_get_props(device, &mut props);
                 Device {
                     name: text(sys::ggml_backend_dev_name(device)),
                     description: text(sys::ggml_backend_dev_description(device)),
-                    gpu: kind == sys::GGML_BACKEND_DEVICE_TYPE_GPU
-                        || kind == sys::GGML_BACKEND_DEVICE_TYPE_IGPU,
+                    gpu: integrated || kind == sys::GGML_BACKEND_DEVICE_TYPE_GPU,
+                    integrated,
+                    id: (!props.device_id.is_null()).then(|| text(props.device_id)),
                     free: free as u64,
                     total: total as u64,
                 }

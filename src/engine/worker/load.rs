@@ -92,15 +92,33 @@ struct Plan {
     stash_bytes: usize,
 }
 
+/// Free memory, bytes.
+struct Free {
+    host: u64,
+    /// Of the devices that llama.cpp puts layers on.
+    device: u64,
+    both: u64,
+}
+
+impl Free {
+    fn new(host: u64, devices: &[Device]) -> Free {
+        let used = ffi::with_layers(devices);
+        let device = used.iter().map(|device| device.free).sum();
+        // An integrated GPU's memory is the host's: counted once.
+        let shared = used.iter().any(|device| device.integrated);
+        let both = if shared { host.max(device) } else { host.saturating_add(device) };
+        Free { host, device, both }
+    }
+}
+
 impl Plan {
     fn new(load: &Load, header: &Header, devices: &[Device]) -> Result<Plan, EngineError> {
         let host = os::memory_available().unwrap_or(u64::MAX);
-        let device: u64 = devices.iter().filter(|device| device.gpu).map(|device| device.free).sum();
-        Plan::with_memory(load, header, host, device)
+        Plan::with_memory(load, header, &Free::new(host, devices))
     }
 
-    /// The plan for `host` and `device` bytes of free memory.
-    fn with_memory(load: &Load, header: &Header, host: u64, device: u64) -> Result<Plan, EngineError> {
+    fn with_memory(load: &Load, header: &Header, memory: &Free) -> Result<Plan, EngineError> {
+        let Free { host, device, both } = *memory;
         let sequences = load.sequences.max(1);
         let train = header.of_arch("context_length").unwrap_or(0).max(1) as usize;
         let wanted = load.context.unwrap_or_else(|| train.min(CONTEXT)).max(1);
@@ -114,7 +132,7 @@ impl Plan {
         let free = match load.gpu_layers {
             Some(0) => host,
             _ if all_on_device => device,
-            _ => host.saturating_add(device),
+            _ => both,
         };
         if needed(least) > free {
             return Err(EngineError::OutOfMemory {
@@ -149,7 +167,8 @@ fn describe(model: &Model, devices: &[Device]) -> Loaded {
     let layers_offloaded = ffi::logged_offload().unwrap_or(0);
     let mut names: Vec<String> = Vec::new();
     if layers_offloaded > 0 {
-        names.extend(devices.iter().filter(|d| d.gpu).map(|d| format!("{} ({})", d.name, d.description)));
+        let used = ffi::with_layers(devices);
+        names.extend(used.iter().map(|d| format!("{} ({})", d.name, d.description)));
     }
     if names.is_empty() {
         names.push("CPU".to_owned());
@@ -189,4 +208,41 @@ pub fn adapter(model: &Arc<Model>, path: &Path) -> Result<(Adapter, String, Path
     file.rewind().map_err(|error| refused(error.to_string()))?;
     let adapter = Adapter::load(model, file).map_err(refused)?;
     Ok((adapter, hasher.finalize().to_hex().to_string(), path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(name: &str, id: &str, integrated: bool, free: u64) -> Device {
+        let id = Some(id.to_owned());
+        Device {
+            name: name.to_owned(),
+            description: String::new(),
+            gpu: true,
+            integrated,
+            id,
+            free,
+            total: free,
+        }
+    }
+
+    #[test]
+    fn memory_is_counted_as_llama_cpp_uses_it() {
+        let cpu = Device { gpu: false, id: None, ..gpu("CPU", "", false, 64) };
+        let free = |devices: &[Device]| {
+            let Free { device, both, .. } = Free::new(60, devices);
+            (device, both)
+        };
+        assert_eq!(free(std::slice::from_ref(&cpu)), (0, 60));
+        let (cuda, other) = (gpu("CUDA0", "0000:01", false, 24), gpu("CUDA1", "0000:02", false, 8));
+        assert_eq!(free(&[cuda.clone(), other, cpu.clone()]), (32, 92));
+        // One card, seen by two backends.
+        let vulkan = gpu("Vulkan0", "0000:01", false, 23);
+        assert_eq!(free(&[cuda.clone(), vulkan]), (24, 84));
+        // An integrated GPU's memory is the host's, and beside another GPU it gets no layers.
+        let shared = gpu("Vulkan1", "0000:00", true, 58);
+        assert_eq!(free(&[shared.clone(), cpu]), (58, 60));
+        assert_eq!(free(&[cuda, shared]), (24, 84));
+    }
 }

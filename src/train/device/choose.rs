@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{DevicePolicy, Options};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::ffi::Device;
+use crate::engine::ffi::{Device, with_layers};
 use crate::error::Error;
 use crate::train::error::TrainError;
 use crate::train::kernels::{self, Precision};
@@ -71,8 +71,9 @@ pub fn choose(setting: &str, devices: &[Device]) -> Result<Choice, TrainError> {
     match setting {
         CPU | GGML_CPU => chosen(setting),
         AUTO => {
-            let gpus = devices.iter().filter(|device| device.gpu);
-            chosen(gpus.max_by_key(|device| device.free).map_or(CPU, |device| &device.name))
+            // As for serving: an integrated GPU, which has all of the host's memory, is no choice beside another.
+            let gpus = with_layers(devices);
+            chosen(gpus.iter().max_by_key(|device| device.free).map_or(CPU, |device| &device.name))
         }
         name => match devices.iter().find(|device| device.gpu && device.name.eq_ignore_ascii_case(name)) {
             Some(device) => chosen(&device.name),
@@ -176,7 +177,8 @@ mod tests {
     }
 
     fn found(name: &str, gpu: bool, free: u64) -> Device {
-        Device { name: name.to_string(), description: String::new(), gpu, free, total: free }
+        let (name, description) = (name.to_string(), String::new());
+        Device { name, description, gpu, integrated: false, id: None, free, total: free }
     }
 
     #[test]
@@ -185,6 +187,9 @@ mod tests {
         let name = |setting: &str, devices: &[Device]| choose(setting, devices).map(|choice| choice.device);
         assert_eq!(name("auto", &devices), Ok("CUDA1".to_string()));
         assert_eq!(name("auto", &devices[2..]), Ok(CPU.to_string()));
+        let shared = Device { integrated: true, ..found("Vulkan0", true, 99) };
+        assert_eq!(name("auto", &[shared.clone(), devices[0].clone()]), Ok("CUDA0".to_string()));
+        assert_eq!(name("auto", &[shared]), Ok("Vulkan0".to_string()));
         assert_eq!(name("cuda0", &devices), Ok("CUDA0".to_string()));
         assert_eq!(name("cpu", &devices), Ok(CPU.to_string()));
         let missing = name("Vulkan0", &devices).unwrap_err().to_string();

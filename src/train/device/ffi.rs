@@ -3,6 +3,9 @@
 //! A tensor borrows what holds it, so none outlives its memory. Shapes are ggml's own to check: a wrong one
 //! aborts the process, which is why training has a process of its own. Nothing here knows a model.
 
+#[cfg(test)]
+pub mod trial;
+
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -132,6 +135,8 @@ impl Backends {
             if !sys::ggml_backend_sched_alloc_graph(scheduler, graph.plan.as_ptr()) {
                 return Err("its memory ran out".to_string());
             }
+            #[cfg(test)]
+            trial::spoil_graph(graph);
             let status = sys::ggml_backend_sched_graph_compute(scheduler, graph.plan.as_ptr());
             if status != sys::GGML_STATUS_SUCCESS {
                 return Err(format!("computing failed with status {status}"));
@@ -254,7 +259,10 @@ impl Store {
         // SAFETY: arena and backend are live.
         let buffer = unsafe { sys::ggml_backend_alloc_ctx_tensors(arena.raw.as_ptr(), backends.list[0]) };
         let buffer = NonNull::new(buffer).ok_or("its memory ran out")?;
-        Ok(Store { arena, buffer, tensors, _backends: backends.clone() })
+        let store = Store { arena, buffer, tensors, _backends: backends.clone() };
+        #[cfg(test)]
+        trial::spoil_store(&store);
+        Ok(store)
     }
 
     /// The tensor of a place in the list it was made from.

@@ -1,6 +1,8 @@
 //! The device's passes on ggml's own CPU against the f64 reference and the CPU's kernels: every architecture,
 //! packed types, runs and parts that cut through the tree and the vocabulary.
 
+use std::sync::OnceLock;
+
 use super::*;
 use crate::gguf::TensorType;
 use crate::gguf::toy::Architecture;
@@ -21,8 +23,19 @@ fn exact(path: &Path) -> Policy {
     Policy::open_with(path, options).unwrap()
 }
 
+/// ggml's CPU, or a device of a library: `scripts/device-tests.sh` asks for one that a machine without a GPU has.
+fn device_name() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        if let Some(library) = std::env::var_os("TILLERMAN_TEST_LIBRARY") {
+            ffi::trial::load(Path::new(&library));
+        }
+        std::env::var("TILLERMAN_TEST_DEVICE").unwrap_or_else(|_| GGML_CPU.to_string())
+    })
+}
+
 fn device(path: &Path, forward: Forward, run: usize, part: usize) -> DevicePolicy {
-    let options = Options { forward, run: Some(run), part, ..Options::on(GGML_CPU, 1) };
+    let options = Options { forward, run: Some(run), part, ..Options::on(device_name(), 1) };
     DevicePolicy::open(path, options).unwrap()
 }
 

@@ -7,9 +7,8 @@
 //! Exact over the vocabulary where k3 of the sampled token is an estimate: a token that p took by a small chance
 //! and q all but forbids stands in a sampled mean with its whole log-ratio, here with its chance times that.
 
-use super::pass::{Pass, Projected};
+use super::Policy;
 use super::weights::{Panels, Sides};
-use super::{Policy, finite};
 use crate::train::error::TrainError;
 use crate::train::kernels::{GROUP, Left, Product, Right, left, norm, words};
 use crate::train::lora::Lora;
@@ -21,19 +20,8 @@ const PART: usize = 4096;
 const ROWS: usize = 96;
 
 impl Policy {
-    /// KL(from || to) at each target, in nats, in the tree's order; an adapter that is None is the bare model.
-    ///
-    /// # Errors
-    /// As [`Policy::scores`].
-    pub fn divergences(
-        &self,
-        tree: &Tree,
-        (from, to): (Option<&Lora>, Option<&Lora>),
-        temperature: f32,
-    ) -> Result<Vec<f32>, TrainError> {
-        let nodes: Vec<usize> = tree.targets.iter().map(|target| target.node).collect();
-        let from = self.last(tree, from, &nodes, temperature)?;
-        let to = self.last(tree, to, &nodes, temperature)?;
+    /// KL(from || to) of each row of two that `last` packed, in nats.
+    pub(super) fn apart(&self, from: &[u32], to: &[u32], temperature: f32) -> Vec<f32> {
         let width = words(self.main.per_word(), self.spec.hidden);
         let blocks: Vec<_> = from.chunks(ROWS * width).zip(to.chunks(ROWS * width)).collect();
         let mut sums: Vec<Vec<Sums>> =
@@ -54,13 +42,11 @@ impl Policy {
                 rows.zip(sums).for_each(|((from, to), sums)| sums.add(from, to, 1.0 / temperature));
             });
         }
-        let values: Vec<f32> = sums.iter().flatten().map(|sums| sums.divergence() as f32).collect();
-        finite(&values, "a divergence")?;
-        Ok(values)
+        sums.iter().flatten().map(|sums| sums.divergence() as f32).collect()
     }
 
     /// The normed last hidden state of some nodes, packed for a product.
-    fn last(
+    pub(super) fn last(
         &self,
         tree: &Tree,
         lora: Option<&Lora>,
@@ -68,14 +54,7 @@ impl Policy {
         temperature: f32,
     ) -> Result<Vec<u32>, TrainError> {
         let run = self.prepare(tree, lora, temperature)?;
-        let pass: Pass = run.pass(self, tree);
-        let mut x = self.embed(tree);
-        let (mut scratch, mut projected) = (self.scratch(), Projected::default());
-        for index in 0..self.spec.blocks {
-            self.with_layer(index, super::FORWARD, |layer| {
-                pass.forward(layer, &mut x, (&mut projected, None), &mut scratch);
-            });
-        }
+        let x = self.stream(&run.pass(self, tree), tree);
         let (hidden, per_word) = (self.spec.hidden, self.main.per_word());
         let gathered: Vec<f32> =
             nodes.iter().flat_map(|n| &x[n * hidden..(n + 1) * hidden]).copied().collect();

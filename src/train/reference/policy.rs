@@ -6,6 +6,7 @@ use crate::gguf::toy::{Architecture, ToyModel};
 use crate::train::kernels::Precision;
 use crate::train::lora::sites;
 use crate::train::model::{Options, Policy};
+use crate::train::passes::Passes;
 use crate::train::tree::Tree;
 
 /// Rows that share prompts and first plans, as a group's do.
