@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::pass::RUN_LEAST;
 use super::{DevicePolicy, Options};
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,8 @@ pub const AUTO: &str = "auto";
 /// differently (bf16 here, TF32 there); a wrong operation is off by its own size.
 const NATS: f32 = 0.25;
 const GRADIENT: f64 = 0.1;
-/// Tokens of the comparison.
-const TOKENS: usize = 48;
+/// Tokens of the comparison: more than a run, as a large tree is cut into several.
+const TOKENS: usize = RUN_LEAST + 32;
 
 /// What will compute, and what was passed over for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,12 +107,14 @@ pub fn open(
         cpu.fits(nodes, targets, lora.rank)?;
         return Ok((Box::new(cpu), choice));
     }
-    let opened = DevicePolicy::open(path, Options::on(&choice.device, threads)).map_err(Error::from);
-    let checked = opened.and_then(|policy| {
+    let options = Options { run: Some(RUN_LEAST), ..Options::on(&choice.device, threads) };
+    let opened = DevicePolicy::open(path, options).map_err(Error::from);
+    let checked = opened.and_then(|mut policy| {
         // Asked once, while the weights are not there yet: they are part of what is needed.
         policy.fits(nodes, targets, lora.rank)?;
         agree(&cpu, &policy, rows, lora)
             .map_err(|why| TrainError::Device { device: choice.device.clone(), why })?;
+        policy.options.run = None;
         Ok(policy)
     });
     match checked {

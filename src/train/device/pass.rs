@@ -14,6 +14,9 @@ use crate::train::tree::Tree;
 const SCORES: usize = 64 << 20;
 /// Most nodes of a run.
 const RUN: usize = 512;
+/// Runs begin at multiples of it, so that what they read begins at multiples of 256 bytes, the most a device asks
+/// for: ggml's Vulkan takes positions from the wrong place otherwise, and says nothing.
+pub const RUN_LEAST: usize = 64;
 
 /// Places in the buffers; inputs and masks follow.
 const POSITIONS: usize = 0;
@@ -58,7 +61,11 @@ pub struct Back<'a> {
 
 /// Nodes that go through a layer together.
 pub fn run_of(spec: &Spec, nodes: usize) -> usize {
-    (SCORES / (4 * nodes.max(1) * spec.heads)).clamp(32, RUN)
+    aligned(SCORES / (4 * nodes.max(1) * spec.heads))
+}
+
+fn aligned(run: usize) -> usize {
+    run.clamp(RUN_LEAST, RUN) / RUN_LEAST * RUN_LEAST
 }
 
 /// Bytes of a pass's buffers and of its largest graph, from above.
@@ -82,7 +89,7 @@ impl<'a> Pass<'a> {
         (backward, run): (bool, Option<usize>),
     ) -> Result<Pass<'a>, TrainError> {
         let nodes = tree.tokens.len();
-        let run = run.unwrap_or_else(|| run_of(spec, nodes));
+        let run = run.map_or_else(|| run_of(spec, nodes), aligned);
         let inputs = if backward { spec.blocks + 1 } else { 2 };
         let f32 = |dims: &[usize]| (Kind::F32, dims.to_vec());
         let (q, kv) = ([spec.head, nodes, spec.heads], [spec.head, nodes, spec.heads_kv]);

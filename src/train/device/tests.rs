@@ -45,18 +45,52 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
+/// Of exact products; of such as round to half precision.
+fn bound() -> f32 {
+    if device_name() == GGML_CPU { 1e-4 } else { 2e-2 }
+}
+
+/// Coefficients as a batch of many tokens has them: in half precision most of their gradients would be 0.
+fn small(count: usize) -> Vec<f32> {
+    coefficients(count).into_iter().map(|c| 1e-7 * c).collect()
+}
+
+#[test]
+fn runs_begin_where_any_device_may_read() {
+    let (_dir, path) = toy(Architecture::Llama, TensorType::F32, false);
+    let policy = device(&path, Forward::Unpacked, 50, 100);
+    for nodes in [1, 321, 5_000, 70_000, 200_000, 10_000_000] {
+        let run = pass::run_of(&policy.spec, nodes);
+        assert!(run % pass::RUN_LEAST == 0 && (64..=512).contains(&run), "{nodes}: {run}");
+    }
+    let pass = policy.pass(&branching(), None, 1.0, false).unwrap();
+    assert_eq!(pass.runs().map(|run| run.0).collect::<Vec<_>>(), [0, 64, 128, 192, 256, 320]);
+}
+
+#[test]
+fn gradients_are_brought_near_one_without_a_bit_changed() {
+    for (largest, by) in
+        [(1.0, 1.0), (3e-7, 4_194_304.0), (700.0, 1.0 / 512.0), (0.0, 1.0), (1e-44, 2_f32.powi(100))]
+    {
+        assert_eq!(near_one(&[0.0, -largest, largest / 2.0]), by);
+    }
+    let odd = 1.2345e-7_f32;
+    assert_eq!(odd * near_one(&[odd]) / near_one(&[odd]), odd);
+}
+
 #[test]
 fn passes_are_those_of_the_cpu() {
+    let bound = bound();
     for (architecture, kind, tied) in KINDS {
         let (_dir, path) = toy(architecture, kind, tied);
         let cpu = exact(&path);
         let (tree, lora) = (branching(), lora(&cpu, 3));
-        let signs = &mut |l: &[f32]| coefficients(l.len());
+        let signs = &mut |l: &[f32]| small(l.len());
         let (expected, slopes) = cpu.gradients(&tree, &lora, 0.7, signs).unwrap();
         let scores = cpu.scores(&tree, None, 0.7).unwrap();
         let divergences = cpu.divergences(&tree, (None, Some(&lora)), 0.7).unwrap();
         // Whole, and cut at odd places.
-        for (run, part) in [(512, 8192), (50, 100)] {
+        for (run, part) in [(512, 8192), (64, 100)] {
             let device = device(&path, Forward::Unpacked, run, part);
             let (found, gradients) = device.gradients(&tree, &lora, 0.7, signs).unwrap();
             let error = distance(&flat(&gradients), &flat(&slopes));
@@ -66,12 +100,12 @@ fn passes_are_those_of_the_cpu() {
                 apart(&found, &expected)
             );
             println!("{case}");
-            assert!(apart(&found, &expected) <= 1e-4 && error <= 1e-4, "{case}");
+            assert!(apart(&found, &expected) <= bound && error <= f64::from(bound), "{case}");
             let own = device.scores(&tree, None, 0.7).unwrap();
-            assert!(apart(&own.logprobs, &scores.logprobs) <= 1e-4, "{case}");
-            assert!(apart(&own.entropies, &scores.entropies) <= 1e-4, "{case}");
+            assert!(apart(&own.logprobs, &scores.logprobs) <= bound, "{case}");
+            assert!(apart(&own.entropies, &scores.entropies) <= bound, "{case}");
             let own = device.divergences(&tree, (None, Some(&lora)), 0.7).unwrap();
-            assert!(apart(&own, &divergences) <= 1e-4, "{case}");
+            assert!(apart(&own, &divergences) <= bound, "{case}");
         }
     }
 }
@@ -85,7 +119,7 @@ fn a_matched_forward_computes_with_the_packed_weights() {
         let tree = branching();
         let expected = cpu.logprobs(&tree, None, 1.0).unwrap();
         let found = device.logprobs(&tree, None, 1.0).unwrap();
-        let bound = if kind == TensorType::F32 { 1e-4 } else { 2e-2 };
+        let bound = if kind == TensorType::F32 { bound() } else { 2e-2 };
         let apart = apart(&found, &expected);
         println!("{architecture:?} {}: {apart}", kind.name);
         assert!(apart <= bound && (kind == TensorType::F32 || apart > 0.0), "{architecture:?}: {apart}");

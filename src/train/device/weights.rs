@@ -225,11 +225,14 @@ impl Adapter {
         Some(Pair { a: at(0), a_turned: at(1), b: at(2), b_turned: at(3), sums })
     }
 
-    /// What the sums hold, in the adapter's order.
-    pub fn gradients(&self, lora: &Lora) -> Gradients {
+    /// What the sums hold, times `by`, in the adapter's order.
+    pub fn gradients(&self, lora: &Lora, by: f32) -> Gradients {
         let read = |index: usize| {
-            let (a, b) = (self.store.get(index * self.tensors + 4), self.store.get(index * self.tensors + 5));
-            (a.read(), b.read().into_iter().map(|b| self.scale * b).collect())
+            let of = |tensor: usize, by: f32| {
+                let sums = self.store.get(index * self.tensors + tensor).read();
+                sums.into_iter().map(|sum| by * sum).collect()
+            };
+            (of(4, by), of(5, by * self.scale))
         };
         Gradients { pairs: (0..lora.pairs.len()).map(read).collect() }
     }
