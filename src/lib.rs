@@ -29,6 +29,7 @@
 //! 6. Model-written code runs in the sandbox or not at all.
 //! 7. What trained is what was sampled: rows come from recorded ids, of the adapter to be trained, or not at all.
 //! 8. A training step owns one process and one folder; until its adapter is kept under its hash, nothing changed.
+//!    Where the kernel can see to it, neither this process nor the engine's can change anything else.
 //! 9. Adapters are immutable; "current" is a pointer. Worse is never activated, cannot tell only by a person.
 //! 10. All state lives under one data directory (0700), outside every folder a tool can write.
 //!

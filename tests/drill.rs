@@ -6,6 +6,9 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/key_times.rs"]
+mod key_times;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use key_times::{Key, KeyClock, Sent};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use tillerman::config::Home;
 use tillerman::engine::client::{EngineOptions, LlamaEngine};
@@ -146,23 +150,8 @@ struct Deck {
     writer: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
     screen: Arc<Mutex<vt100::Parser>>,
-    /// The thread that keeps the screen, beneath /proc.
-    keeper: PathBuf,
+    clock: KeyClock,
     _master: Box<dyn MasterPty + Send>,
-}
-
-/// One key: milliseconds until it was on the screen, and in how many of them one thread on its way (those of the deck
-/// that read and draw, and those of this test) was ready to run and got no core. Of one alone, as others may have
-/// waited meanwhile: what is left over is at least what the deck itself took.
-struct Key {
-    all: f64,
-    no_core: f64,
-}
-
-/// Milliseconds that a thread was ready and waited for a core so far; 0 where the kernel does not say.
-fn no_core(thread: &Path) -> f64 {
-    let text = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-    text.split_whitespace().nth(1).and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
 }
 
 impl Deck {
@@ -172,22 +161,20 @@ impl Deck {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tillerman"));
         command.args(["--home", home.to_str().unwrap(), "--seed", "1"]);
         command.env("TERM", "xterm-256color");
+        let clock = KeyClock::of(&mut command);
         let child = pair.slave.spawn_command(command).unwrap();
         let mut reader = pair.master.try_clone_reader().unwrap();
         let screen =
             Arc::new(Mutex::new(vt100::Parser::new(24.try_into().unwrap(), 80.try_into().unwrap(), 0)));
         let sink = screen.clone();
-        let (named, name) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            named.send(std::fs::canonicalize("/proc/thread-self").unwrap_or_default()).unwrap();
             let mut chunk = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut chunk) {
                 sink.lock().unwrap().process(&chunk[..n]);
             }
         });
         let writer = pair.master.take_writer().unwrap();
-        let keeper = name.recv().unwrap();
-        Deck { writer, child, screen, keeper, _master: pair.master }
+        Deck { writer, child, screen, clock, _master: pair.master }
     }
 
     fn shows(&self, what: &str) -> bool {
@@ -222,31 +209,17 @@ impl Deck {
         })
     }
 
-    /// The threads a key passes on its way to the screen.
-    fn way(&self) -> Vec<PathBuf> {
-        let Some(pid) = self.child.process_id() else { return Vec::new() };
-        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let on_the_way = threads.map(|thread| thread.path()).filter(|thread| {
-            let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
-            name.starts_with("deck-") || thread.ends_with(pid.to_string())
-        });
-        let own = std::fs::canonicalize("/proc/thread-self").unwrap_or_default();
-        on_the_way.chain([own, self.keeper.clone()]).collect()
-    }
-
     /// Type one key after another and see each on the screen.
     fn keys(&mut self, draft: &mut String, times: &mut Vec<Key>) {
-        let way = self.way();
-        let waited = || way.iter().map(|thread| no_core(thread)).collect::<Vec<f64>>();
+        let pid = self.child.process_id().unwrap();
         for key in "qwxyz".chars().cycle().skip(draft.len()).take(KEYS) {
             draft.push(key);
-            let (before, started) = (waited(), Instant::now());
+            let sent = Sent::now(pid);
             self.send(&key.to_string());
             let wanted = format!("> {draft}");
             self.wait(&wanted, || self.shows(&wanted));
-            let all = started.elapsed().as_secs_f64() * 1e3;
-            let most = waited().iter().zip(&before).map(|(after, before)| after - before).fold(0.0, f64::max);
-            times.push(Key { all, no_core: most.min(all) });
+            let all = sent.since();
+            times.push(self.clock.key(&sent, all, PATIENCE));
         }
     }
 
@@ -328,29 +301,7 @@ fn decks(count: usize, at_once: usize) {
         "{queries} engine kills under {count} decks, {at_once} at a time: {} keys on the screen, 0 queries lost",
         times.len()
     );
-    told("all of the time", times.iter().map(|key| key.all).collect());
-    told(
-        "without the time in which a thread got no core",
-        times.iter().map(|key| key.all - key.no_core).collect(),
-    );
-    let slow: Vec<&Key> = times.iter().filter(|key| key.all > AIM_MS).collect();
-    let by_us = slow.iter().filter(|key| key.all - key.no_core > AIM_MS).count();
-    println!("  over {AIM_MS} ms: {} keys, {by_us} of them for another reason than that", slow.len());
-}
-
-/// What a key may take.
-const AIM_MS: f64 = 100.0;
-
-fn told(what: &str, mut times: Vec<f64>) {
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    println!(
-        "  {what}: {:.1} ms (median), {:.1} ms (p99), {:.1} ms (p99.9), {:.1} ms (most)",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0)
-    );
+    key_times::tell(&times);
 }
 
 #[test]
@@ -361,5 +312,7 @@ fn a_deck_answers_keys_while_its_engine_dies() {
 #[test]
 #[ignore = "minutes; run by make drill"]
 fn drill_deck_kills() {
+    let stolen = key_times::stolen();
     decks(count("TILLERMAN_DECKS", 20), 2);
+    println!("  the machine meanwhile: {}", key_times::machine(&stolen));
 }

@@ -8,6 +8,18 @@ use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use serde_json::Value;
+#[cfg(target_os = "linux")]
+use {
+    tillerman::engine::wire,
+    tillerman::gguf::toy::ToyModel,
+    tillerman::store::Source,
+    tillerman::train::model::Policy,
+    tillerman::train::presets::Settings,
+    tillerman::train::rows::{TrainGroup, TrainRollout, TrainTurn},
+    tillerman::train::step::{self, Job, OPTIMIZER, WEIGHTS},
+    tillerman::train::tree::{Row, Tree},
+    tillerman::train::worker::FromTrainer,
+};
 
 const TASKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/train.jsonl");
 
@@ -312,5 +324,69 @@ fn what_cannot_train_is_refused_with_the_reason() {
         let (got, _, err) = run(tillerman(home.path()).args(&args));
         assert_eq!(got, code, "{args:?}: {err}");
         assert!(err.contains(part), "{args:?}: {err}");
+    }
+}
+
+/// A step in the worker, which keeps nothing but its folder to write in, and the same step by nobody confined.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_confined_step_is_the_same_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("toy.gguf");
+    ToyModel::default().write(&model).unwrap();
+    let policy = Policy::open(&model, 1).unwrap();
+    let settings = Settings { device: "cpu".to_string(), lr: 1e-4, ..Settings::default() };
+    let turn = |n: i32| {
+        let row = Row { prompt: (1..9).collect(), sampled: (0..5).map(|at| 20 + 7 * n + at).collect() };
+        let mu = policy.logprobs(&Tree::build(std::slice::from_ref(&row)), None, settings.temperature);
+        let Row { prompt, sampled } = row;
+        TrainTurn { prompt, trains: vec![true; sampled.len()], sampled, mu: mu.unwrap(), turn: 1 }
+    };
+    let rollout = |n: i32| {
+        let reward = Some(f64::from(n % 2));
+        TrainRollout { trajectory: format!("t{n}"), turns: vec![turn(n)], reward }
+    };
+    let group = TrainGroup {
+        question_id: "q".to_string(),
+        source: Source::Checker,
+        weight: 1.0,
+        baseline: None,
+        rollouts: (0..4).map(rollout).collect(),
+    };
+    let job = |name: &str| {
+        let out = dir.path().join(name);
+        fs::create_dir(&out).unwrap();
+        let (groups, settings) = (vec![group.clone()], settings.clone());
+        let (probes, frozen) = (vec![turn(9)], vec![turn(11)]);
+        Job { model: model.clone(), parent: None, out, groups, settings, seed: 5, threads: 1, probes, frozen }
+    };
+    let (free, held) = (job("free"), job("held"));
+    assert!(step::take(&free, &mut |_| ()).unwrap().kept);
+
+    let mut worker = Std::new(env!("CARGO_BIN_EXE_tillerman"));
+    worker.arg("__train").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut worker = worker.spawn().unwrap();
+    let (mut input, mut output) = (worker.stdin.take().unwrap(), worker.stdout.take().unwrap());
+    wire::write(&mut input, &held).unwrap();
+    input.flush().unwrap();
+    let last = loop {
+        match wire::read::<FromTrainer>(&mut output, &mut Vec::new()).unwrap() {
+            Some(FromTrainer::Phase(_) | FromTrainer::On(_)) => {}
+            last => break last,
+        }
+    };
+    assert!(matches!(&last, Some(FromTrainer::Done(done)) if done.kept), "{last:?}");
+    assert!(wire::read::<FromTrainer>(&mut output, &mut Vec::new()).unwrap().is_none());
+    // Ended and not yet waited for, it still says how it was held.
+    let status = fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
+    let device = cfg!(any(feature = "cuda", feature = "vulkan", feature = "rocm", feature = "metal"));
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert_eq!(status.contains(line), !device, "{status}");
+    }
+    let ended = worker.wait_with_output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+    for name in [WEIGHTS, OPTIMIZER] {
+        let [free, held] = [&free, &held].map(|job| fs::read(job.out.join(name)).unwrap());
+        assert!(free == held && !free.is_empty(), "{name} differs");
     }
 }

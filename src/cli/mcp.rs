@@ -49,6 +49,12 @@ pub async fn look(global: &Global, name: &str) -> anyhow::Result<Seen> {
         let told = format!("no MCP server is called {name:?}; servers in the settings: {}", known(&config));
         return Err(Error::Usage(told).into());
     };
+    let workspace = setup::workspace(global, &home, &config)?;
+    if let Some(path) = workspace.and_then(|workspace| mcp::reach::within(settings, &workspace)) {
+        let why = mcp::reach::reason(&path);
+        let told = format!("the MCP server {name}: {why}; it was not started, keep it elsewhere");
+        return Err(Error::Tool(told).into());
+    }
     let listed = mcp::inspect(settings, &crate::tools::sandbox_exe())
         .await
         .map_err(|why| Error::Tool(format!("the MCP server {name}: {why}; nothing was approved")))?;

@@ -20,7 +20,7 @@ use crate::flow::trajectory::Limits;
 use crate::store::{AdapterShelf, Serving, Store};
 use crate::tools::net::Extractor;
 use crate::tools::workspace::Workspace;
-use crate::tools::{Approvals, StandardOptions, Toolbox};
+use crate::tools::{Approvals, StandardOptions, Toolbox, mcp};
 
 use super::Global;
 
@@ -346,6 +346,7 @@ pub fn toolbox(
         crate::tools::sandbox::allow_weak();
     }
     let prompts = pack.clone();
+    let workspace = workspace(global, home, config)?;
     let options = StandardOptions {
         engine,
         base_prompt: Arc::new(move |question: &str| {
@@ -355,7 +356,7 @@ pub fn toolbox(
         folders,
         data: Some(data),
         data_private,
-        workspace: workspace(global, home, config)?,
+        workspace: workspace.clone(),
         files: config.tools.files,
         shell: config.tools.shell,
         sandbox_exe: crate::tools::sandbox_exe(),
@@ -366,15 +367,19 @@ pub fn toolbox(
     let cache = home.cache().join("web");
     crate::tools::net::register(&mut toolbox, &config.network, cache, extractor);
     if config.network.offline {
-        crate::tools::mcp::refuse(&mut toolbox, &config.mcp);
+        mcp::refuse(&mut toolbox, &config.mcp);
     } else {
-        crate::tools::mcp::register(&mut toolbox, &config.mcp, &home.mcp(), &crate::tools::sandbox_exe());
+        let servers = mcp::reach::apart(&mut toolbox, &config.mcp, workspace.as_ref());
+        mcp::register(&mut toolbox, &servers, &home.mcp(), &crate::tools::sandbox_exe());
     }
     Ok(toolbox)
 }
 
 /// The folder the person lets tools work in, if there is one.
-fn workspace(global: &Global, home: &Home, config: &Config) -> anyhow::Result<Option<Workspace>> {
+///
+/// # Errors
+/// It cannot be one; says why.
+pub fn workspace(global: &Global, home: &Home, config: &Config) -> anyhow::Result<Option<Workspace>> {
     let set = Some(&config.tools.workspace).filter(|path| !path.as_os_str().is_empty());
     let Some(path) = global.workspace.as_ref().or(set) else { return Ok(None) };
     let settings = global.config.clone().unwrap_or_else(|| home.config_file());

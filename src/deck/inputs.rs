@@ -14,12 +14,15 @@ use signal_hook::iterator::{Handle, Signals};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::deck::app::{Input, System};
+use crate::deck::key_times;
 use crate::deck::message::DeckEvent;
 use crate::deck::terminal;
 use crate::error::Error;
 
 /// Threads whose end is the deck's end; a panic in any other is reported and survived.
 const OWN_THREADS: &str = "deck-";
+/// Those a key comes in by.
+pub(super) const KEY_THREADS: &str = "deck-keys";
 /// How long a terminated deck may take to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -55,7 +58,7 @@ pub fn start(inputs: Sender<Input>, events: Receiver<DeckEvent>) -> Result<(Stop
     let (keys, flow) = (inputs.clone(), inputs.clone());
     let ended = stop.ended.clone();
     let (pauses, paused) = unbounded_channel();
-    spawn("deck-keys", move || read_keys(&keys, paused))?;
+    spawn(KEY_THREADS, move || read_keys(&keys, paused))?;
     spawn("deck-events", move || {
         while let Ok(event) = events.recv() {
             if flow.send(Input::Deck(Box::new(event))).is_err() {
@@ -117,6 +120,9 @@ fn read_keys(inputs: &Sender<Input>, mut pauses: UnboundedReceiver<Pause>) {
                 };
                 match event {
                     Some(Ok(event)) => {
+                        if matches!(event, Event::Key(_)) {
+                            key_times::read();
+                        }
                         if input(event).is_some_and(|input| inputs.send(input).is_err()) {
                             return Err(None);
                         }

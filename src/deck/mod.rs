@@ -5,7 +5,8 @@
 //! `inputs` (threads that wait for keys, events, signals) -> `app` (state, update, effects; `keymap` says what
 //! a key means, `command` what that is called, `astray` what a letter is where no input is) -> the `tab` that
 //! shows (`chat` is one) or the topmost `layer` over it -> `view` (one page; `status`, the tab's own drawing with `panes` and `paint`) -> `row` (the only way
-//! text reaches a buffer) -> `screen` (frames) -> `terminal` (entered once, restored on every way out).
+//! text reaches a buffer) -> `screen` (frames) -> `terminal` (entered once, restored on every way out). Where a key
+//! waits on that way `key_times` tells, where asked to.
 
 pub mod app;
 mod app_keys;
@@ -29,6 +30,7 @@ pub mod fuzzy;
 mod highlight;
 mod inputs;
 pub mod inside;
+mod key_times;
 pub mod keymap;
 pub mod keymap_file;
 pub mod layer;
@@ -169,10 +171,11 @@ impl<W: Write> Shell<W> {
             if next.is_none() {
                 return Ok(());
             }
-            let mut urgent = false;
+            let (mut urgent, mut typed) = (false, false);
             for _ in 0..BATCH_MAX {
                 let Some(input) = next else { break };
                 urgent |= !matches!(input, Input::Deck(_) | Input::Inked);
+                typed |= matches!(input, Input::Key(_));
                 dirty = true;
                 if !self.take(input)? {
                     return Ok(());
@@ -181,6 +184,9 @@ impl<W: Write> Shell<W> {
             }
             if dirty && (urgent || drawn.elapsed() >= FRAME) {
                 self.screen.draw(&mut self.app)?;
+                if typed {
+                    key_times::drawn();
+                }
                 drawn = Instant::now();
                 dirty = false;
             }

@@ -24,6 +24,7 @@ use crate::engine::ffi::{self, Grammar, os};
 use crate::engine::wire::{FromWorker, Job, Prompt, ToWorker, VERSION};
 use crate::error::EngineError;
 
+pub use confine::confine;
 use inbox::Cancels;
 use lane::{Lane, Work};
 use outbox::Outbox;
@@ -33,7 +34,7 @@ use sequence::{Purpose, Sequence};
 /// Serve the deck on standard input and output until its end of the pipe closes. Answers the exit code.
 pub fn run() -> i32 {
     os::become_worker();
-    if let Err(error) = confine::confine() {
+    if let Err(error) = confine(None) {
         // One layer of several: the file is checked, and this process holds nothing but a model.
         eprintln!("engine worker: not confined: {error}");
     }

@@ -9,6 +9,7 @@ pub mod child;
 mod connection;
 pub mod guard;
 mod pin;
+pub mod reach;
 pub mod schema;
 mod server;
 

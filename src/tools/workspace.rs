@@ -26,7 +26,7 @@ impl Workspace {
     ///
     /// # Errors
     /// In words, with the remedy: no folder, one that shares files with the program's own, or one to be written
-    /// whose repository cannot be kept as it is.
+    /// that holds this program or whose repository cannot be kept as it is.
     pub fn open(path: &Path, write: bool, state: &Path, settings: &Path) -> Result<Workspace, String> {
         let real = std::fs::canonicalize(path)
             .map_err(|e| format!("workspace {}: {e}; name a folder that is there", path.display()))?;
@@ -53,7 +53,25 @@ impl Workspace {
                 ));
             }
         }
-        Ok(Workspace { path: real, write })
+        let workspace = Workspace { path: real, write };
+        // Its workers are started from that file, with all the person's rights.
+        match std::env::current_exe() {
+            Ok(program) if write && workspace.holds(&program) => Err(format!(
+                "workspace {} holds this program ({}), and model-written code could put another in its place; name \
+                 another folder, start it from elsewhere, or leave tools.workspace_write off",
+                path.display(),
+                program.display()
+            )),
+            _ => Ok(workspace),
+        }
+    }
+
+    /// Whether what stands in it can change what `path`, absolute, leads to.
+    pub fn holds(&self, path: &Path) -> bool {
+        let real = std::fs::canonicalize(path);
+        // The folder of a link, too: the link itself could be another tomorrow.
+        let folder = path.parent().and_then(|folder| std::fs::canonicalize(folder).ok());
+        [real.ok(), folder].into_iter().flatten().any(|path| path.starts_with(&self.path))
     }
 
     /// Whether programs in the sandbox can use it.
@@ -87,8 +105,15 @@ impl Workspace {
     /// Look whether it is a git repository, before a program runs in it.
     pub fn watch_git(&self) -> GitWatch {
         let git = self.path.join(".git");
-        GitWatch { armed: self.write && std::fs::symlink_metadata(&git).is_err(), git }
+        let armed = self.write && std::fs::symlink_metadata(&git).is_err();
+        GitWatch { bare: armed && !is_bare(&self.path), armed, git }
     }
+}
+
+/// Git takes a folder with these for a repository, its settings included, without any `.git`.
+fn is_bare(folder: &Path) -> bool {
+    let there = |name: &str| std::fs::symlink_metadata(folder.join(name)).is_ok();
+    there("HEAD") && (there("commondir") || (there("objects") && there("refs")))
 }
 
 /// Everybody may do with the folder what the bits say.
@@ -96,12 +121,14 @@ pub fn open_to_all(path: &Path, bits: u32) -> bool {
     std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & bits == bits)
 }
 
-/// A repository at the top of the workspace is read-only in the sandbox, those deeper in it are not. One that was not must not appear by a model's hand
-/// either: its settings and hooks would run when the person next calls git there. Dropped with the call it
-/// watched, whatever ended that, it does the same as settled.
+/// A repository at the top of the workspace is read-only in the sandbox, those deeper in it are not. One that was not
+/// must not appear by a model's hand either, bare or in a `.git`: its settings and hooks would run when the person next
+/// calls git there. Dropped with the call it watched, whatever ended that, it does the same as settled.
 pub struct GitWatch {
     git: PathBuf,
     armed: bool,
+    /// The folder was no bare repository either.
+    bare: bool,
 }
 
 impl GitWatch {
@@ -111,15 +138,19 @@ impl GitWatch {
     }
 
     fn put_aside(&mut self) -> Option<String> {
-        if !std::mem::take(&mut self.armed) || std::fs::symlink_metadata(&self.git).is_err() {
-            return None;
-        }
-        let aside = (1..1000).map(|n| self.git.with_file_name(format!("git-made-in-sandbox-{n}")));
-        let free = aside.into_iter().find(|path| std::fs::symlink_metadata(path).is_err())?;
-        Some(match std::fs::rename(&self.git, &free) {
-            Ok(()) => format!("[the .git that appeared was renamed to {}]", free.display()),
-            Err(e) => format!("[a .git appeared and could not be renamed: {e}]"),
-        })
+        let folder = self.git.parent().filter(|_| std::mem::take(&mut self.armed))?;
+        let git = std::fs::symlink_metadata(&self.git).is_ok().then_some(".git");
+        let bare = (self.bare && is_bare(folder)).then_some("HEAD");
+        let notes = git.into_iter().chain(bare).filter_map(|name| {
+            let aside = (1..1000).map(|n| folder.join(format!("git-made-in-sandbox-{n}")));
+            let free = aside.into_iter().find(|path| std::fs::symlink_metadata(path).is_err())?;
+            Some(match std::fs::rename(folder.join(name), &free) {
+                Ok(()) => format!("[the {name} that appeared was renamed to {}]", free.display()),
+                Err(e) => format!("[a {name} appeared and could not be renamed: {e}]"),
+            })
+        });
+        let notes = notes.collect::<Vec<_>>().join("\n");
+        (!notes.is_empty()).then_some(notes)
     }
 }
 
@@ -151,6 +182,19 @@ mod tests {
         assert!(!dir.path().join(".git").exists() && dir.path().join("git-made-in-sandbox-3").exists());
         std::fs::create_dir(dir.path().join(".git")).unwrap();
         assert_eq!(workspace.watch_git().settle(), None, "it was there before");
+        std::fs::remove_dir_all(dir.path().join(".git")).unwrap();
+        // A bare repository needs no .git; what makes the folder one goes.
+        let watch = workspace.watch_git();
+        for folder in ["objects", "refs"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        std::fs::write(dir.path().join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        std::fs::create_dir(dir.path().join(".git")).unwrap();
+        let told = watch.settle().unwrap();
+        assert!(told.contains("the .git that") && told.contains("the HEAD that appeared was renamed"));
+        assert!(!dir.path().join(".git").exists() && !dir.path().join("HEAD").exists());
+        std::fs::write(dir.path().join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        assert_eq!(workspace.watch_git().settle(), None, "it was one before");
         let read_only = Workspace { write: false, ..workspace };
         assert_eq!(read_only.watch_git().settle(), None);
     }
@@ -181,6 +225,11 @@ mod tests {
         std::os::unix::fs::symlink(&state, work.join(".git")).unwrap();
         assert!(Workspace::open(&work, true, &state, &elsewhere).unwrap_err().contains("is a link"));
         assert!(Workspace::open(&work, false, &state, &elsewhere).is_ok());
+        // This very program, which is the one that runs the tests.
+        let program = std::env::current_exe().unwrap();
+        let its = program.parent().unwrap();
+        assert!(Workspace::open(its, true, &state, &elsewhere).unwrap_err().contains("holds this program"));
+        assert!(Workspace::open(its, false, &state, &elsewhere).is_ok());
         // A link is what it points at.
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&state, &link).unwrap();

@@ -2,13 +2,15 @@
 //! stdout; when stdin ends the parent is gone or has cancelled, and so ends the worker.
 //!
 //! It owns the step's memory, so that what a step takes is given back whole, and an abort or an
-//! out-of-memory kill ends a step and nothing else.
+//! out-of-memory kill ends a step and nothing else. It reads a model and writes into the step's folder; where the
+//! kernel can see to it (`engine::worker::confine`), it can do nothing else.
 
 use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::wire;
+use crate::engine::worker::confine;
 use crate::error::{EngineError, Error};
 use crate::train::step::{Done, Job, Told, take};
 
@@ -60,6 +62,10 @@ pub fn run() -> i32 {
         Err(error) => return say(&FromTrainer::Failed(Failure::Train(format!("no job: {error}")))),
     };
     drop(input);
+    if let Err(error) = confine(Some(&job.out)) {
+        // One layer of several, as in the engine's worker.
+        eprintln!("training worker: not confined: {error}");
+    }
     std::thread::spawn(leave_with_the_parent);
     let mut tell = |what: Told| {
         say(&match what {

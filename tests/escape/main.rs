@@ -16,7 +16,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -129,6 +129,7 @@ struct World {
     folder: tempfile::TempDir,
     unix: UnixListener,
     hidden: UnixListener,
+    datagrams: UnixDatagram,
     tcp: TcpListener,
     udp: UdpSocket,
     name: String,
@@ -141,7 +142,10 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let unix = UnixListener::bind(folder.path().join("socket")).unwrap();
-        fs::set_permissions(folder.path().join("socket"), Permissions::from_mode(0o777)).unwrap();
+        let datagrams = UnixDatagram::bind(folder.path().join("datagrams")).unwrap();
+        for name in ["socket", "datagrams"] {
+            fs::set_permissions(folder.path().join(name), Permissions::from_mode(0o777)).unwrap();
+        }
         let name = format!("tillerman-{}", uuid::Uuid::now_v7().simple());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let (hidden, tcp) =
@@ -153,13 +157,14 @@ impl World {
             nonblocking.unwrap();
         }
         udp.set_nonblocking(true).unwrap();
+        datagrams.set_nonblocking(true).unwrap();
         let shared = PathBuf::from("/dev/shm").join(&name);
         fs::write(&shared, "shared").unwrap();
         let file = fs::File::open(&shared).unwrap();
         // SAFETY: duplicates a descriptor, to one an exec passes on; it is closed with the process.
         let leak = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD, 200) };
         assert!(leak >= 200);
-        World { folder, unix, hidden, tcp, udp, name, shared, leak }
+        World { folder, unix, hidden, datagrams, tcp, udp, name, shared, leak }
     }
 
     /// Connections and datagrams that came since it was asked last.
@@ -169,7 +174,7 @@ impl World {
         while self.unix.accept().is_ok() || self.hidden.accept().is_ok() || self.tcp.accept().is_ok() {
             visits += 1;
         }
-        while self.udp.recv(&mut byte).is_ok() {
+        while self.udp.recv(&mut byte).is_ok() || self.datagrams.recv(&mut byte).is_ok() {
             visits += 1;
         }
         visits
@@ -186,6 +191,7 @@ impl World {
             ("project", env!("CARGO_MANIFEST_DIR").to_string()),
             ("host", host.trim().to_string()),
             ("socket", self.folder.path().join("socket").display().to_string()),
+            ("datagrams", self.folder.path().join("datagrams").display().to_string()),
             ("abstract", self.name.clone()),
             ("shm", self.name.clone()),
             ("port", self.tcp.local_addr().unwrap().port().to_string()),
@@ -320,7 +326,7 @@ fn the_ways_lead_out_where_there_is_no_sandbox() {
         }
     }
     assert!(wrong.is_empty(), "held though nothing holds them:\n{}", wrong.join("\n"));
-    assert!(world.visits() >= 4, "the listeners were not reached");
+    assert!(world.visits() >= 6, "the listeners were not reached");
 }
 
 /// Try every probe in both languages; answers what was kept in each, and names what was not.

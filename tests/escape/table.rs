@@ -158,10 +158,16 @@ pub const SPEAKING: &[Probe] = &[
         "socket.socket(socket.AF_UNIX).connect('\\0@abstract@')",
         "perl -MSocket -e 'socket(S,AF_UNIX,SOCK_STREAM,0) && connect(S,pack(\"S a*\",AF_UNIX,\"\\0@abstract@\")) or exit 1'",
     ),
-    bad(
+    way(
         "a datagram to a path",
-        "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x','@socket@')",
-        "perl -MSocket -e 'socketpair(A,B,AF_UNIX,SOCK_DGRAM,0) && send(A,\"x\",0,sockaddr_un(\"@socket@\")) or exit 1'",
+        "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x','@datagrams@')",
+        "perl -MSocket -e 'socketpair(A,B,AF_UNIX,SOCK_DGRAM,0) && send(A,\"x\",0,sockaddr_un(\"@datagrams@\")) or exit 1'",
+    ),
+    // A pair of raw ones is a pair for datagrams by another name.
+    way(
+        "a datagram of another kind",
+        "socket.socketpair(socket.AF_UNIX, socket.SOCK_RAW)[0].sendto(b'x','@datagrams@')",
+        "perl -MSocket -e 'socketpair(A,B,AF_UNIX,SOCK_RAW,0) && send(A,\"x\",0,sockaddr_un(\"@datagrams@\")) or exit 1'",
     ),
     way(
         "tcp to this machine",

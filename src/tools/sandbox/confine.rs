@@ -112,6 +112,18 @@ fn ruleset(policy: &Policy) -> Result<RulesetStatus, Box<dyn std::error::Error>>
     Ok(ruleset.restrict_self()?.ruleset)
 }
 
+/// No file, program or connection at all from now on, as far as the kernel has Landlock.
+pub(super) fn landlock_whole() -> Step<()> {
+    let ruleset = || -> Result<RulesetStatus, landlock::RulesetError> {
+        let rules = Ruleset::default()
+            .handle_access(AccessFs::from_all(ABI::V7))?
+            .handle_access(AccessNet::from_all(ABI::V7))?
+            .scope(Scope::from_all(ABI::V7))?;
+        Ok(rules.create()?.restrict_self()?.ruleset)
+    };
+    ruleset().map(drop).map_err(|error| format!("Landlock: {error}"))
+}
+
 /// How many processes the namespace has, and their resident memory (not shared) in bytes.
 pub(super) fn usage() -> (u64, u64) {
     const PAGE_BYTES: u64 = 4096;

@@ -55,6 +55,9 @@ fn refusals() -> Step<Rules> {
         namespaces.push(rule_with_bit(0, flag as u64)?);
     }
     rules.insert(libc::SYS_clone, namespaces);
+    // Of a pair for datagrams one end can send to any socket that has a path, unconnected: SOCK_DGRAM, SOCK_RAW and
+    // whatever else has this bit. SOCK_STREAM and SOCK_SEQPACKET do not, and speak to each other alone.
+    rules.insert(libc::SYS_socketpair, vec![rule_with_bit(1, libc::SOCK_DGRAM as u64)?]);
     // Which type they have depends on the libc.
     #[allow(clippy::unnecessary_cast)]
     let terminal = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
@@ -135,7 +138,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_ppoll, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2, libc::SYS_eventfd2, libc::SYS_timerfd_create, libc::SYS_timerfd_settime,
     libc::SYS_timerfd_gettime, libc::SYS_signalfd4,
-    // a connected pair of sockets, for asyncio and multiprocessing
+    // a pair of sockets connected for good, for asyncio and multiprocessing
     libc::SYS_socketpair, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg,
     libc::SYS_sendmmsg, libc::SYS_recvmmsg, libc::SYS_shutdown, libc::SYS_getsockopt, libc::SYS_setsockopt,
     libc::SYS_getsockname, libc::SYS_getpeername,
