@@ -66,7 +66,7 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         dialogs,
         study: Study::new(global, store.clone(), parts.clone(), events.clone(), Arc::clone(&model)),
         parts,
-        library: Library::new(store.clone()).of_evaluation(evaluation),
+        library: Library::new(store.clone()).of_evaluation(evaluation).with_mode(config.train.mode),
         store: store.clone(),
         events,
         seed: global.seed,
@@ -231,6 +231,7 @@ impl Wire {
         let library = &mut self.library;
         let answers = match command {
             LibraryCommand::List => library.list().map(|event| vec![event]),
+            LibraryCommand::Unfold { session } => library.unfold(&session).map(|event| vec![event]),
             LibraryCommand::Open { trajectory } => {
                 library.open(&trajectory).map(|found| vec![LibraryEvent::Opened(Box::new(found))])
             }

@@ -86,8 +86,8 @@ fn first_lines(setup: &Setup, fresh: bool) -> Vec<String> {
                 .to_string(),
         );
         lines.push(
-            "Another model: F5 lists those found here, /model FILE.gguf serves one, `tillerman model pull` in a \
-             shell downloads one."
+            "Another model: F5 lists those found here and some to download, with their sizes; /model FILE.gguf \
+             serves a file."
                 .to_string(),
         );
     } else {

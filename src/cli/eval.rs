@@ -131,6 +131,7 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     let mut asking = Asking {
         asked: &asked,
         how: &how,
+        kept: &kept,
         json: args.json,
         cancel: &cancel,
         progress: Progress::new(asked.len() * (limits.len() + usize::from(compare.is_some()))),
@@ -169,6 +170,7 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
 struct Asking<'a> {
     asked: &'a [Asked],
     how: &'a How,
+    kept: &'a keeping::Kept,
     json: bool,
     cancel: &'a CancellationToken,
     progress: Progress,
@@ -199,9 +201,13 @@ impl Asking<'_> {
             flow.limits.turns = turn_limit;
             let mut written = Ok(());
             let stop = self.cancel.clone();
-            let (json, progress) = (self.json, &mut self.progress);
+            let (json, progress, kept, asked) = (self.json, &mut self.progress, self.kept, self.asked);
             score(&flow, &missing, self.how, self.cancel, |scored, trajectory| {
                 if let Some(error) = keeping::unkept(trajectory) {
+                    written = Err(error);
+                    return stop.cancel();
+                }
+                if let Err(error) = kept.checked(asked, scored) {
                     written = Err(error);
                     return stop.cancel();
                 }

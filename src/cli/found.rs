@@ -68,10 +68,14 @@ pub struct Found {
     pub notes: Vec<String>,
 }
 
-/// Models that can serve, for the deck.
+/// Models that can serve, for the deck, and those that could be downloaded beside them.
 pub fn models(home: &Home, serving: &Path) -> Vec<ModelLine> {
     let found = look(home, serving, &Environment::of_process());
-    found.entries.into_iter().filter(|entry| entry.kind() == "model").map(line).collect()
+    let mut lines: Vec<ModelLine> =
+        found.entries.into_iter().filter(|entry| entry.kind() == "model").map(line).collect();
+    let offered = super::offers::beside(&lines, crate::engine::ffi::os::memory_available());
+    lines.extend(offered);
+    lines
 }
 
 /// Every GGUF in the usual places.
@@ -224,5 +228,6 @@ fn line(entry: Entry) -> ModelLine {
         fits: entry.fits,
         trainable: entry.trainable,
         words: entry.words,
+        offer: None,
     }
 }

@@ -6,20 +6,21 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::deck::library::{LibraryEvent, Recording, SessionLine, Spelled, TrajectoryLine};
+use crate::config::Mode;
+use crate::deck::library::{LibraryEvent, Recording, Score, SessionLine, Spelled, TrajectoryLine};
 use crate::deck::{self, LabelValue as Press, Past};
 use crate::engine::ModelInfo;
 use crate::flow::event::{Cause, Event};
 use crate::flow::fork::Prior;
 use crate::flow::trajectory::{Outcome, Trajectory, Turn};
 use crate::gguf::pieces::Pieces;
-use crate::store::{Evaluation, LabelValue, Result, Row, Scope, Status, Store, new_id, short};
+use crate::store::{
+    Checked, Evaluation, LabelValue, Result, Row, Scope, Status, Store, StoreError, new_id,
+};
 use crate::tools::Taint;
 
 use super::sessions::when;
-
-/// Trajectories of an evaluation in the list of everything.
-const OF_AN_EVALUATION: usize = 3;
+use super::study_views as views;
 
 /// A session taken out of the store, as it was.
 struct Deleted {
@@ -27,14 +28,18 @@ struct Deleted {
     title: String,
     /// What it was an evaluation of, if it was one.
     evaluation: Option<serde_json::Value>,
+    /// What its checkers said.
+    checked: Vec<Checked>,
     trajectories: Vec<Vec<Event>>,
 }
 
 pub struct Library {
     store: Arc<Store>,
     deleted: Option<Deleted>,
-    /// The one evaluation to list, whole; None: everything, of evaluations the newest trajectories.
+    /// The one evaluation to list, whole; None: everything, evaluations folded.
     only: Option<String>,
+    /// How a step would weigh a rollout beside its group's.
+    mode: Mode,
     /// Vocabularies by file.
     pieces: HashMap<PathBuf, Arc<Pieces>>,
     /// What serves now; its vocabulary spells records from other machines too.
@@ -57,6 +62,7 @@ impl Library {
             store,
             deleted: None,
             only: None,
+            mode: Mode::default(),
             pieces: HashMap::new(),
             served: None,
             rewound: HashMap::new(),
@@ -68,52 +74,70 @@ impl Library {
         Library { only, ..self }
     }
 
+    /// That weighs rollouts as this mode of training does.
+    pub fn with_mode(self, mode: Mode) -> Library {
+        Library { mode, ..self }
+    }
+
     pub fn serves(&mut self, model: ModelInfo) {
         self.served = Some(model);
     }
 
-    /// Every session with its trajectories, newest first; or the one evaluation that was opened.
+    /// Every session with its trajectories, newest first, evaluations as a line each so that hundreds of
+    /// questions do not bury what a person asked; or the one evaluation that was opened by itself, whole.
     pub fn list(&self) -> Result<LibraryEvent> {
-        let mut sessions = self.evaluations()?;
-        if self.only.is_none() {
-            let mut lines: HashMap<String, Vec<TrajectoryLine>> = HashMap::new();
-            for row in self.store.asked(0)?.into_iter().rev() {
-                lines.entry(row.session.clone()).or_default().push(line(row));
-            }
-            sessions.extend(self.store.sessions()?.into_iter().map(|session| {
-                let own = lines.remove(&session.id).unwrap_or_default();
-                (session.created_ms, session_line(session.id, session.title, session.created_ms, own))
-            }));
-            sessions.sort_by(|(one, _), (other, _)| other.cmp(one));
+        if let Some(only) = &self.only {
+            return Ok(LibraryEvent::Listed(self.whole(only)?.into_iter().collect()));
         }
-        let sessions = sessions.into_iter().map(|(_, session)| session);
-        Ok(LibraryEvent::Listed(sessions.filter(|session| !session.trajectories.is_empty()).collect()))
+        let mut lines: HashMap<String, Vec<TrajectoryLine>> = HashMap::new();
+        for row in self.store.asked(0)?.into_iter().rev() {
+            lines.entry(row.session.clone()).or_default().push(line(row));
+        }
+        let mut sessions = Vec::new();
+        for session in self.store.sessions()? {
+            let own = lines.remove(&session.id).unwrap_or_default();
+            // One in which nothing was asked has nothing to show.
+            if !own.is_empty() {
+                let line = session_line(session.id, session.title, session.created_ms, own);
+                sessions.push((session.created_ms, line));
+            }
+        }
+        let evaluations = self.store.evaluations()?.into_iter().filter(|one| one.trajectories > 0);
+        sessions.extend(evaluations.map(|one| (one.created_ms, evaluation_line(one, Vec::new()))));
+        sessions.sort_by_key(|(created_ms, _)| std::cmp::Reverse(*created_ms));
+        Ok(LibraryEvent::Listed(sessions.into_iter().map(|(_, session)| session).collect()))
     }
 
-    /// Evaluations in a few lines each, so that hundreds of questions do not bury what a person asked; the one
-    /// opened by itself, with all of it.
-    fn evaluations(&self) -> Result<Vec<(i64, SessionLine)>> {
-        let all = self.store.evaluations()?.into_iter();
-        let listed = all.filter(|one| self.only.as_ref().is_none_or(|only| *only == one.id));
-        let line_of = |one: Evaluation| {
-            let most = if self.only.is_some() { 0 } else { OF_AN_EVALUATION };
-            let rows = self.store.trajectories(Some(&one.id), most)?;
-            let title = if rows.len() == one.trajectories {
-                one.title
-            } else {
-                let (all, id) = (one.trajectories, short(&one.id));
-                format!("{}: the last {most} of {all}; `tillerman replay {id}` opens all", one.title)
-            };
-            let own = rows.into_iter().rev().map(line).collect();
-            Ok((one.created_ms, session_line(one.id, title, one.created_ms, own)))
-        };
-        listed.map(line_of).collect()
+    /// An evaluation with all of its trajectories, each with what its checker said.
+    pub fn unfold(&self, evaluation: &str) -> Result<LibraryEvent> {
+        let whole = self.whole(evaluation)?;
+        whole
+            .map(|line| LibraryEvent::Evaluation(Box::new(line)))
+            .ok_or_else(|| StoreError::NotFound(evaluation.to_string()))
+    }
+
+    fn whole(&self, evaluation: &str) -> Result<Option<SessionLine>> {
+        let Some(one) = self.store.evaluation(evaluation)? else { return Ok(None) };
+        let checked = self.store.checked(evaluation)?.into_iter();
+        let mut checked: HashMap<String, Checked> =
+            checked.map(|checked| (checked.trajectory.clone(), checked)).collect();
+        let rows = self.store.trajectories(Some(evaluation), 0)?.into_iter().rev();
+        let own = rows.map(|row| match checked.remove(&row.id) {
+            Some(Checked { right, family, .. }) => {
+                TrajectoryLine { right: Some(right), family, ..line(row) }
+            }
+            None => line(row),
+        });
+        let own = own.collect();
+        Ok(Some(evaluation_line(one, own)))
     }
 
     /// All of one trajectory, its tokens spelled where the vocabulary is at hand.
     pub fn open(&mut self, id: &str) -> Result<Recording> {
         let mut recording = Recording::of(self.store.trajectory_events(id)?);
         recording.labels = shown_labels(&self.store, id)?;
+        recording.advantage = views::advantage(&self.store, id, self.mode);
+        recording.checked = self.store.checked_of(id)?.map(|checked| (checked.right, checked.reference));
         self.spell(&mut recording);
         Ok(recording)
     }
@@ -164,9 +188,10 @@ impl Library {
         let rows = self.store.trajectories(Some(session), 0)?;
         let events = rows.iter().rev().map(|row| self.store.trajectory_events(&row.id));
         let trajectories = events.collect::<Result<_>>()?;
+        let checked = self.store.checked(session)?;
         self.store.delete_session(session)?;
-        self.deleted =
-            Some(Deleted { id: session.to_string(), title: title.clone(), evaluation, trajectories });
+        let (id, kept) = (session.to_string(), title.clone());
+        self.deleted = Some(Deleted { id, title: kept, evaluation, checked, trajectories });
         Ok(vec![self.list()?, LibraryEvent::Deleted { title }])
     }
 
@@ -179,6 +204,7 @@ impl Library {
         if let Some(setting) = &deleted.evaluation {
             self.store.mark_evaluation(&deleted.id, setting)?;
         }
+        deleted.checked.iter().try_for_each(|checked| self.store.add_checked(checked))?;
         self.deleted = None;
         self.list().map(Some)
     }
@@ -220,7 +246,13 @@ fn session_line(
     created_ms: i64,
     trajectories: Vec<TrajectoryLine>,
 ) -> SessionLine {
-    SessionLine { trajectories, when: when(created_ms), title, id }
+    SessionLine { trajectories, when: when(created_ms), title, id, score: None }
+}
+
+fn evaluation_line(one: Evaluation, trajectories: Vec<TrajectoryLine>) -> SessionLine {
+    let score = Score { queries: one.trajectories, checked: one.checked, right: one.right };
+    let line = session_line(one.id, one.title, one.created_ms, trajectories);
+    SessionLine { score: Some(score), ..line }
 }
 
 fn line(row: Row) -> TrajectoryLine {
@@ -233,6 +265,7 @@ fn line(row: Row) -> TrajectoryLine {
         turns: row.turns,
         seconds: row.seconds,
         adapter: row.adapter,
+        ..TrajectoryLine::default()
     }
 }
 
@@ -367,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_is_a_few_lines_until_it_is_opened_and_no_conversation() {
+    fn an_evaluation_is_one_line_until_it_is_opened_and_no_conversation() {
         let (_folder, mut library) = library(&["one"]);
         let setting = serde_json::json!({"tasks": "held_out.jsonl"});
         let run = library.store.new_evaluation("eval held_out.jsonl", &setting).unwrap();
@@ -378,10 +411,21 @@ mod tests {
             }
             events.iter().for_each(|event| library.store.record(event).unwrap());
         }
+        for n in 0..4 {
+            let (family, reference) = ("hop2".to_string(), "Lima".to_string());
+            let checked = Checked { trajectory: format!("e-{n}"), right: n > 0, family, reference };
+            library.store.add_checked(&checked).unwrap();
+        }
+        let score = Some(Score { queries: 5, checked: 4, right: 3 });
         let listed = sessions(library.list().unwrap());
-        assert_eq!(listed.iter().map(|s| s.trajectories.len()).collect::<Vec<_>>(), [3, 1]);
-        assert!(listed[0].title.contains("the last 3 of 5; `tillerman replay "), "{}", listed[0].title);
-        assert_eq!(listed[0].trajectories[2].query, "question 4", "the newest last");
+        let sizes: Vec<_> = listed.iter().map(|s| (s.trajectories.len(), s.score)).collect();
+        assert_eq!(sizes, [(0, score), (1, None)]);
+        let LibraryEvent::Evaluation(whole) = library.unfold(&run).unwrap() else { panic!("not opened") };
+        assert_eq!((whole.trajectories[4].query.as_str(), whole.score), ("question 4", score));
+        let right: Vec<_> = whole.trajectories.iter().map(|line| line.right).collect();
+        assert_eq!(right, [Some(false), Some(true), Some(true), Some(true), None]);
+        assert_eq!(library.open("e-0").unwrap().checked, Some((false, "Lima".to_string())));
+        assert!(library.unfold("s").is_err(), "a conversation is none");
         assert_eq!(library.store.asked(0).unwrap().len(), 1);
 
         assert!(library.resume(&run).unwrap_err().to_string().contains("is an evaluation"));
@@ -397,10 +441,8 @@ mod tests {
         assert!(library.store.evaluations().unwrap().is_empty());
         library.undelete().unwrap();
         let back = library.store.evaluation(&run).unwrap().unwrap();
-        assert_eq!(
-            (back.title.as_str(), back.trajectories, back.setting),
-            ("eval held_out.jsonl", 5, setting)
-        );
+        assert_eq!((back.title.as_str(), back.setting), ("eval held_out.jsonl", setting));
+        assert_eq!((back.trajectories, back.checked, back.right), (5, 4, 3));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod mcp;
 pub mod model;
 mod models;
 pub mod network;
+mod offers;
 pub mod plain;
 pub mod pull;
 mod remote;

@@ -101,20 +101,23 @@ fn print_evaluations(found: &[Evaluation], args: &SessionsArgs, out: &mut impl W
     if found.is_empty() && !args.json {
         writeln!(out, "nothing evaluated yet; try: tillerman eval --tasks FILE.jsonl")?;
     } else if !args.json {
-        writeln!(out, "{:<8}  {:<16}  {:>7}  evaluation", "id", "when", "queries")?;
+        writeln!(out, "{:<8}  {:<16}  {:>7}  {:>9}  evaluation", "id", "when", "queries", "right")?;
     }
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     for one in found.iter().take(limit) {
-        let Evaluation { id, title, setting, created_ms, trajectories } = one;
+        let Evaluation { id, title, setting, created_ms, trajectories, checked, right } = one;
         if args.json {
             let line = json!({
                 "kind": "evaluation", "session": id, "short": short(id), "title": title, "setting": setting,
-                "created_ms": created_ms, "trajectories": trajectories,
+                "created_ms": created_ms, "trajectories": trajectories, "checked": checked, "right": right,
             });
             writeln!(out, "{line}")?;
         } else {
             let (id, when) = (plain::excerpt(short(id), 12), when(*created_ms));
-            writeln!(out, "{id:<8}  {when:<16}  {trajectories:>7}  {}", plain::excerpt(title, 100))?;
+            // Runs of earlier versions kept no word of their checkers.
+            let right = if *checked == 0 { "-".to_string() } else { format!("{right}/{checked}") };
+            let title = plain::excerpt(title, 100);
+            writeln!(out, "{id:<8}  {when:<16}  {trajectories:>7}  {right:>9}  {title}")?;
         }
     }
     out.flush()

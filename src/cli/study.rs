@@ -22,6 +22,7 @@ use crate::train::rollout::{Group, Question, RollOptions, roll};
 
 use super::deck::status;
 use super::deck_parts::Parts;
+use super::offers::Pulling;
 use super::setup::{self, Setup};
 use super::{Global, study_views as views};
 
@@ -36,6 +37,7 @@ pub struct Study {
     /// Held while the engine's adapter is changed for a comparison: no query may plan meanwhile.
     pub engine: Arc<tokio::sync::RwLock<()>>,
     training: Arc<Mutex<Told>>,
+    pub(super) pulling: Pulling,
     /// What serves, for the status line.
     model: Arc<Mutex<ModelInfo>>,
 }
@@ -58,7 +60,8 @@ impl Study {
         model: Arc<Mutex<ModelInfo>>,
     ) -> Study {
         let (adapter, engine, training) = (Arc::default(), Arc::default(), Arc::default());
-        Study { global: global.clone(), store, parts, events, adapter, engine, training, model }
+        let (global, pulling) = (global.clone(), Pulling::default());
+        Study { global, store, parts, events, adapter, engine, training, pulling, model }
     }
 
     /// The flow with the adapter that plans now.
@@ -93,7 +96,7 @@ impl Study {
         });
     }
 
-    fn send(&self, event: StudyEvent) {
+    pub(super) fn send(&self, event: StudyEvent) {
         // A deck that has gone hears nothing more.
         let _ = self.events.send(DeckEvent::Study(event));
     }
@@ -109,6 +112,8 @@ impl Study {
                 }
             }
             StudyCommand::UseModel { path } => self.use_model(&path).await?,
+            StudyCommand::PullModel(offer) => self.pull(offer).await?,
+            StudyCommand::StopPull => self.stop_pull(),
             StudyCommand::RollGroup { query, size } => self.roll(&query, size).await?,
             StudyCommand::LabelCluster { group, cluster, value, correction } => {
                 self.label_cluster(&group, cluster, value, correction)?;
@@ -453,6 +458,7 @@ fn name(command: &StudyCommand) -> &'static str {
         StudyCommand::ShowTraining | StudyCommand::WatchTraining => "training",
         StudyCommand::UseModel { .. } => "the model stays as it was",
         StudyCommand::FindModels => "models",
+        StudyCommand::PullModel(_) | StudyCommand::StopPull => "the download",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::config::Mode;
 use crate::deck::study::{
     AdapterLine, Cluster, GateOutcome, GateView, GroupView, RolloutLine, StepLine, TrainingView,
 };
@@ -11,6 +12,7 @@ use crate::store::{
     Adapter, LabelValue, Origin, RunStatus, Scope, Source, Store, TrainingRun, TrainingStep, now_ms, short,
 };
 use crate::tasks::stats::wilson;
+use crate::train::advantage::{self, Rated, Scaling};
 use crate::train::gate::{Opponent, Report, Verdict};
 use crate::train::reward::{self, Contrast, Known, Rewards, contrast, rewards};
 use crate::train::rollout::Group;
@@ -79,6 +81,29 @@ fn said_by(word: reward::Word) -> String {
         Source::Person => "",
     };
     text.to_string()
+}
+
+/// What a step would make of a rollout beside its group's: likelier above 0, less likely below. None: it is of no
+/// group, or nothing is learned from that.
+pub fn advantage(store: &Store, trajectory: &str, mode: Mode) -> Option<f64> {
+    let group = Group::load(store, &store.group_of(trajectory).ok()??).ok()?;
+    let words = rewards(&group, &Known::of(store, &group.question.id).ok()?);
+    let rated: Vec<Rated> = group
+        .rollouts
+        .iter()
+        .zip(&words.rewards)
+        .map(|(rollout, reward)| Rated {
+            outcome: match reward {
+                _ if rollout.failed.is_some() => advantage::Outcome::Failed,
+                Some(reward) => advantage::Outcome::Reward(*reward as f32),
+                None => advantage::Outcome::Unlabelled,
+            },
+            turns: rollout.trajectory.turns.len(),
+        })
+        .collect();
+    let scaling = Scaling { mode, person: words.source == Some(Source::Person), ..Scaling::default() };
+    let place = group.rollouts.iter().position(|rollout| rollout.trajectory.id == trajectory)?;
+    advantage::group(&scaling, &rated).ok()?.advantages.get(place).copied().flatten().map(f64::from)
 }
 
 fn rollout(group: &Group, place: usize, known: &Known) -> RolloutLine {
@@ -232,6 +257,7 @@ fn line(store: &Store, step: &TrainingStep) -> StepLine {
         tools: tools.into_iter().map(|(tool, count)| (tool, count as f64 / plans)).collect(),
         seconds: figure(&stepped["seconds"]),
         groups: step.groups.clone(),
+        queries: queries(store, &step.groups),
         adapter: step.candidate.clone(),
         alarms: serde_json::from_value::<Vec<Alarm>>(rolled["alarms"].clone())
             .unwrap_or_default()
@@ -239,6 +265,13 @@ fn line(store: &Store, step: &TrainingStep) -> StepLine {
             .map(Alarm::words)
             .collect(),
     }
+}
+
+/// What was asked in the groups of a step, unless they are more than a line can name.
+fn queries(store: &Store, groups: &[String]) -> Vec<String> {
+    const NAMED: usize = 3;
+    let named = groups.iter().filter(|_| groups.len() <= NAMED);
+    named.filter_map(|id| Group::load(store, id).ok()).map(|group| group.question.query).collect()
 }
 
 #[cfg(test)]

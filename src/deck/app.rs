@@ -304,7 +304,10 @@ impl App {
             Action::Suspend => return vec![Effect::Suspend],
             Action::Redraw => return vec![Effect::Redraw],
             Action::Help => self.layers.push(Box::new(Help::on(self.tabs.shown))),
-            Action::Palette => self.layers.push(Box::new(Picker::palette(&self.look.keymap))),
+            Action::Palette => {
+                let places = self.tabs.current().places();
+                self.layers.push(Box::new(Picker::palette(&self.look.keymap, &places)));
+            }
             Action::Find => {
                 self.tabs.shown = TabName::Chat;
                 self.tabs.chat.inside = None;

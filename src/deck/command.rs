@@ -68,6 +68,7 @@ pub enum Action {
     Remove,
     Undo,
     Search,
+    OnlyWrong,
     Mark,
     Compare,
     Roll,
@@ -269,6 +270,7 @@ pub const COMMANDS: &[Command] = &[
     key(Action::Remove, "remove", Replaying, "delete the session"),
     key(Action::Undo, "undo", Replaying, "take back what was done last"),
     key(Action::Search, "find-session", Replaying, "find among the sessions"),
+    key(Action::OnlyWrong, "only-wrong", Replaying, "only what went wrong: not right, labelled bad, no answer"),
     key(Action::Mark, "mark", Replaying, "mark a trajectory for a comparison"),
     named(Action::Compare, "compare", Replaying, "a fork beside its parent, or a trajectory beside the marked one"),
 

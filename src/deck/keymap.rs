@@ -211,6 +211,7 @@ const KEYS: &[Binding] = &[
     on(Shelf, NONE, Char('x'), Action::Remove),
     on(Shelf, NONE, Char('u'), Action::Undo),
     on(Shelf, NONE, Char('/'), Action::Search),
+    on(Shelf, NONE, Char('o'), Action::OnlyWrong),
     on(Shelf, NONE, Char('m'), Action::Mark),
     on(Shelf, NONE, Char('='), Action::Compare),
     on(Shelf, NONE, KeyCode::Delete, Action::Remove),
@@ -314,6 +315,11 @@ impl Keymap {
                 self.bindings.iter().find(|binding| binding.place == *place && binding.action == action);
             found.map(|binding| key_name(binding.key))
         })
+    }
+
+    /// Whether an action has a key in a place.
+    pub fn has(&self, place: Place, action: Action) -> bool {
+        self.bindings.iter().any(|binding| (binding.place, binding.action) == (place, action))
     }
 
     /// Every key of an action, as the help page prints them.

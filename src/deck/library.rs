@@ -12,8 +12,12 @@ use crate::flow::trajectory::Trajectory;
 /// What a person asked of the saved sessions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LibraryCommand {
-    /// Answered by `Listed`.
+    /// Answered by `Listed`, in which evaluations are a line each.
     List,
+    /// One evaluation with all of its trajectories; answered by `Evaluation`.
+    Unfold {
+        session: String,
+    },
     /// All of one trajectory; answered by `Opened`.
     Open {
         trajectory: String,
@@ -47,6 +51,7 @@ pub enum LibraryCommand {
 pub enum LibraryEvent {
     /// Newest first.
     Listed(Vec<SessionLine>),
+    Evaluation(Box<SessionLine>),
     Opened(Box<Recording>),
     Resumed {
         session: String,
@@ -75,8 +80,32 @@ pub struct SessionLine {
     pub title: String,
     /// "2026-11-22 14:05", the person's own time.
     pub when: String,
-    /// Oldest first.
+    /// Oldest first; of an evaluation none until it is opened.
     pub trajectories: Vec<TrajectoryLine>,
+    /// It is an evaluation, and what came of it.
+    pub score: Option<Score>,
+}
+
+/// How an evaluation went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Score {
+    pub queries: usize,
+    /// Those a checker has spoken about, and those of them it took.
+    pub checked: usize,
+    pub right: usize,
+}
+
+impl Score {
+    /// `720 queries, 640 right`
+    pub fn words(self) -> String {
+        let Score { queries, checked, right } = self;
+        let all = format!("{queries} {}", if queries == 1 { "query" } else { "queries" });
+        match checked {
+            0 => all,
+            _ if checked == queries => format!("{all}, {right} right"),
+            _ => format!("{all}, {right} right of {checked} checked"),
+        }
+    }
 }
 
 /// A trajectory as the list shows it.
@@ -92,6 +121,18 @@ pub struct TrajectoryLine {
     /// "good", "bad" or nothing.
     pub label: Option<String>,
     pub adapter: Option<String>,
+    /// What the checker of an evaluation said.
+    pub right: Option<bool>,
+    /// The family of an evaluation's question.
+    pub family: String,
+}
+
+impl TrajectoryLine {
+    /// Not right, labelled bad, or ended without an answer.
+    pub fn went_wrong(&self) -> bool {
+        let ended_badly = !matches!(self.status.as_str(), "answered" | "running");
+        self.right == Some(false) || self.label.as_deref() == Some("bad") || ended_badly
+    }
 }
 
 /// A trajectory with everything on record about it.
@@ -102,6 +143,10 @@ pub struct Recording {
     /// One per model call, in their order; empty where the vocabulary is not at hand.
     pub spelled: Vec<Spelled>,
     pub labels: Vec<(Scope, Option<usize>, LabelValue)>,
+    /// Of an evaluation: whether the checker took the answer, and the right one.
+    pub checked: Option<(bool, String)>,
+    /// Of a rollout whose group somebody has judged: what a step would make of its plans.
+    pub advantage: Option<f64>,
 }
 
 /// A model call's ids as text.

@@ -1,12 +1,23 @@
-//! The list of saved sessions with their trajectories: what is found, selected and marked. State and rows;
-//! what its keys do is the replay tab's.
+//! A list of saved sessions with their trajectories: what is found, selected and marked. State and rows; what
+//! its keys do is the replay tab's.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Position, Rect};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
 
 use crate::deck::library::{SessionLine, TrajectoryLine};
 use crate::deck::message::LabelValue;
+use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
 use crate::deck::table::{moved, scrolled};
-use crate::deck::theme::Ink;
+use crate::deck::theme::{Ink, Theme};
 use crate::text::one_line;
+
+/// Columns from which figures, and the family of an evaluation's question, stand beside the query.
+const FIGURES_FROM: usize = 70;
+const FAMILY_FROM: usize = 100;
+const FAMILY: usize = 17;
 
 #[derive(Default)]
 pub struct Shelf {
@@ -16,6 +27,8 @@ pub struct Shelf {
     pub filter: String,
     /// Letters go to the filter.
     pub searching: bool,
+    /// Only what went wrong.
+    pub wrong: bool,
     selected: usize,
     first: usize,
     /// Trajectory to compare the next one with.
@@ -30,6 +43,14 @@ pub enum Line<'a> {
 }
 
 impl Shelf {
+    /// One evaluation with all that was asked in it, its first question selected.
+    pub fn of_evaluation(line: SessionLine) -> Shelf {
+        let mut shelf = Shelf::default();
+        shelf.listed(vec![line]);
+        shelf.walk(1);
+        shelf
+    }
+
     pub fn listed(&mut self, sessions: Vec<SessionLine>) {
         self.sessions = sessions;
         self.listed = true;
@@ -40,7 +61,11 @@ impl Shelf {
         self.listed
     }
 
-    /// What the filter leaves: whole sessions whose title fits, else the trajectories that fit.
+    pub fn holds(&self, session: &str) -> bool {
+        self.sessions.iter().any(|line| line.id == session)
+    }
+
+    /// What the filters leave: whole sessions whose title fits, else the trajectories that fit.
     fn lines(&self) -> Vec<Line<'_>> {
         let filter = self.filter.to_lowercase();
         let fits = |text: &str| filter.is_empty() || text.to_lowercase().contains(&filter);
@@ -48,15 +73,17 @@ impl Shelf {
         for session in &self.sessions {
             let whole = fits(&session.title) || fits(&session.id);
             let found = |t: &&TrajectoryLine| {
-                let more = [t.answer.as_deref(), t.label.as_deref(), t.adapter.as_deref()];
-                whole
-                    || fits(&t.query)
-                    || fits(&t.id)
-                    || fits(&t.status)
-                    || more.into_iter().flatten().any(fits)
+                let verdict = t.right.map(|right| if right { "right" } else { "wrong" });
+                let more = [t.answer.as_deref(), t.label.as_deref(), t.adapter.as_deref(), verdict];
+                (t.went_wrong() || !self.wrong)
+                    && (whole
+                        || [&t.query, &t.id, &t.status, &t.family].into_iter().any(|text| fits(text))
+                        || more.into_iter().flatten().any(fits))
             };
             let trajectories: Vec<&TrajectoryLine> = session.trajectories.iter().filter(found).collect();
-            if whole || !trajectories.is_empty() {
+            let folded = session.score.filter(|_| session.trajectories.is_empty());
+            let folded_fits = folded.is_some_and(|score| whole && (score.right < score.checked || !self.wrong));
+            if folded_fits || !trajectories.is_empty() {
                 lines.push(Line::Session(session));
                 lines.extend(trajectories.into_iter().map(|t| Line::Trajectory(session, t)));
             }
@@ -73,6 +100,11 @@ impl Shelf {
         match self.selected()? {
             Line::Session(session) | Line::Trajectory(session, _) => Some(session),
         }
+    }
+
+    /// The selected line stands for an evaluation that is not open.
+    pub fn folded(&self) -> Option<&SessionLine> {
+        self.session().filter(|session| session.score.is_some() && session.trajectories.is_empty())
     }
 
     /// The selected trajectory, or the newest of the selected session.
@@ -107,19 +139,80 @@ impl Shelf {
         self.selected = moved(self.selected, step, self.lines().len());
     }
 
+    /// To the query before or after the selected one, whatever session it is of; false where there is none.
+    pub fn walk_queries(&mut self, forward: bool) -> bool {
+        let lines = self.lines();
+        let is_query = |at: &usize| matches!(lines[*at], Line::Trajectory(..));
+        let found = match forward {
+            true => (self.selected + 1..lines.len()).find(is_query),
+            false => (0..self.selected.min(lines.len())).rev().find(is_query),
+        };
+        self.selected = found.unwrap_or(self.selected);
+        found.is_some()
+    }
+
+    /// Select a trajectory, where it is in the list.
+    pub fn select(&mut self, id: &str) {
+        let here = |line: &Line| matches!(line, Line::Trajectory(_, trajectory) if trajectory.id == id);
+        self.selected = self.lines().iter().position(here).unwrap_or(self.selected);
+    }
+
     pub fn search(&mut self, filter: String) {
         self.filter = filter;
         self.selected = 0;
     }
 
+    /// Show only what went wrong, or everything again; what is selected stays so where it still shows.
+    pub fn only_wrong(&mut self, wrong: bool) {
+        let held = self.query().map(|line| line.id.clone());
+        (self.wrong, self.selected) = (wrong, 0);
+        held.iter().for_each(|id| self.select(id));
+    }
+
+    /// The list in its frame; answers where the cursor stands.
+    pub fn draw(&mut self, buffer: &mut Buffer, area: Rect, title: &str, theme: &Theme) -> Option<Position> {
+        frame_block(buffer, area, Ink::Border, theme);
+        let title = fitted(title, usize::from(area.width.saturating_sub(4)));
+        draw_title(buffer, area, &Row::new().say(format!(" {title} "), Ink::Title), theme);
+        let mut inside = inner(area);
+        let mut cursor = None;
+        if self.searching || self.wrong || !self.filter.is_empty() {
+            let mut row = Row::new();
+            if self.searching || !self.filter.is_empty() {
+                row = row.say("find ", Ink::Dim).say(self.filter.as_str(), Ink::Strong);
+            }
+            if self.searching {
+                let x = inside.x + u16::try_from(row.width()).unwrap_or(0);
+                cursor = Some(Position::new(x.min(inside.right().saturating_sub(1)), inside.y));
+                row = row.say(" ", Ink::Text);
+            }
+            let gap = if row.width() > 0 { "  " } else { "" };
+            let all: usize = self.sessions.iter().map(|session| session.trajectories.len()).sum();
+            let left = self.lines().iter().filter(|line| matches!(line, Line::Trajectory(..))).count();
+            let only = if self.wrong { "only what went wrong: " } else { "" };
+            row.say(format!("{gap}{only}{left} of {all}"), Ink::Dim).draw(buffer, inside, theme);
+            inside = Rect { y: inside.y + 1, height: inside.height.saturating_sub(1), ..inside };
+        }
+        let height = usize::from(inside.height);
+        let rows = self.rows(usize::from(inside.width), height);
+        draw_rows(buffer, inside, rows.iter(), theme);
+        let count = self.lines().len();
+        if count > height {
+            let words = format!(" {} of {count} ", self.selected + 1);
+            draw_corner(buffer, area, &Row::new().say(words, Ink::Dim), theme);
+        }
+        cursor
+    }
+
     /// Rows for `height` rows, the selected one among them.
-    pub fn rows(&mut self, width: usize, height: usize) -> Vec<Row> {
+    fn rows(&mut self, width: usize, height: usize) -> Vec<Row> {
         let lines = self.lines();
         if lines.is_empty() {
-            let words = match (self.listed, self.filter.is_empty()) {
-                (false, _) => "reading the record",
-                (true, false) => "nothing fits; Esc shows everything",
-                (true, true) => "nothing has been asked yet: every query of the chat will stand here",
+            let words = match (self.listed, self.wrong, self.filter.is_empty()) {
+                (false, ..) => "reading the record",
+                (true, true, _) => "nothing that fits went wrong; Esc shows everything",
+                (true, false, false) => "nothing fits; Esc shows everything",
+                (true, false, true) => "nothing has been asked yet: every query of the chat will stand here",
             };
             return Prose::of(words, Ink::Dim).wrap(width, &Row::new(), &Row::new());
         }
@@ -142,11 +235,17 @@ impl Shelf {
 
 fn session_row(session: &SessionLine, here: bool, width: usize) -> Row {
     let count = session.trajectories.len();
-    let tail = format!("  {count} {}", if count == 1 { "query" } else { "queries" });
-    let room = width.saturating_sub(20 + tail.len());
+    let tail = match session.score {
+        Some(score) if count == 0 => format!("  {}: Enter opens it", score.words()),
+        Some(score) => format!("  {}", score.words()),
+        None => format!("  {count} {}", if count == 1 { "query" } else { "queries" }),
+    };
+    // On a narrow screen the day goes before what was asked.
+    let when = if width < 60 { String::new() } else { format!("{:<16}  ", session.when) };
+    let room = width.saturating_sub(2 + when.len() + tail.len()).max(8);
     Row::new()
         .say(if here { "> " } else { "  " }, Ink::Accent)
-        .say(format!("{:<16}  ", session.when), Ink::Dim)
+        .say(when, Ink::Dim)
         .say(fitted(&session.title, room), if here { Ink::Selected } else { Ink::Strong })
         .say(tail, Ink::Dim)
 }
@@ -157,33 +256,59 @@ fn trajectory_row(line: &TrajectoryLine, here: bool, marked: bool, width: usize)
         Some(_) => ("-", Ink::Bad),
         None => (" ", Ink::Text),
     };
-    let turns = if line.turns == 1 { "turn " } else { "turns" };
-    let figures = format!("{} {turns} {:>6.1} s  ", line.turns, line.seconds);
-    let figures = if width >= 70 { figures } else { String::new() };
-    let room = width.saturating_sub(6 + figures.len());
+    let (verdict, verdict_ink) = match line.right {
+        Some(true) => ("right ", Ink::Good),
+        Some(false) => ("wrong ", Ink::Bad),
+        None => ("", Ink::Text),
+    };
+    let mut figures = String::new();
+    if width >= FIGURES_FROM {
+        let turns = if line.turns == 1 { "turn " } else { "turns" };
+        figures = format!("{} {turns} {:>6.1} s  ", line.turns, line.seconds);
+    }
+    if width >= FAMILY_FROM && !line.family.is_empty() {
+        figures.push_str(&format!("{}  ", padded(&line.family, FAMILY)));
+    }
+    let room = width.saturating_sub(6 + verdict.len() + figures.len());
     let outcome = match (&line.answer, line.status.as_str()) {
         (Some(answer), _) => answer.clone(),
         (None, status) => format!("({status})"),
     };
     let query = fitted(&line.query, room * 3 / 5);
-    let rest = room.saturating_sub(query.chars().count() + 4);
+    let rest = room.saturating_sub(query.width() + 4);
     Row::new()
         .say(if here { "> " } else { "  " }, Ink::Accent)
         .say(if marked { "m" } else { " " }, Ink::Warning)
         .say(format!("{sign} "), ink)
+        .say(verdict, verdict_ink)
         .say(figures, Ink::Dim)
         .say(query, if here { Ink::Selected } else { Ink::Text })
         .say(" -> ", Ink::Dim)
         .say(fitted(&outcome, rest), Ink::Dim)
 }
 
-/// One line of at most `width` characters.
+/// One line of at most `width` columns.
 pub fn fitted(text: &str, width: usize) -> String {
     let flat = one_line(text);
-    if flat.chars().count() <= width {
+    if flat.width() <= width {
         return flat;
     }
-    flat.chars().take(width.saturating_sub(2)).collect::<String>() + ".."
+    let (mut out, mut used) = (String::new(), 0);
+    for piece in flat.graphemes(true) {
+        used += piece.width();
+        if used > width.saturating_sub(2) {
+            break;
+        }
+        out.push_str(piece);
+    }
+    out + ".."
+}
+
+/// The same, filled up to `width` columns.
+pub fn padded(text: &str, width: usize) -> String {
+    let text = fitted(text, width);
+    let pad = width.saturating_sub(text.width());
+    text + &" ".repeat(pad)
 }
 
 #[cfg(test)]
@@ -202,6 +327,7 @@ mod tests {
             title: title.to_string(),
             when: "2026-11-22 14:05".to_string(),
             trajectories,
+            score: None,
         };
         let mut shelf = Shelf::default();
         shelf.listed(vec![
@@ -219,6 +345,46 @@ mod tests {
             shelf.search(filter.to_string());
             assert_eq!(shelf.lines().len(), count, "{filter}");
         }
+    }
+
+    #[test]
+    fn what_is_cut_fits_in_columns_whatever_it_is_written_in() {
+        let wide = "秘鲁的首都是哪座城市？🇵🇪 and more";
+        for width in 2..40 {
+            assert!(fitted(wide, width).width() <= width, "{width}");
+            assert_eq!(padded(wide, width).width(), width);
+        }
+        assert_eq!((fitted("abcdef", 5).as_str(), fitted("abcde", 5).as_str()), ("abc..", "abcde"));
+    }
+
+    #[test]
+    fn only_what_went_wrong_is_walked_and_the_selection_stays_with_it() {
+        let line = |id: &str, right: Option<bool>, status: &str| TrajectoryLine {
+            id: id.to_string(),
+            status: status.to_string(),
+            right,
+            ..TrajectoryLine::default()
+        };
+        let all = vec![
+            line("a", Some(true), "answered"),
+            line("b", Some(false), "answered"),
+            line("c", None, "interrupted"),
+            line("d", Some(true), "answered"),
+        ];
+        let mut shelf = Shelf::of_evaluation(SessionLine { trajectories: all, ..SessionLine::default() });
+        let walked = |shelf: &mut Shelf| {
+            let mut ids = vec![shelf.query().unwrap().id.clone()];
+            while shelf.walk_queries(true) {
+                ids.push(shelf.query().unwrap().id.clone());
+            }
+            ids
+        };
+        assert_eq!(walked(&mut shelf), ["a", "b", "c", "d"]);
+        shelf.select("b");
+        shelf.only_wrong(true);
+        assert_eq!(walked(&mut shelf), ["b", "c"]);
+        shelf.only_wrong(false);
+        assert_eq!(shelf.query().unwrap().id, "c");
     }
 
     #[test]

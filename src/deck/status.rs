@@ -124,8 +124,15 @@ fn kilo(count: usize) -> String {
     }
 }
 
-/// Keys that help in the present state, as many as fit into `room` columns.
+/// Keys that help in the present state, as many as fit into `room` columns; closer together where that lets all
+/// of them, or more, stand there.
 pub fn hints(app: &App, room: usize) -> Row {
+    let (airy, left_out) = hints_spaced(app, room, 3);
+    if left_out == 0 { airy } else { hints_spaced(app, room, 2).0 }
+}
+
+/// The hints with `gap` columns between them, and how many had no room.
+fn hints_spaced(app: &App, room: usize, gap: usize) -> (Row, usize) {
     let tab = app.tabs.current();
     let places = tab.places();
     let mut row = Row::new().say(" ", Ink::Dim);
@@ -135,10 +142,10 @@ pub fn hints(app: &App, room: usize) -> Row {
     let hints = hints_of(app);
     // The way to all the other keys is never what has no room.
     let mut kept = hints.iter().find(|(action, _)| *action == Action::Help).map_or(0, |(action, words)| {
-        app.look.keymap.key_of(&places, *action).map_or(0, |key| key.len() + 1 + words.len() + 3)
+        app.look.keymap.key_of(&places, *action).map_or(0, |key| key.len() + 1 + words.len() + gap)
     });
     // Keys that share a word stand or fall together: without words a key shares those of the next.
-    let mut whole = Row::new();
+    let (mut whole, mut left_out) = (Row::new(), 0);
     for (action, words) in hints {
         if let Some(key) = app.look.keymap.key_of(&places, action) {
             whole = whole.say(key, Ink::Accent).say(" ", Ink::Dim);
@@ -151,10 +158,12 @@ pub fn hints(app: &App, room: usize) -> Row {
         }
         let keys = std::mem::take(&mut whole).say(words, Ink::Dim);
         if row.width() + keys.width() + kept <= room {
-            row = row.join(keys).say("   ", Ink::Dim);
+            row = row.join(keys).say(" ".repeat(gap), Ink::Dim);
+        } else {
+            left_out += 1;
         }
     }
-    row
+    (row, left_out)
 }
 
 /// The tab's own hints; elsewhere than in the chat also the way back.

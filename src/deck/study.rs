@@ -30,6 +30,10 @@ pub enum StudyCommand {
     UseModel { path: String },
     /// Look for models on this machine; answered by `Models`.
     FindModels,
+    /// Download a model; answered by `Pulling` as it comes, at last by `Pulled`.
+    PullModel(Offer),
+    /// Stop the download; what came is kept.
+    StopPull,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +50,18 @@ pub enum StudyEvent {
     },
     Difference(Box<Difference>),
     Models(Vec<ModelLine>),
+    /// So many of a model's bytes are here.
+    Pulling {
+        file: String,
+        here: u64,
+        bytes: u64,
+    },
+    /// A download has ended: `stopped` by the person, `done`, or neither.
+    Pulled {
+        file: String,
+        stopped: bool,
+        done: bool,
+    },
     /// What was asked for could not be done.
     Failed {
         what: String,
@@ -65,7 +81,7 @@ pub struct GroupView {
     pub failed: usize,
     /// Biggest first.
     pub clusters: Vec<Cluster>,
-    /// What a step on this group would do, in words ("mode A: ..."), or why it would do nothing.
+    /// What a step on this group would do, in words, or why it would do nothing.
     pub verdict: String,
     /// It has trained.
     pub trained: bool,
@@ -141,6 +157,8 @@ pub struct StepLine {
     pub tools: Vec<(String, f64)>,
     pub seconds: f64,
     pub groups: Vec<String>,
+    /// What was asked in them, where these are few enough to be read; else empty.
+    pub queries: Vec<String>,
     /// The adapter it made.
     pub adapter: Option<String>,
     /// What moved since its run began, in words.
@@ -200,7 +218,14 @@ pub struct Side {
     pub answer: String,
 }
 
-/// A GGUF on this machine.
+/// A file on Hugging Face.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    pub repo: String,
+    pub file: String,
+}
+
+/// A GGUF on this machine, or one that could be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelLine {
     pub name: String,
@@ -217,4 +242,6 @@ pub struct ModelLine {
     /// The trainer can train it.
     pub trainable: bool,
     pub words: String,
+    /// It is not here yet and can be downloaded.
+    pub offer: Option<Offer>,
 }

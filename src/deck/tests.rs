@@ -14,6 +14,8 @@ use crate::deck::tab::TabName;
 use crate::deck::theme::{self, Theme};
 use crate::flow::event::{Body, Event};
 
+#[path = "tests_approval.rs"]
+mod approval;
 #[path = "tests_chat.rs"]
 mod chat;
 #[path = "tests_random.rs"]

@@ -6,7 +6,9 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::tests::{Deck, QUERY, each_size, snapshot};
 use crate::deck::app::{Effect, Input};
 use crate::deck::demo;
-use crate::deck::library::{LibraryCommand, LibraryEvent, Recording, SessionLine, Spelled, TrajectoryLine};
+use crate::deck::library::{
+    LibraryCommand, LibraryEvent, Recording, Score, SessionLine, Spelled, TrajectoryLine,
+};
 use crate::deck::message::{DeckCommand, DeckEvent};
 use crate::deck::tab::TabName;
 use crate::deck::transcript::Transcript;
@@ -80,13 +82,14 @@ fn listed() -> Vec<SessionLine> {
         turns: 3,
         seconds: 4.2,
         label: label.map(String::from),
-        adapter: None,
+        ..TrajectoryLine::default()
     };
     let session = |id: &str, title: &str, when: &str, trajectories| SessionLine {
         id: id.to_string(),
         title: title.to_string(),
         when: when.to_string(),
         trajectories,
+        score: None,
     };
     vec![
         session(
@@ -251,4 +254,112 @@ fn old_queries_are_read_when_they_are_looked_at() {
     assert!(!deck.text().contains("sub-goal"));
     send(&mut deck, LibraryEvent::Opened(Box::new(recording("past-0", QUERY))));
     assert!(deck.text().contains("sub-goal  check the ratio"));
+}
+
+/// An evaluation of `count` questions, every third of them answered wrongly; in the list it is folded.
+fn evaluation(count: usize, folded: bool) -> SessionLine {
+    let line = |n: usize| TrajectoryLine {
+        id: format!("e-{n}"),
+        query: format!("Which country has the capital number {n}?"),
+        status: "answered".to_string(),
+        answer: Some(format!("country {n}")),
+        turns: 1,
+        seconds: 0.4,
+        adapter: Some("a3f9c0de".to_string()),
+        right: Some(n % 3 != 0),
+        family: if n % 2 == 0 { "lookup" } else { "lookup_arithmetic" }.to_string(),
+        ..TrajectoryLine::default()
+    };
+    SessionLine {
+        id: "run".to_string(),
+        title: "eval held_out.jsonl".to_string(),
+        when: "2026-11-23 08:00".to_string(),
+        trajectories: if folded { Vec::new() } else { (1..=count).map(line).collect() },
+        score: Some(Score { queries: count, checked: count, right: count - count / 3 }),
+    }
+}
+
+/// The list with an evaluation in it, which Enter has opened.
+fn evaluated(size: (u16, u16)) -> Deck {
+    let mut deck = sessions(size);
+    let mut all = vec![evaluation(60, true)];
+    all.extend(listed());
+    send(&mut deck, LibraryEvent::Listed(all));
+    assert!(deck.text().contains("eval held"), "{}", deck.text());
+    deck.press(KeyCode::Home).press(KeyCode::Enter);
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Unfold { session: "run".to_string() }));
+    send(&mut deck, LibraryEvent::Evaluation(Box::new(evaluation(60, false))));
+    deck
+}
+
+#[test]
+fn an_evaluation_is_opened_out_of_the_list() {
+    each_size("evaluation_folded", |size| {
+        let mut deck = sessions(size);
+        let mut all = vec![evaluation(60, true)];
+        all.extend(listed());
+        send(&mut deck, LibraryEvent::Listed(all));
+        deck
+    });
+    each_size("evaluation", |size| {
+        let mut deck = evaluated(size);
+        deck.press(KeyCode::PageDown);
+        deck
+    });
+    each_size("evaluation_wrong", |size| {
+        let mut deck = evaluated(size);
+        deck.press(KeyCode::Char('o')).press(KeyCode::Char('/')).type_text("arithm");
+        deck
+    });
+}
+
+#[test]
+fn every_question_of_an_evaluation_can_be_reached_found_and_opened() {
+    let mut deck = evaluated((100, 30));
+    deck.press(KeyCode::End).press(KeyCode::Enter);
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Open { trajectory: "e-60".to_string() }));
+    let opened = |id: &str, checked: (bool, &str)| {
+        let checked = Some((checked.0, checked.1.to_string()));
+        LibraryEvent::Opened(Box::new(Recording { checked, ..recording(id, QUERY) }))
+    };
+    send(&mut deck, opened("e-60", (false, "Peru")));
+    deck.press(KeyCode::End);
+    assert!(deck.text().contains("wrong, right is: Peru"), "{}", deck.text());
+    // Its neighbour, without the way over the list; then back to the list, where that is selected now.
+    deck.input(Input::Key(KeyEvent::new(KeyCode::Up, KeyModifiers::ALT)));
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Open { trajectory: "e-59".to_string() }));
+    send(&mut deck, opened("e-59", (true, "Chile")));
+    assert!(deck.text().contains("  right") && !deck.text().contains("right is"), "{}", deck.text());
+    deck.press(KeyCode::Esc);
+    assert!(deck.text().contains("eval held_out.jsonl · 60 queries, 40 right"), "{}", deck.text());
+
+    deck.press(KeyCode::Char('o'));
+    assert!(deck.text().contains("only what went wrong: 20 of 60"), "{}", deck.text());
+    deck.press(KeyCode::Char('/')).type_text("number 9?").press(KeyCode::Enter).press(KeyCode::Down);
+    deck.press(KeyCode::Enter);
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Open { trajectory: "e-9".to_string() }));
+    send(&mut deck, opened("e-9", (false, "Peru")));
+    deck.press(KeyCode::Esc).press(KeyCode::Esc);
+    assert!(deck.text().contains("only what went wrong: 20 of 60"), "the search goes first");
+    deck.press(KeyCode::Esc).press(KeyCode::Esc);
+    assert!(deck.text().contains("Peru and Chile"), "then the filter, then the evaluation: {}", deck.text());
+    deck.press(KeyCode::Esc);
+    assert_eq!(deck.app.tabs.shown, TabName::Chat);
+}
+
+#[test]
+fn an_evaluation_that_is_folded_is_no_answer_and_no_conversation() {
+    let mut deck = evaluated((120, 40));
+    deck.press(KeyCode::Esc).effects.clear();
+    deck.press(KeyCode::Char('+'));
+    assert!(deck.effects.is_empty() && deck.text().contains("Enter opens the evaluation"), "{}", deck.text());
+    deck.press(KeyCode::Char('r'));
+    assert!(deck.effects.is_empty() && deck.text().contains("is no conversation"), "{}", deck.text());
+    deck.press(KeyCode::Char('x'));
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Delete { session: "run".to_string() }));
+    // Deleted while it is open, it closes.
+    deck.press(KeyCode::Enter);
+    send(&mut deck, LibraryEvent::Evaluation(Box::new(evaluation(60, false))));
+    send(&mut deck, LibraryEvent::Listed(listed()));
+    assert!(deck.text().contains("Peru and Chile"), "{}", deck.text());
 }

@@ -22,6 +22,7 @@ fn plans_with(deck: &mut Deck, adapter: Option<&str>) {
 fn with_contrast() -> GroupView {
     let mut group = group();
     group.clusters[1].label = Some(LabelValue::Bad);
+    group.verdict = "a step learns from 4 right and 2 wrong rollouts of this question".to_string();
     group
 }
 

@@ -39,7 +39,7 @@ pub(super) fn group() -> GroupView {
             cluster("0.58", (4..6).map(|n| rollout(n, "search")).collect(), None),
             cluster("I do not know.", vec![rollout(6, "base")], None),
         ],
-        verdict: "mode A: good and bad answers, each rollout against its group's mean".to_string(),
+        verdict: "no contrast: nothing is learned, because all 4 labelled rollouts are right".to_string(),
         trained: false,
     }
 }
@@ -110,6 +110,7 @@ pub(super) fn training_view() -> TrainingView {
         ],
         seconds: 0.7,
         groups: vec![format!("{n}f3a90cd")],
+        queries: if n > 6 { vec![QUERY.to_string()] } else { Vec::new() },
         adapter: None,
         alarms: if n == 8 {
             vec!["tokens per plan: 30.00 at the start, 19.00 now".to_string()]
@@ -282,14 +283,55 @@ fn models_on_this_machine() {
             fits,
             trainable,
             words: words.to_string(),
+            offer: None,
         };
         study(
             &mut deck,
             StudyEvent::Models(vec![
                 line("qwen2.5-7b-instruct", true, true, true, ""),
                 line("llama-3.3-70b", false, false, false, "needs 43.1 GB, 22.0 are free"),
+                offered(),
             ]),
         );
         deck
     });
+}
+
+fn offered() -> ModelLine {
+    ModelLine {
+        name: "Qwen3 4B".to_string(),
+        path: "Qwen/Qwen3-4B-GGUF Qwen3-4B-Q4_K_M.gguf".to_string(),
+        place: "to download".to_string(),
+        bytes: 2_497_280_256,
+        parameters: 4_020_000_000,
+        file_type: "Q4_K".to_string(),
+        fits: true,
+        trainable: true,
+        offer: Some(Offer { repo: "Qwen/Qwen3-4B-GGUF".into(), file: "Qwen3-4B-Q4_K_M.gguf".into() }),
+        ..ModelLine::default()
+    }
+}
+
+#[test]
+fn a_model_is_downloaded_when_asked_for_twice_and_can_be_stopped() {
+    let mut deck = Deck::new((100, 30));
+    deck.press(KeyCode::F(5));
+    study(&mut deck, StudyEvent::Models(vec![offered()]));
+    deck.effects.clear();
+    deck.press(KeyCode::Enter);
+    assert!(deck.effects.is_empty(), "nothing is contacted yet");
+    assert!(deck.text().contains("Enter once more downloads 2.5 GB of Qwen/Qwen3-4B-GGUF"), "{}", deck.text());
+    deck.press(KeyCode::Down).press(KeyCode::Enter);
+    assert!(deck.effects.is_empty(), "another key came between");
+    deck.press(KeyCode::Enter);
+    let offer = offered().offer.unwrap();
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::PullModel(offer.clone())));
+    let file = offer.file.clone();
+    study(&mut deck, StudyEvent::Pulling { file: file.clone(), here: 500_000_000, bytes: 2_497_280_256 });
+    assert!(deck.text().contains("20 % here"), "{}", deck.text());
+    deck.press(KeyCode::Enter);
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::StopPull));
+    study(&mut deck, StudyEvent::Pulled { file, stopped: true, done: false });
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::FindModels));
+    assert!(deck.text().contains("what came is kept") && deck.text().contains("to download"), "{}", deck.text());
 }

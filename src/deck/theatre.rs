@@ -13,6 +13,7 @@ use crate::deck::library::Recording;
 use crate::deck::message::{LabelValue, Scope};
 use crate::deck::player::{Player, SPEEDS, Step};
 use crate::deck::row::Row;
+use crate::deck::shelf::fitted;
 use crate::deck::tab::{Context, Look, Tab as _};
 use crate::deck::theme::Ink;
 use crate::flow::event::Body;
@@ -177,8 +178,19 @@ impl Theatre {
         let speed = SPEEDS[self.player.speed];
         // Small models are done in a part of a second.
         let digits = if end < 1e3 { 2 } else { 1 };
-        let words = format!(" {:.digits$} of {:.digits$} s  x{speed}  {state}", at / 1e3, end / 1e3);
-        let room = usize::from(area.width).saturating_sub(words.len() + 3).clamp(4, 120);
+        let mut words = format!(" {:.digits$} of {:.digits$} s  x{speed}  {state}", at / 1e3, end / 1e3);
+        // Of an evaluation: what its checker said, once the answer is there to be compared with.
+        let checked = self.recording.checked.as_ref().filter(|_| self.player.is_over());
+        let (verdict, ink) = match checked {
+            Some((true, _)) => ("  right".to_string(), Ink::Good),
+            Some((false, reference)) => (format!("  wrong, right is: {}", fitted(reference, 40)), Ink::Bad),
+            None => (String::new(), Ink::Text),
+        };
+        if words.len() + verdict.len() + 24 > usize::from(area.width) {
+            // The clock stands still; what was right is what is looked for.
+            words.truncate(0);
+        }
+        let room = usize::from(area.width).saturating_sub(words.len() + verdict.len() + 3).clamp(4, 120);
         let place = |share: f64| ((share * (room - 1) as f64).round() as usize).min(room - 1);
         let here = place(at / end.max(1.0));
         let turns: Vec<usize> = self.player.turns().into_iter().map(place).collect();
@@ -192,6 +204,6 @@ impl Theatre {
             };
             row = row.say(mark, ink);
         }
-        row.say("|", Ink::Dim).say(words, Ink::Text).draw(buffer, area, &look.theme);
+        row.say("|", Ink::Dim).say(words, Ink::Text).say(verdict, ink).draw(buffer, area, &look.theme);
     }
 }

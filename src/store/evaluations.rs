@@ -17,10 +17,26 @@ pub struct Evaluation {
     /// Unix time in milliseconds.
     pub created_ms: i64,
     pub trajectories: usize,
+    /// Of them, those a checker has spoken about, and those it took.
+    pub checked: usize,
+    pub right: usize,
+}
+
+/// What the checker said of one trajectory of an evaluation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    pub trajectory: String,
+    pub right: bool,
+    pub family: String,
+    /// The right answer, for readers.
+    pub reference: String,
 }
 
 const EVALUATION: &str = "SELECT e.id, s.title, e.setting, e.created_ms,
-  (SELECT count(*) FROM trajectories t WHERE t.session = e.id)
+  (SELECT count(*) FROM trajectories t WHERE t.session = e.id),
+  (SELECT count(*) FROM trajectories t JOIN evaluation_rows r ON r.trajectory = t.id WHERE t.session = e.id),
+  (SELECT count(*) FROM trajectories t JOIN evaluation_rows r ON r.trajectory = t.id
+   WHERE t.session = e.id AND r.accepted = 1)
   FROM evaluations e JOIN sessions s ON s.id = e.id";
 
 impl Store {
@@ -60,6 +76,60 @@ impl Store {
             )
             .map_err(|e| self.sql(e))?;
         if marked == 1 { Ok(()) } else { Err(StoreError::NotFound(session.to_string())) }
+    }
+
+    /// Keep what the checker said; said again, it replaces what was said before. Of a trajectory that is not
+    /// on record nothing is kept.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn add_checked(&self, checked: &Checked) -> Result<()> {
+        let Checked { trajectory, right, family, reference } = checked;
+        self.write(Sync::Normal, |transaction| {
+            transaction
+                .execute(
+                    "INSERT OR REPLACE INTO evaluation_rows (trajectory, accepted, family, reference)
+                     SELECT id, ?2, ?3, ?4 FROM trajectories WHERE id = ?1",
+                    params![trajectory, right, family, reference],
+                )
+                .map(drop)
+                .map_err(|e| self.sql(e))
+        })
+    }
+
+    /// What the checker said of an evaluation's trajectories, in no order; of those it has spoken about.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn checked(&self, evaluation: &str) -> Result<Vec<Checked>> {
+        self.read_checked("t.session = ?1", evaluation)
+    }
+
+    /// The same of one trajectory.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn checked_of(&self, trajectory: &str) -> Result<Option<Checked>> {
+        Ok(self.read_checked("t.id = ?1", trajectory)?.pop())
+    }
+
+    fn read_checked(&self, which: &str, id: &str) -> Result<Vec<Checked>> {
+        let sql = format!(
+            "SELECT r.trajectory, r.accepted, r.family, r.reference
+             FROM evaluation_rows r JOIN trajectories t ON t.id = r.trajectory WHERE {which}"
+        );
+        self.read(|view| {
+            let mut statement = view.prepare_cached(&sql).map_err(|e| self.sql(e))?;
+            let rows = statement.query_map([id], |row| {
+                Ok(Checked {
+                    trajectory: row.get(0)?,
+                    right: row.get(1)?,
+                    family: row.get(2)?,
+                    reference: row.get(3)?,
+                })
+            });
+            rows.and_then(Iterator::collect).map_err(|e| self.sql(e))
+        })
     }
 
     /// Every evaluation, newest first.
@@ -109,11 +179,14 @@ impl Store {
 }
 
 fn read_row(row: &rusqlite::Row) -> rusqlite::Result<Evaluation> {
+    let count = |at: usize| row.get::<_, i64>(at).map(|n| usize::try_from(n).unwrap_or(0));
     Ok(Evaluation {
         id: row.get(0)?,
         title: row.get(1)?,
         setting: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
         created_ms: row.get(3)?,
-        trajectories: usize::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
+        trajectories: count(4)?,
+        checked: count(5)?,
+        right: count(6)?,
     })
 }

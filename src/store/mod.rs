@@ -41,7 +41,7 @@ use running::Running;
 pub use adapters::{Adapter, AdapterDraft, MANIFEST, NewAdapter, OPTIMIZER, Origin, WEIGHTS};
 pub use canonical::{canonical, question_id};
 pub use error::{Result, StoreError};
-pub use evaluations::Evaluation;
+pub use evaluations::{Checked, Evaluation};
 pub use gate::{GateLook, GatePair};
 pub use given_way::GivenWay;
 pub use groups::{GroupRow, Member, PastQuestion, Pick};

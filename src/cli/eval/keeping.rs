@@ -10,8 +10,8 @@ use crate::config::Home;
 use crate::error::Error;
 use crate::flow::event::Cause;
 use crate::flow::trajectory::{Outcome, Trajectory};
-use crate::store::{Store, StoreSink, short};
-use crate::tasks::eval::How;
+use crate::store::{Checked, Store, StoreSink, short};
+use crate::tasks::eval::{Asked, How, Scored};
 
 use super::EvalArgs;
 use super::rows::{Rows, Setting};
@@ -58,6 +58,22 @@ impl Kept {
                 How { session: session.clone(), sink, ..unrecorded }
             }
         }
+    }
+
+    /// What the checker said of an answer, beside it: the deck finds the wrong ones by it.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn checked(&self, asked: &[Asked], scored: &Scored) -> Result<(), Error> {
+        let Some((store, _)) = &self.0 else { return Ok(()) };
+        let of = asked.iter().find(|asked| asked.question.id == scored.id);
+        let checked = Checked {
+            trajectory: scored.trajectory.clone(),
+            right: scored.right,
+            family: scored.family.clone(),
+            reference: of.map(|asked| asked.question.answer.clone()).unwrap_or_default(),
+        };
+        Ok(store.add_checked(&checked)?)
     }
 
     /// Where they can be looked at, before the first is answered.

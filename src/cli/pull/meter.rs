@@ -1,4 +1,5 @@
-//! The progress of a download: one line that is redrawn on a terminal, a line per tenth elsewhere, or JSON.
+//! The progress of a download: one line that is redrawn on a terminal, a line per tenth elsewhere, or JSON, a line per
+//! hundredth.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
@@ -16,26 +17,29 @@ pub struct Meter {
     /// When the first bytes came, and how many were there before.
     began: Option<(Instant, u64)>,
     drawn: Instant,
-    tenths: u64,
+    /// Tenths, or hundredths, that were told last.
+    told: u64,
 }
 
 impl Meter {
     pub fn new(json: bool, total: u64) -> Meter {
         let redrawn = !json && stderr().is_terminal();
-        Meter { json, redrawn, total, began: None, drawn: Instant::now(), tenths: 0 }
+        Meter { json, redrawn, total, began: None, drawn: Instant::now(), told: 0 }
     }
 
     /// `here` of the bytes are on disk.
     pub fn at(&mut self, here: u64) {
         let (began, before) = *self.began.get_or_insert((Instant::now(), here));
-        let tenths = (u128::from(here) * 10 / u128::from(self.total.max(1))) as u64;
+        // Programs that show a bar want more than lines for a person.
+        let parts = if self.json { 100 } else { 10 };
+        let now = (u128::from(here) * parts / u128::from(self.total.max(1))) as u64;
         if self.redrawn {
             if self.drawn.elapsed() >= REDRAW || here == self.total {
                 self.drawn = Instant::now();
                 let _ = write!(stderr(), "\r\x1b[K{}", self.words(here, here.saturating_sub(before), began));
             }
-        } else if tenths > self.tenths {
-            self.tenths = tenths;
+        } else if now > self.told {
+            self.told = now;
             if self.json {
                 println!("{}", json!({"kind": "pulling", "here": here, "bytes": self.total}));
             } else {

@@ -204,7 +204,8 @@ impl Inside {
         }
         let Some(call) = recording.calls().nth(self.call) else { return };
         let tokens = tokens::tokens(call, recording.token_texts(self.call));
-        let mut figures = tokens::figure_rows(&tokens, self.token, width);
+        let advantage = recording.advantage.filter(|_| call.role == Role::Planner);
+        let mut figures = tokens::figure_rows(&tokens, self.token, advantage, width);
         if figures.len() > height / 2 {
             // Little room: the tokens come before what explains them.
             figures.remove(0);

@@ -73,7 +73,8 @@ pub fn text_rows(tokens: &[Token], selected: usize, width: usize) -> (Vec<Row>, 
 }
 
 /// The legend, the selected token in figures, and the whole in figures.
-pub fn figure_rows(tokens: &[Token], selected: usize, width: usize) -> Vec<Row> {
+/// `advantage`: what a step would make of the plan.
+pub fn figure_rows(tokens: &[Token], selected: usize, advantage: Option<f64>, width: usize) -> Vec<Row> {
     let mut legend = Row::new().say("chance ", Ink::Dim);
     for (_, words, ink) in STEPS {
         legend = legend.say(words, ink).say("  ", Ink::Dim);
@@ -91,7 +92,7 @@ pub fn figure_rows(tokens: &[Token], selected: usize, width: usize) -> Vec<Row> 
         return rows;
     };
     let drawn = if token.forced { "forced by the grammar" } else { "drawn freely" };
-    let mask = if token.trains { "in the loss" } else { "not in the loss" };
+    let mask = if token.trains { "a step learns from it" } else { "no step learns from it" };
     let mut words = Prose::of(format!("token {} of {}  ", selected + 1, tokens.len()), Ink::Text)
         .say(format!("{:?}", token.text), Ink::Strong)
         .say(format!("  id {}  ", token.id), Ink::Dim);
@@ -109,11 +110,19 @@ pub fn figure_rows(tokens: &[Token], selected: usize, width: usize) -> Vec<Row> 
     let forced = tokens.iter().filter(|token| token.forced).count();
     let mean = if known.is_empty() { 0.0 } else { sum / known.len() as f64 };
     let words = format!(
-        "all {} tokens: logprob {sum:.2}, {mean:.3} a token; {forced} forced, {} in the loss",
+        "all {} tokens: logprob {sum:.2}, {mean:.3} a token; {forced} forced, {} to learn from",
         tokens.len(),
         tokens.iter().filter(|token| token.trains).count()
     );
     rows.extend(Prose::of(words, Ink::Dim).wrap(width, &Row::new(), &Row::new()));
+    if let Some(advantage) = advantage {
+        let (ink, what) = match advantage {
+            a if a > 0.0 => (Ink::Good, "a step makes these tokens likelier"),
+            a if a < 0.0 => (Ink::Bad, "a step makes these tokens less likely"),
+            _ => (Ink::Dim, "a step leaves these tokens as they are"),
+        };
+        rows.push(Row::new().say(format!("advantage {advantage:+.2} "), ink).say(what, Ink::Text));
+    }
     rows
 }
 

@@ -54,8 +54,9 @@ impl Picker {
         self
     }
 
-    /// Every command that has a name, and the keys it also has.
-    pub fn palette(keymap: &Keymap) -> Picker {
+    /// Every command that has a name, and the keys it also has; then what only the keys of `places` do, for it is
+    /// sought here too.
+    pub fn palette(keymap: &Keymap, places: &[Place]) -> Picker {
         let item = |command: &crate::deck::command::Command| {
             let keys = keymap.keys_of(command.action);
             // On the help page these share a line.
@@ -71,7 +72,13 @@ impl Picker {
                 run: (command.action, String::new()),
             }
         };
-        Picker::new("commands", COMMANDS.iter().filter(|command| command.named).map(item).collect())
+        let writes = [Place::Input, Place::Completion, Place::BareInput, Place::EmptyInput];
+        let here = |command: &&crate::deck::command::Command| {
+            let has_key = |place: &Place| !writes.contains(place) && keymap.has(*place, command.action);
+            !command.named && !command.words.is_empty() && places.iter().any(has_key)
+        };
+        let named = COMMANDS.iter().filter(|command| command.named);
+        Picker::new("commands", named.chain(COMMANDS.iter().filter(here)).map(item).collect())
     }
 
     fn refilter(&mut self) {

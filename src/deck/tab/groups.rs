@@ -167,7 +167,9 @@ impl Groups {
             );
             rows.extend(Prose::of(words, Ink::Warning).wrap(width, &Row::new(), &Row::new()));
         }
-        rows.extend(chances(group, good, bad).wrap(width, &Row::new(), &Row::new()));
+        if !group.has_contrast() {
+            rows.extend(chances(group, good, bad).wrap(width, &Row::new(), &Row::new()));
+        }
         rows
     }
 
@@ -340,22 +342,22 @@ fn meter(group: &GroupView, good: usize, bad: usize) -> Prose {
         .say(format!("{good} good, {bad} bad, {open} not judged{words}"), Ink::Text)
 }
 
-/// The chance that groups of other sizes hold both outcomes, at the rate labelled so far.
+/// The chance that the query, rolled out again, gives both kinds of answer, at the rate labelled so far.
 fn chances(group: &GroupView, good: usize, bad: usize) -> Prose {
     let judged = good + bad;
     // Laplace's rule: nothing seen is not "never".
     let rate = (good as f64 + 1.0) / (judged as f64 + 2.0);
-    let whence = if judged == 0 { "a guess".to_string() } else { format!("after {good} of {judged}") };
-    let words = format!("at {:.0}\u{a0}% good ({whence}) both outcomes in", rate * 100.0);
+    let whence = if judged == 0 { "a guess".to_string() } else { format!("{good} of {judged} were") };
+    let words = "rolled out again, chance of good and bad answers: ".to_string();
     let mut prose = Prose::of(words, Ink::Dim);
     for (n, size) in [4, 8, 16].into_iter().enumerate() {
         // Chances are never certain; a space within would let a figure be torn from its sign.
         let chance = (contrast_chance(rate, size) * 100.0).min(99.0);
-        let words = format!("{size}:\u{a0}{chance:.0}\u{a0}%");
-        prose = prose.say(if n == 0 { " " } else { ", " }, Ink::Dim);
+        let words = format!("{chance:.0}\u{a0}%\u{a0}of\u{a0}{size}");
+        prose = prose.say(if n == 0 { "" } else { ", " }, Ink::Dim);
         prose = prose.say(words, if size == group.size { Ink::Strong } else { Ink::Dim });
     }
-    prose
+    prose.say(format!(" (if {:.0}\u{a0}% are good: {whence})", rate * 100.0), Ink::Dim)
 }
 
 impl Tab for Groups {
@@ -433,12 +435,12 @@ impl Tab for Groups {
         vec![
             (Action::Good, "good"),
             (Action::Bad, "bad"),
-            (Action::Back, ""),
-            (Action::Forward, "answer"),
-            (Action::Open, "look inside"),
             (Action::Step, "learn"),
             (Action::PlanBad, "plan bad"),
             (Action::Correct, "correct"),
+            // Its arrows stand on the answers' own border where some do not show.
+            (Action::NextPane, "answer"),
+            (Action::Open, "look in"),
             (Action::Undo, "undo"),
             (Action::Roll, "roll again"),
             (Action::TurnBack, ""),

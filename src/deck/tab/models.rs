@@ -1,4 +1,5 @@
-//! The models tab: which GGUF serves, which others lie on this machine, what fits it and what can learn.
+//! The models tab: which GGUF serves, which others lie on this machine or can be downloaded, what fits it and
+//! what can learn. A download is asked for twice and says its size before.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -6,11 +7,11 @@ use ratatui::layout::{Position, Rect};
 use crate::deck::app::Effect;
 use crate::deck::command::Action;
 use crate::deck::keymap::Place;
-use crate::deck::message::{DeckCommand, DeckEvent};
+use crate::deck::message::{DeckCommand, DeckEvent, StatusLine};
 use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
-use crate::deck::shelf::fitted;
-use crate::deck::study::{ModelLine, StudyCommand, StudyEvent};
+use crate::deck::shelf::{fitted, padded};
+use crate::deck::study::{ModelLine, Offer, StudyCommand, StudyEvent};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::Ink;
@@ -20,6 +21,12 @@ pub struct Models {
     /// None until somebody has looked.
     models: Option<Vec<ModelLine>>,
     selected: usize,
+    /// What serves, on what.
+    devices: String,
+    /// Asked about once: the same key once more downloads it.
+    asked: Option<Offer>,
+    /// File, bytes that are here and bytes in all of the download under way.
+    pulling: Option<(String, u64, u64)>,
 }
 
 impl Models {
@@ -27,8 +34,50 @@ impl Models {
         self.models.as_deref().unwrap_or_default()
     }
 
+    /// What Enter does on a line: serve what is here, download what is not, stop what is being downloaded.
+    fn open(&mut self, asked: Option<Offer>, cx: &mut Context) -> bool {
+        let Some(line) = self.lines().get(self.selected).cloned() else { return false };
+        let study = |command| Effect::Command(DeckCommand::Study(command));
+        match line.offer {
+            None if line.current => cx.say("it serves already"),
+            None => {
+                cx.effect(study(StudyCommand::UseModel { path: line.path }));
+                cx.say("loading it; what serves stays if it cannot be used");
+            }
+            Some(offer) if self.pulling.as_ref().is_some_and(|(file, ..)| *file == offer.file) => {
+                cx.effect(study(StudyCommand::StopPull));
+            }
+            Some(_) if self.pulling.is_some() => cx.say("one download at a time: Enter on the other stops it"),
+            Some(offer) if asked.as_ref() == Some(&offer) => {
+                self.pulling = Some((offer.file.clone(), 0, line.bytes));
+                cx.effect(study(StudyCommand::PullModel(offer)));
+                cx.say("asking Hugging Face for it; Enter stops it, what came is kept and goes on from there");
+            }
+            Some(offer) => {
+                let (size, repo) = (gigabytes(line.bytes), &offer.repo);
+                let doubt = if line.fits { String::new() } else { format!(" ({})", line.words) };
+                cx.say(format!(
+                    "Enter once more downloads {size} of {repo} from Hugging Face, into the cache hf and llama.cpp \
+                     share{doubt}"
+                ));
+                self.asked = Some(offer);
+            }
+        }
+        true
+    }
+
     fn walk(&mut self, step: isize) {
         self.selected = moved(self.selected, step, self.lines().len());
+    }
+}
+
+/// `serves on gpu, 28 of 28 layers there`; empty where it is not known.
+fn on_devices(status: &StatusLine) -> String {
+    let devices = status.devices.join(" and ");
+    match (devices.is_empty(), status.layers_offloaded) {
+        (true, _) => String::new(),
+        (_, 0) => format!("  serves on {devices}"),
+        (_, offloaded) => format!("  serves on {devices}, {offloaded} of {} layers there", status.layers),
     }
 }
 
@@ -55,18 +104,23 @@ fn row(line: &ModelLine, here: bool, width: usize) -> Row {
     let mark = Row::new().say(if line.current { "* " } else { "  " }, Ink::Good);
     if width < 60 {
         // Whether it fits comes before what it is made of.
-        let name = width.saturating_sub(20).max(8);
+        let name = width.saturating_sub(24).max(8);
+        let (state, ink) = if line.offer.is_some() && line.fits { (line.place.as_str(), Ink::Dim) } else { (fits, ink) };
         return mark
-            .say(format!("{:<name$}", fitted(&line.name, name)), if here { Ink::Selected } else { Ink::Text })
+            .say(padded(&line.name, name), if here { Ink::Selected } else { Ink::Text })
             .say(format!("{:>8}  ", gigabytes(line.bytes)), Ink::Text)
-            .say(fits, ink);
+            .say(state, ink);
     }
     let row = mark
-        .say(format!("{:<name$}", fitted(&line.name, name)), if here { Ink::Selected } else { Ink::Text })
+        .say(padded(&line.name, name), if here { Ink::Selected } else { Ink::Text })
         .say(format!(" {:>6} {:<7}", parameters(line.parameters), line.file_type), Ink::Dim)
         .say(format!("{:>8}  ", gigabytes(line.bytes)), Ink::Text)
-        .say(format!("{fits:<8}"), ink)
-        .say(format!("{trains:<13}"), Ink::Text);
+        .say(format!("{fits:<8}"), ink);
+    if width < 100 && line.offer.is_some() {
+        // All that are offered can learn; that they are not here is what must have room.
+        return row.say(&line.place, Ink::Dim);
+    }
+    let row = row.say(format!("{trains:<13}"), Ink::Text);
     let room = width.saturating_sub(row.width());
     row.say(fitted(&line.place, room), Ink::Dim)
 }
@@ -81,6 +135,7 @@ impl Tab for Models {
     }
 
     fn perform(&mut self, action: Action, _: &str, cx: &mut Context) -> bool {
+        let asked = self.asked.take();
         match action {
             Action::ScrollUp => self.walk(-1),
             Action::ScrollDown => self.walk(1),
@@ -88,35 +143,55 @@ impl Tab for Models {
             Action::PageDown => self.walk(cx.page()),
             Action::First => self.walk(isize::MIN / 2),
             Action::Newest => self.walk(isize::MAX / 2),
-            Action::Open => match self.lines().get(self.selected) {
-                Some(line) if line.current => cx.say("it serves already"),
-                Some(line) => {
-                    let path = line.path.clone();
-                    cx.effect(Effect::Command(DeckCommand::Study(StudyCommand::UseModel { path })));
-                    cx.say("loading it; what serves stays if it cannot be used");
-                }
-                None => return false,
-            },
+            Action::Open => return self.open(asked, cx),
             _ => return false,
         }
         true
     }
 
-    fn event(&mut self, event: &DeckEvent, _: &mut Context) {
-        if let DeckEvent::Study(StudyEvent::Models(models)) = event {
-            self.models = Some(models.clone());
-            self.walk(0);
+    fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
+        if let DeckEvent::Status(status) = event {
+            self.devices = on_devices(status);
+        }
+        let DeckEvent::Study(event) = event else { return };
+        match event {
+            StudyEvent::Models(models) => {
+                // What was selected stays so, wherever it stands now.
+                let held = self.lines().get(self.selected).map(|line| line.path.clone());
+                self.models = Some(models.clone());
+                let same = models.iter().position(|line| Some(&line.path) == held.as_ref());
+                self.selected = same.unwrap_or(self.selected);
+                self.walk(0);
+            }
+            StudyEvent::Pulling { file, here, bytes } => self.pulling = Some((file.clone(), *here, *bytes)),
+            StudyEvent::Pulled { file, stopped, done } => {
+                self.pulling = None;
+                cx.effect(Effect::Command(DeckCommand::Study(StudyCommand::FindModels)));
+                match (stopped, done) {
+                    (true, _) => cx.say(format!("{file}: stopped; what came is kept")),
+                    (_, true) => cx.say(format!("{file} is here and whole: F5, Enter serves it")),
+                    // Why it failed is told beside.
+                    _ => {}
+                }
+            }
+            _ => {}
         }
     }
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
-        vec![(Action::Open, "serve it"), (Action::ScrollDown, "next")]
+        let line = self.lines().get(self.selected);
+        let file = line.and_then(|line| line.offer.as_ref()).map(|offer| offer.file.as_str());
+        let open = match (file, &self.pulling) {
+            (Some(file), Some((pulling, ..))) if file == pulling => "stop the download",
+            (Some(_), _) => "download",
+            (None, _) => "serve it",
+        };
+        vec![(Action::Open, open), (Action::ScrollUp, ""), (Action::ScrollDown, "choose")]
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
         if self.lines().is_empty() {
-            let looked = "None was found. /model FILE.gguf in the chat serves any GGUF this program can read; `tillerman \
-                          model pull` downloads one.";
+            let looked = "None was found. /model FILE.gguf in the chat serves any GGUF this program can read.";
             let looking = "Looking for them.";
             let second = if self.models.is_some() { looked } else { looking };
             let words = [
@@ -134,15 +209,26 @@ impl Tab for Models {
         let lines = self.lines();
         let mut about = Vec::new();
         if let Some(line) = lines.get(self.selected) {
-            let words =
-                Prose::of(line.path.as_str(), Ink::Dim).say(format!("  {}", line.words), Ink::Warning);
+            let devices = if line.current { self.devices.as_str() } else { "" };
+            let words = Prose::of(line.path.as_str(), Ink::Dim).say(devices, Ink::Text);
+            let words = words.say(format!("  {}", line.words), Ink::Warning);
             about.push(Row::new());
             about.extend(words.wrap(width, &Row::new(), &Row::new()));
         }
         let room = height.saturating_sub(about.len()).max(1);
         let first = scrolled(0, self.selected, room);
         let listed = lines.iter().enumerate().skip(first).take(room);
-        let mut rows: Vec<Row> = listed.map(|(n, line)| row(line, n == self.selected, width)).collect();
+        let come = |line: &ModelLine| {
+            let (file, here, bytes) = self.pulling.as_ref()?;
+            let ours = line.offer.as_ref().is_some_and(|offer| offer.file == *file);
+            ours.then(|| format!("{} % here", here * 100 / (*bytes).max(1)))
+        };
+        let mut rows: Vec<Row> = listed
+            .map(|(n, line)| match come(line) {
+                Some(place) => row(&ModelLine { place, ..line.clone() }, n == self.selected, width),
+                None => row(line, n == self.selected, width),
+            })
+            .collect();
         rows.extend(about);
         draw_rows(buffer, inside, rows.iter(), theme);
         None

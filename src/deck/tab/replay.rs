@@ -1,6 +1,8 @@
 //! The replay tab: the saved sessions, any trajectory of them through the panes it had when it was live,
 //! two of them side by side.
 
+mod listing;
+
 use std::time::Duration;
 
 use ratatui::buffer::Buffer;
@@ -8,21 +10,16 @@ use ratatui::layout::{Position, Rect};
 
 use crate::deck::app::Effect;
 use crate::deck::command::Action;
-use crate::deck::composer::Edit;
 use crate::deck::inside::Face;
 use crate::deck::keymap::Place;
-use crate::deck::layer::correct::Correct;
-use crate::deck::layer::line::Line as LineLayer;
 use crate::deck::layout::layout;
-use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
-use crate::deck::message::{DeckCommand, DeckEvent, LabelRequest, LabelValue, Scope};
-use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
+use crate::deck::library::{LibraryCommand, LibraryEvent, Recording, SessionLine};
+use crate::deck::message::{DeckCommand, DeckEvent};
 use crate::deck::row::Row;
-use crate::deck::shelf::{Line, Shelf};
+use crate::deck::shelf::Shelf;
 use crate::deck::tab::pair::Pair;
 use crate::deck::tab::{Context, Look, Tab, TabName};
 use crate::deck::theatre::Theatre;
-use crate::deck::theme::Ink;
 
 /// What shows.
 #[derive(Default)]
@@ -36,7 +33,7 @@ enum Scene {
 const NO_FORK: &str = "this is no fork to be compared with its parent; in the list (F2), m marks a trajectory and = puts \
                        another beside it";
 
-const IN_THEATRE: [(Action, &str); 12] = [
+const IN_THEATRE: [(Action, &str); 14] = [
     (Action::Pause, "pause"),
     (Action::Back, ""),
     (Action::Forward, "step"),
@@ -49,11 +46,15 @@ const IN_THEATRE: [(Action, &str); 12] = [
     (Action::Face(Face::TOKENS), "tokens"),
     (Action::Face(Face::TIME), "time"),
     (Action::Escape, "sessions"),
+    (Action::QueryBack, ""),
+    (Action::QueryForward, "query of the list"),
 ];
 
 #[derive(Default)]
 pub struct Replay {
     pub shelf: Shelf,
+    /// An evaluation opened out of the list, over it.
+    run: Option<Shelf>,
     scene: Scene,
     /// Trajectories asked for: one to play, or two to compare.
     wanted: Vec<String>,
@@ -62,7 +63,15 @@ pub struct Replay {
     beside_parent: bool,
     /// What plays was opened from this tab, and leads back there.
     from: Option<TabName>,
+    /// What is wanted is looked at from its end.
+    at_end: bool,
     speed: Option<f64>,
+}
+
+/// `eval held_out.jsonl · 720 queries, 640 right`
+fn title_of(session: &SessionLine) -> String {
+    let score = session.score.unwrap_or_default().words();
+    format!("{} · {score}", session.title)
 }
 
 fn ask(command: LibraryCommand) -> Effect {
@@ -75,15 +84,25 @@ impl Replay {
         self.scene = Scene::Theatre(Box::new(Theatre::new(recording, speed)));
     }
 
+    /// The list that shows: all sessions, or the evaluation that is open.
+    fn list(&mut self) -> &mut Shelf {
+        self.run.as_mut().unwrap_or(&mut self.shelf)
+    }
+
+    fn listed(&self) -> &Shelf {
+        self.run.as_ref().unwrap_or(&self.shelf)
+    }
+
     fn want(&mut self, ids: Vec<String>, cx: &mut Context) {
         ids.iter().for_each(|id| cx.effect(ask(LibraryCommand::Open { trajectory: id.clone() })));
         (self.wanted, self.arrived, self.beside_parent, self.from) = (ids, Vec::new(), false, None);
+        self.at_end = false;
     }
 
     /// Show a trajectory that another tab lists, whole and at its end: `from` is where Esc leads.
     pub fn look_into(&mut self, id: &str, from: TabName, cx: &mut Context) {
         self.want(vec![id.to_string()], cx);
-        self.from = Some(from);
+        (self.from, self.at_end) = (Some(from), true);
     }
 
     /// Leave what plays: to where it was opened.
@@ -114,7 +133,7 @@ impl Replay {
                 return;
             }
             // Until now the tab it was opened from has stayed in sight.
-            [_] if self.from.is_some() => {
+            [_] if self.at_end => {
                 self.play(recording.clone(), f64::INFINITY);
                 if let Scene::Theatre(theatre) = &mut self.scene {
                     // It is looked at, turn by turn; Space plays it.
@@ -139,92 +158,6 @@ impl Replay {
     fn want_beside_parent(&mut self, id: String, cx: &mut Context) {
         self.want(vec![id], cx);
         self.beside_parent = true;
-    }
-
-    fn on_shelf(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
-        let page = cx.page();
-        match action {
-            Action::ScrollUp => self.shelf.walk(-1),
-            Action::ScrollDown => self.shelf.walk(1),
-            Action::PageUp => self.shelf.walk(-page),
-            Action::PageDown => self.shelf.walk(page),
-            Action::First => self.shelf.walk(isize::MIN / 2),
-            Action::Newest => self.shelf.walk(isize::MAX / 2),
-            Action::Search => self.shelf.searching = true,
-            Action::Edit(Edit::Backspace) if self.shelf.searching => {
-                let mut filter = std::mem::take(&mut self.shelf.filter);
-                filter.pop();
-                self.shelf.search(filter);
-            }
-            Action::Send if self.shelf.searching => self.shelf.searching = false,
-            Action::Escape if self.shelf.searching || !self.shelf.filter.is_empty() => {
-                self.shelf.searching = false;
-                self.shelf.search(String::new());
-            }
-            Action::Undo => cx.effect(ask(LibraryCommand::Undelete)),
-            _ => return self.on_line(action, argument, cx),
-        }
-        true
-    }
-
-    /// What concerns the selected line.
-    fn on_line(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
-        let session = self.shelf.session().map(|session| (session.id.clone(), session.title.clone()));
-        let trajectory = self.shelf.trajectory().map(|line| line.id.clone());
-        let (Some((session, title)), Some(id)) = (session, trajectory) else { return false };
-        match action {
-            Action::Open => self.want(vec![id], cx),
-            Action::Resume => cx.effect(ask(LibraryCommand::Resume { session })),
-            Action::Rename if argument.is_empty() => {
-                let words = "Enter keeps the new title, Esc the old one";
-                cx.open(LineLayer::new("title of the session", words, Action::Rename, &title));
-            }
-            Action::Rename => {
-                let title = argument.to_string();
-                cx.effect(ask(LibraryCommand::Rename { session, title }));
-            }
-            Action::Remove => cx.effect(ask(LibraryCommand::Delete { session })),
-            Action::Mark => {
-                self.shelf.marked = (self.shelf.marked.as_ref() != Some(&id)).then_some(id);
-                cx.say(match self.shelf.marked {
-                    Some(_) => "marked: = on another trajectory shows both side by side",
-                    None => "no longer marked",
-                });
-            }
-            Action::Compare => match self.shelf.marked.clone().filter(|marked| *marked != id) {
-                Some(marked) => self.want(vec![marked, id], cx),
-                None => self.want_beside_parent(id, cx),
-            },
-            Action::Rewind => match self.shelf.selected() {
-                Some(Line::Trajectory(..)) => cx.effect(ask(LibraryCommand::Rewind { trajectory: id })),
-                _ => cx.say("select the query to go back to"),
-            },
-            Action::Fork => cx.say("open it first: a fork begins at a turn"),
-            _ if action.judges() => self.judge(action, cx),
-            _ => return false,
-        }
-        true
-    }
-
-    /// A word on the selected query; it shows on its line once it is kept.
-    fn judge(&self, action: Action, cx: &mut Context) {
-        let Some(line) = self.shelf.query() else { return cx.say("select the query it is about") };
-        if line.status != "answered" {
-            return cx.say("only an answered query can be labelled: a failed one never trains");
-        }
-        let (scope, value) = match action {
-            Action::Good => (Scope::Answer, LabelValue::Good),
-            Action::Bad => (Scope::Answer, LabelValue::Bad),
-            Action::PlanBad => (Scope::Plan, LabelValue::Bad),
-            Action::Correct => return cx.open(Correct::new(line.id.clone())),
-            _ => (Scope::Answer, LabelValue::Clear),
-        };
-        let label = |scope| Effect::Command(DeckCommand::Label(LabelRequest::alone(&line.id, scope, value)));
-        cx.effect(label(scope));
-        cx.say(if value == LabelValue::Clear { "label taken back" } else { "labelled; Alt+u takes it back" });
-        if value == LabelValue::Clear {
-            cx.effect(label(Scope::Plan));
-        }
     }
 
     fn in_theatre(theatre: &mut Theatre, action: Action, cx: &mut Context) -> Option<Vec<String>> {
@@ -267,32 +200,12 @@ impl Replay {
         }
         None
     }
-
-    fn draw_shelf(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
-        let theme = &look.theme;
-        frame_block(buffer, area, Ink::Border, theme);
-        draw_title(buffer, area, &Row::new().say(" sessions ", Ink::Title), theme);
-        let mut inside = inner(area);
-        let mut cursor = None;
-        if self.shelf.searching || !self.shelf.filter.is_empty() {
-            let row = Row::new().say("find ", Ink::Dim).say(self.shelf.filter.as_str(), Ink::Strong);
-            if self.shelf.searching {
-                let x = inside.x + u16::try_from(row.width()).unwrap_or(0);
-                cursor = Some(Position::new(x.min(inside.right().saturating_sub(1)), inside.y));
-            }
-            row.draw(buffer, inside, theme);
-            inside = Rect { y: inside.y + 1, height: inside.height.saturating_sub(1), ..inside };
-        }
-        let rows = self.shelf.rows(usize::from(inside.width), usize::from(inside.height));
-        draw_rows(buffer, inside, rows.iter(), theme);
-        cursor
-    }
 }
 
 impl Tab for Replay {
     fn places(&self) -> Vec<Place> {
         match &self.scene {
-            Scene::Shelf if self.shelf.searching => vec![Place::Input],
+            Scene::Shelf if self.listed().searching => vec![Place::Input],
             Scene::Shelf => vec![Place::Shelf, Place::List],
             Scene::Compare(_) => vec![Place::Shelf, Place::List],
             Scene::Theatre(theatre) if theatre.chat.inside.is_some() => vec![Place::Inside, Place::List],
@@ -309,6 +222,13 @@ impl Tab for Replay {
             Scene::Shelf => self.on_shelf(action, argument, cx),
             Scene::Theatre(theatre) if action == Action::Escape && theatre.chat.inside.is_none() => {
                 self.leave(cx);
+                true
+            }
+            Scene::Theatre(theatre)
+                if matches!(action, Action::QueryBack | Action::QueryForward)
+                    && theatre.chat.inside.is_none() =>
+            {
+                self.next_of_list(action == Action::QueryForward, cx);
                 true
             }
             Scene::Theatre(theatre) => {
@@ -341,29 +261,38 @@ impl Tab for Replay {
     }
 
     fn typed(&mut self, c: char, _: &mut Context) {
-        if self.shelf.searching {
-            let filter = format!("{}{c}", self.shelf.filter);
-            self.shelf.search(filter);
+        let shelf = self.list();
+        if shelf.searching {
+            let filter = format!("{}{c}", shelf.filter);
+            shelf.search(filter);
         }
     }
 
     fn paste(&mut self, text: &str) {
-        if self.shelf.searching {
-            let filter = format!("{}{}", self.shelf.filter, crate::text::safe(text));
-            self.shelf.search(filter);
+        let shelf = self.list();
+        if shelf.searching {
+            let filter = format!("{}{}", shelf.filter, crate::text::safe(text));
+            shelf.search(filter);
         }
     }
 
     fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
         if let DeckEvent::LabelStored { trajectory, turn, scope, value, .. } = event {
-            self.shelf.labelled(trajectory, *value);
+            let shelves = [Some(&mut self.shelf), self.run.as_mut()];
+            shelves.into_iter().flatten().for_each(|shelf| shelf.labelled(trajectory, *value));
             if let Scene::Theatre(theatre) = &mut self.scene {
                 theatre.labelled(trajectory, (*scope, *turn, *value));
             }
         }
         let DeckEvent::Library(event) = event else { return };
         match event {
-            LibraryEvent::Listed(sessions) => self.shelf.listed(sessions.clone()),
+            LibraryEvent::Listed(sessions) => {
+                self.shelf.listed(sessions.clone());
+                // The evaluation that is open may have been deleted meanwhile.
+                let gone = |run: &Shelf| !sessions.iter().any(|session| run.holds(&session.id));
+                self.run = self.run.take().filter(|run| !gone(run));
+            }
+            LibraryEvent::Evaluation(line) => self.run = Some(Shelf::of_evaluation((**line).clone())),
             LibraryEvent::Opened(recording) => self.opened(recording, cx),
             LibraryEvent::Deleted { title } => cx.say(format!("deleted: {title}; u brings it back")),
             LibraryEvent::Resumed { .. } | LibraryEvent::Forked { .. } | LibraryEvent::Rewound { .. } => {
@@ -387,22 +316,10 @@ impl Tab for Replay {
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
         match &self.scene {
-            Scene::Shelf if self.shelf.searching => {
+            Scene::Shelf if self.listed().searching => {
                 vec![(Action::Send, "keep"), (Action::Escape, "show all")]
             }
-            Scene::Shelf => vec![
-                (Action::Open, "replay"),
-                (Action::Resume, "resume"),
-                (Action::Search, "find"),
-                (Action::Mark, "mark"),
-                (Action::Compare, "compare"),
-                (Action::Good, ""),
-                (Action::Bad, "label"),
-                (Action::Rewind, "rewind"),
-                (Action::Rename, "rename"),
-                (Action::Remove, "delete"),
-                (Action::Undo, "undo"),
-            ],
+            Scene::Shelf => self.shelf_hints(),
             Scene::Theatre(theatre) if theatre.chat.inside.is_some() => theatre.chat.hints(),
             Scene::Theatre(theatre) => {
                 let mut hints = IN_THEATRE.to_vec();
@@ -433,7 +350,11 @@ impl Tab for Replay {
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
         match &mut self.scene {
-            Scene::Shelf => return self.draw_shelf(buffer, area, look),
+            Scene::Shelf => {
+                let title = self.run.as_ref().and_then(Shelf::session).map(title_of);
+                let title = title.unwrap_or_else(|| "sessions".to_string());
+                return self.list().draw(buffer, area, &title, &look.theme);
+            }
             Scene::Theatre(theatre) if theatre.chat.inside.is_some() => {
                 theatre.chat.draw(buffer, area, look);
             }

@@ -1,6 +1,8 @@
 //! The training tab: what the steps did (reward, divergence, clipping, plans, tools), what the gate says,
 //! the adapters as a tree. What a step changed on one of the person's own questions is drawn by `difference`.
 
+mod figures;
+
 use std::time::Duration;
 
 use ratatui::buffer::Buffer;
@@ -11,10 +13,9 @@ use crate::deck::command::Action;
 use crate::deck::keymap::Place;
 use crate::deck::message::{DeckCommand, DeckEvent};
 use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
-use crate::deck::plot::{Point, curve, shares};
 use crate::deck::row::{Prose, Row};
 use crate::deck::shelf::fitted;
-use crate::deck::study::{AdapterLine, GateOutcome, StepLine, StudyCommand, StudyEvent, TrainingView};
+use crate::deck::study::{AdapterLine, GateOutcome, StudyCommand, StudyEvent, TrainingView};
 use crate::deck::tab::difference::Shown;
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
@@ -83,14 +84,12 @@ fn tree(adapters: &[AdapterLine]) -> Vec<(String, &AdapterLine)> {
 const NO_STEP: &str =
     "Nothing has been learned yet. Label answers of a group (F3) good and bad; t there takes a step.";
 
+const NO_GATE: &str = "After a step, questions that never train are asked with the new adapter and with what planned \
+                       before; only a better one plans by itself. None has been tried yet.";
+
 /// An adapter's id as it is shown everywhere: the beginning of its hash.
 pub(super) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
-}
-
-/// A group's id as it is shown everywhere: its end. Groups of one minute begin alike.
-fn short_group(id: &str) -> &str {
-    if id.len() <= 12 { id } else { id.get(id.len() - 8..).unwrap_or(id) }
 }
 
 fn named(adapter: Option<&str>) -> String {
@@ -143,65 +142,6 @@ impl Training {
         });
     }
 
-    fn charts(&self, width: usize, height: usize) -> Vec<Vec<Row>> {
-        let steps = &self.view.steps;
-        let points = |of: &dyn Fn(&StepLine) -> Point| steps.iter().map(of).collect::<Vec<_>>();
-        let exact = |of: fn(&StepLine) -> f64| points(&|step| Point::exact(of(step)));
-        let title = |name: &str, figures: String| {
-            Row::new().say(format!("{name}  "), Ink::Heading).say(figures, Ink::Text)
-        };
-        let last = steps.last().cloned().unwrap_or_default();
-        let reward = format!(
-            "{:.2} [{:.2}, {:.2}], n {}",
-            last.reward, last.reward_low, last.reward_high, last.rollouts
-        );
-        let interval = |s: &StepLine| Point { value: s.reward, low: s.reward_low, high: s.reward_high };
-        let small = height.max(3);
-        vec![
-            curve(title("reward", reward), &points(&interval), width, small),
-            curve(
-                title("kl to base", format!("{:.4} on its rollouts", last.kl)),
-                &exact(|s| s.kl),
-                width,
-                small,
-            ),
-            curve(
-                title("clipped", format!("{:.1} % of tokens", last.clip_share * 100.0)),
-                &exact(|s| s.clip_share * 100.0),
-                width,
-                small,
-            ),
-            curve(
-                title("tokens per plan", format!("{:.1}", last.tokens_per_plan)),
-                &exact(|s| s.tokens_per_plan),
-                width,
-                small,
-            ),
-            shares(title("tools", format!("in step {}", last.step)), &last.tools, width, small),
-        ]
-    }
-
-    fn step_rows(&self, room: usize, width: usize) -> Vec<Row> {
-        let mut rows = vec![Row::new().say("step  reward            n kl      clip      s groups", Ink::Dim)];
-        let skip = self.view.steps.len().saturating_sub(room.saturating_sub(1));
-        for step in self.view.steps.iter().skip(skip) {
-            let mut words = format!(
-                "{:>4}  {:.2} [{:.2}, {:.2}] {:>3} {:.4} {:>4.1} % {:>5.1} ",
-                step.step,
-                step.reward,
-                step.reward_low,
-                step.reward_high,
-                step.rollouts,
-                step.kl,
-                step.clip_share * 100.0,
-                step.seconds,
-            );
-            words.push_str(&groups_in(&step.groups, width.saturating_sub(words.len())));
-            rows.push(Row::new().say(words, Ink::Text));
-        }
-        rows
-    }
-
     /// What moved in the newest step that moved anything, while its run is the newest.
     fn alarm_rows(&self, width: usize) -> Vec<Row> {
         let Some(step) = self.view.steps.last().filter(|step| !step.alarms.is_empty()) else {
@@ -214,7 +154,7 @@ impl Training {
 
     fn gate_rows(&self, width: usize) -> Vec<Row> {
         let Some(gate) = &self.view.gate else {
-            return Prose::of("no adapter has been before the gate yet", Ink::Dim).wrap(
+            return Prose::of(NO_GATE, Ink::Dim).wrap(
                 width,
                 &Row::new(),
                 &Row::new(),
@@ -316,7 +256,7 @@ impl Training {
             draw_rows(buffer, inside, rows.iter(), &look.theme);
             Vec::new()
         } else {
-            self.charts(usize::from(column).saturating_sub(2), tall.saturating_sub(2))
+            figures::charts(&self.view.steps, usize::from(column).saturating_sub(2), tall.saturating_sub(2))
         };
         for (n, rows) in cells.iter().enumerate() {
             let x = inside.x + column * u16::try_from(n % per_row).unwrap_or(0);
@@ -346,29 +286,13 @@ impl Training {
             let half = rest.height / 2;
             (Rect { height: half, ..rest }, Rect { y: rest.y + half, height: rest.height - half, ..rest })
         };
-        let steps = self.step_rows(usize::from(inner(left).height), usize::from(inner(left).width));
+        let (room, width) = (usize::from(inner(left).height), usize::from(inner(left).width));
+        let steps = figures::step_rows(&self.view.steps, room, width);
         Training::draw_block(buffer, left, "groups and steps", &steps, look);
         let inside = inner(right);
         let adapters = self.tree_rows(usize::from(inside.width), usize::from(inside.height));
         Training::draw_block(buffer, right, self.tree_title(), &adapters, look);
     }
-}
-
-/// Ids of groups in at most `room` columns; what has no room is counted.
-fn groups_in(groups: &[String], room: usize) -> String {
-    let mut words = String::new();
-    for (n, id) in groups.iter().enumerate() {
-        let (id, left) = (short_group(id), groups.len() - n);
-        let rest = if left > 1 { format!(" +{}", left - 1) } else { String::new() };
-        let gap = usize::from(n > 0);
-        if words.len() + gap + id.len() + rest.len() > room {
-            let more = if n == 0 { left.to_string() } else { format!(" +{left}") };
-            return words + &more;
-        }
-        words.push_str(if n > 0 { " " } else { "" });
-        words.push_str(id);
-    }
-    words
 }
 
 impl Tab for Training {
@@ -456,7 +380,7 @@ impl Tab for Training {
             shown.draw(buffer, area, look);
         } else if self.view == TrainingView::default() {
             let words = [
-                "Steps, what the gate says of them, and the adapters they made stand here: reward with its interval, divergence from the planner as shipped, clipped tokens, tokens per plan, which tools it chooses.",
+                "A step makes an adapter, a small file beside the model that lets the planner plan otherwise. Here stand the steps, how their adapters did on questions that never train, and which one plans now.",
                 NO_STEP,
             ];
             draw_empty(buffer, area, TabName::Training, &words, look);
