@@ -51,6 +51,31 @@ fn the_embedded_planner_answers_and_the_record_can_be_read_back() {
 }
 
 #[test]
+fn plain_lines_are_asked_in_one_conversation_and_labelled() {
+    let home = tempfile::tempdir().unwrap();
+    let lines =
+        "/good\nWhat is 37*41+5?\n/good\n/hlep\nWhat is 6*7?\n/bad 42\n/unlabel\n/quit\nnever asked\n";
+    let (code, out, err) = run(tillerman(home.path()).args(["--seed", "1", "--plain"]).write_stdin(lines));
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "there is no answer to label yet",
+        "1522",
+        "answer good; /unlabel takes it back",
+        "no command is called /hlep",
+        "yours is kept as the right one",
+        "label taken back",
+    ] {
+        assert!(out.contains(part), "no {part:?} in: {out}");
+    }
+    assert!(err.contains("plan 1") && !out.contains('\u{1b}') && !err.contains('\u{1b}'), "{err}");
+    let (_, listed, _) = run(tillerman(home.path()).args(["sessions", "--json"]));
+    let rows: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2, "{listed}");
+    assert_eq!(rows[0]["session"], rows[1]["session"], "one conversation");
+    assert_eq!((&rows[1]["label"], &rows[0]["label"]), (&Value::from("good"), &Value::Null));
+}
+
+#[test]
 fn without_a_terminal_one_sample_question_is_answered() {
     let home = tempfile::tempdir().unwrap();
     let (code, out, err) = run(&mut tillerman(home.path()));

@@ -39,9 +39,9 @@ pub struct AskArgs {
 pub const SAMPLE: &str = "What is 37*41+5?";
 
 /// Prints what the store has recorded.
-struct PrintSink {
-    json: bool,
-    quiet: bool,
+pub(super) struct PrintSink {
+    pub json: bool,
+    pub quiet: bool,
 }
 
 impl Sink for PrintSink {
@@ -98,7 +98,8 @@ pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {
     answer(&setup, &ask, Arc::new(StoreSink::new(store).then(print)), args.json).await
 }
 
-async fn answer(setup: &Setup, ask: &Ask, sink: Arc<dyn Sink>, json: bool) -> anyhow::Result<i32> {
+/// Solve it and print its answer; answers the exit code.
+pub(super) async fn answer(setup: &Setup, ask: &Ask, sink: Arc<dyn Sink>, json: bool) -> anyhow::Result<i32> {
     let cancel = CancellationToken::new();
     let interrupt = cancel.clone();
     let watcher = tokio::spawn(async move {
@@ -139,7 +140,9 @@ pub fn is_terminal() -> bool {
 /// Without a terminal: say so, and show that the whole loop works here.
 pub async fn sample(global: &Global) -> anyhow::Result<i32> {
     let why = if stdout().is_terminal() { "stdin is no terminal" } else { "stdout is no terminal" };
-    eprintln!("{why}: answering one sample question instead of opening the deck");
+    eprintln!(
+        "{why}: answering one sample question instead of opening the deck; `tillerman --plain` asks what stands on stdin"
+    );
     eprintln!("> tillerman ask --likeliest \"{SAMPLE}\"");
     // The sample shows what a run looks like, so it is the same run everywhere.
     let query = SAMPLE.to_string();

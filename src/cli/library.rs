@@ -14,9 +14,7 @@ use crate::flow::event::{Cause, Event};
 use crate::flow::fork::Prior;
 use crate::flow::trajectory::{Outcome, Trajectory, Turn};
 use crate::gguf::pieces::Pieces;
-use crate::store::{
-    Checked, Evaluation, LabelValue, Result, Row, Scope, Status, Store, StoreError, new_id,
-};
+use crate::store::{Checked, Evaluation, LabelValue, Result, Row, Scope, Status, Store, StoreError, new_id};
 use crate::tools::Taint;
 
 use super::sessions::when;
@@ -123,9 +121,7 @@ impl Library {
             checked.map(|checked| (checked.trajectory.clone(), checked)).collect();
         let rows = self.store.trajectories(Some(evaluation), 0)?.into_iter().rev();
         let own = rows.map(|row| match checked.remove(&row.id) {
-            Some(Checked { right, family, .. }) => {
-                TrajectoryLine { right: Some(right), family, ..line(row) }
-            }
+            Some(Checked { right, family, .. }) => TrajectoryLine { right: Some(right), family, ..line(row) },
             None => line(row),
         });
         let own = own.collect();

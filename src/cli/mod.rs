@@ -19,6 +19,7 @@ pub mod export_rows;
 mod found;
 pub mod label;
 pub mod library;
+mod lines;
 mod mcp;
 pub mod model;
 mod models;
@@ -58,6 +59,9 @@ pub struct Cli {
     /// Continue an earlier session in the deck
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
+    /// Lines that are only ever added instead of the deck, for screen readers and pipes: a question a line
+    #[arg(long)]
+    pub plain: bool,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -228,6 +232,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::ExportRows(args)) => block(export_rows::run(&args)),
         Some(Command::ReproduceReport(args)) => reproduce::run(&args),
         Some(Command::ShipAdapter(args)) => shipped::run(&args),
+        None if cli.plain => block(lines::run(global, cli.session.as_deref())),
         None if ask::is_terminal() => deck::run(global, deck::Start::Chat(cli.session)),
         None => block(ask::sample(global)),
     }

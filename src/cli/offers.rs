@@ -36,7 +36,7 @@ const KNOWN: [Known; 4] = [
     Known {
         repo: "Qwen/Qwen2.5-0.5B-Instruct-GGUF",
         file: "qwen2.5-0.5b-instruct-q4_k_m.gguf",
-        name: "Qwen2.5 0.5B Instruct",
+        name: "Qwen2.5-0.5B-Instruct",
         parameters: 494_000_000,
         bytes: 491_400_032,
         per_token: 24 * 2 * 64 * 4,
@@ -44,7 +44,7 @@ const KNOWN: [Known; 4] = [
     Known {
         repo: "Qwen/Qwen2.5-1.5B-Instruct-GGUF",
         file: "qwen2.5-1.5b-instruct-q4_k_m.gguf",
-        name: "Qwen2.5 1.5B Instruct",
+        name: "Qwen2.5-1.5B-Instruct",
         parameters: 1_540_000_000,
         bytes: 1_117_320_736,
         per_token: 28 * 2 * 128 * 4,
@@ -52,7 +52,7 @@ const KNOWN: [Known; 4] = [
     Known {
         repo: "Qwen/Qwen3-4B-GGUF",
         file: "Qwen3-4B-Q4_K_M.gguf",
-        name: "Qwen3 4B",
+        name: "Qwen3-4B",
         parameters: 4_020_000_000,
         bytes: 2_497_280_256,
         per_token: 36 * 8 * 128 * 4,
@@ -60,7 +60,7 @@ const KNOWN: [Known; 4] = [
     Known {
         repo: "Qwen/Qwen3-8B-GGUF",
         file: "Qwen3-8B-Q4_K_M.gguf",
-        name: "Qwen3 8B",
+        name: "Qwen3-8B",
         parameters: 8_190_000_000,
         bytes: 5_027_783_488,
         per_token: 36 * 8 * 128 * 4,
@@ -124,7 +124,8 @@ impl Study {
     /// Whether it came whole; false: it was stopped.
     async fn follow_pull(&self, offer: &Offer, cancel: &CancellationToken) -> anyhow::Result<bool> {
         let mut command = tokio::process::Command::new(setup::exe());
-        command.args(self.global.home.iter().flat_map(|home| ["--home".into(), home.clone().into_os_string()]));
+        command
+            .args(self.global.home.iter().flat_map(|home| ["--home".into(), home.clone().into_os_string()]));
         let config = self.global.config.iter();
         command.args(config.flat_map(|config| ["--config".into(), config.clone().into_os_string()]));
         if self.global.offline {
@@ -163,7 +164,8 @@ impl Study {
             return Ok(true);
         }
         let told = told.await.unwrap_or_default();
-        let last = told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it ended without a word");
+        let last =
+            told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it ended without a word");
         Err(Error::Usage(last.trim_start_matches("tillerman: ").to_string()).into())
     }
 }
@@ -180,7 +182,7 @@ mod tests {
         let here = [ModelLine { path, ..ModelLine::default() }];
         let rest = beside(&here, Some(3_000_000_000));
         let fits: Vec<(&str, bool)> = rest.iter().map(|line| (line.name.as_str(), line.fits)).collect();
-        assert_eq!(fits, [("Qwen2.5 1.5B Instruct", true), ("Qwen3 4B", false), ("Qwen3 8B", false)]);
+        assert_eq!(fits, [("Qwen2.5-1.5B-Instruct", true), ("Qwen3-4B", false), ("Qwen3-8B", false)]);
         assert!(rest[1].words.contains("3.0 GB are free"), "{}", rest[1].words);
     }
 }

@@ -86,7 +86,8 @@ pub fn hosts() -> Vec<(String, String)> {
     let endpoint =
         hub::endpoint().map_or_else(|_| "HF_ENDPOINT (not an address)".to_string(), |url| hub::host(&url));
     let served = format!("whatever public host {endpoint} names for the bytes");
-    let only = "`tillerman model pull`, and a model of F5 in the deck that Enter was pressed on twice".to_string();
+    let only =
+        "`tillerman model pull`, and a model of F5 in the deck that Enter was pressed on twice".to_string();
     vec![(endpoint, only.clone()), (served, format!("{only}; the access token is not sent there"))]
 }
 

@@ -206,7 +206,7 @@ fn adapter_line(adapter: &Adapter, current: Option<&str>) -> AdapterLine {
         words,
         when: when(adapter.created_ms),
         current: serves,
-        status: if serves { "serves".to_string() } else { adapter.origin.name().to_string() },
+        status: if serves { "plans now".to_string() } else { adapter.origin.name().to_string() },
     }
 }
 

@@ -95,6 +95,8 @@ impl Chat {
         let query = typed.or_else(|| self.followed().map(|(live, _)| live.trajectory.query.clone()));
         let Some(query) = query else { return cx.say("type a query first: it is rolled out as a group") };
         let size = argument.trim().parse().ok().filter(|size| (2..=64).contains(size)).unwrap_or(SIZE);
+        // What was typed has been sent, as by Enter; Up brings it back.
+        self.composer.take();
         cx.effect(Effect::Command(DeckCommand::Study(StudyCommand::RollGroup { query, size })));
         cx.wishes.tab = Some(TabName::Groups);
     }

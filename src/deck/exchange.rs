@@ -136,6 +136,7 @@ impl Exchange {
             Outcome::Failed { reason, remedy, .. } => {
                 let mut rows = failure(reason, remedy, width);
                 rows.extend(self.figures(live, width));
+                rows.extend(note("Up brings the query back into the input", width));
                 rows
             }
             Outcome::Cancelled => {

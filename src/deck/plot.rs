@@ -42,7 +42,11 @@ pub fn curve(title: Row, points: &[Point], width: usize, height: usize) -> Vec<R
         ((share * (height - 1) as f64).round().max(0.0) as usize).min(height - 1)
     };
     for line in (0..height).rev() {
+        let flat = high - low <= 1e-12;
         let scale = match line {
+            // One value has one place.
+            n if flat && n == level(low) => number(low),
+            _ if flat => String::new(),
             0 => number(low),
             n if n == height - 1 => number(high),
             _ => String::new(),

@@ -18,10 +18,14 @@ use crate::text::one_line;
 const FIGURES_FROM: usize = 70;
 const FAMILY_FROM: usize = 100;
 const FAMILY: usize = 17;
+/// Columns of the tab from which the selected query stands beside the list.
+const BESIDE_FROM: u16 = 140;
 
 #[derive(Default)]
 pub struct Shelf {
     sessions: Vec<SessionLine>,
+    /// It holds one session, whose own line the title is.
+    alone: bool,
     /// None until the first answer.
     listed: bool,
     pub filter: String,
@@ -43,12 +47,13 @@ pub enum Line<'a> {
 }
 
 impl Shelf {
-    /// One evaluation with all that was asked in it, its first question selected.
+    /// One evaluation with all that was asked in it.
     pub fn of_evaluation(line: SessionLine) -> Shelf {
-        let mut shelf = Shelf::default();
-        shelf.listed(vec![line]);
-        shelf.walk(1);
-        shelf
+        Shelf { sessions: vec![line], alone: true, listed: true, ..Shelf::default() }
+    }
+
+    pub fn first_session(&self) -> Option<&SessionLine> {
+        self.sessions.first()
     }
 
     pub fn listed(&mut self, sessions: Vec<SessionLine>) {
@@ -82,9 +87,10 @@ impl Shelf {
             };
             let trajectories: Vec<&TrajectoryLine> = session.trajectories.iter().filter(found).collect();
             let folded = session.score.filter(|_| session.trajectories.is_empty());
-            let folded_fits = folded.is_some_and(|score| whole && (score.right < score.checked || !self.wrong));
+            let folded_fits =
+                folded.is_some_and(|score| whole && (score.right < score.checked || !self.wrong));
             if folded_fits || !trajectories.is_empty() {
-                lines.push(Line::Session(session));
+                lines.extend((!self.alone).then_some(Line::Session(session)));
                 lines.extend(trajectories.into_iter().map(|t| Line::Trajectory(session, t)));
             }
         }
@@ -97,8 +103,9 @@ impl Shelf {
 
     /// The session the selected line belongs to.
     pub fn session(&self) -> Option<&SessionLine> {
-        match self.selected()? {
-            Line::Session(session) | Line::Trajectory(session, _) => Some(session),
+        match self.selected() {
+            Some(Line::Session(session) | Line::Trajectory(session, _)) => Some(session),
+            None => self.first_session().filter(|_| self.alone),
         }
     }
 
@@ -169,8 +176,33 @@ impl Shelf {
         held.iter().for_each(|id| self.select(id));
     }
 
-    /// The list in its frame; answers where the cursor stands.
+    /// The list in its frame, and beside it the selected query whole where there is room; answers where the
+    /// cursor stands.
     pub fn draw(&mut self, buffer: &mut Buffer, area: Rect, title: &str, theme: &Theme) -> Option<Position> {
+        if area.width < BESIDE_FROM || self.selected().is_none() {
+            return self.draw_list(buffer, area, title, theme);
+        }
+        let list = Rect { width: area.width * 3 / 5, ..area };
+        let beside = Rect { x: list.right(), width: area.width - list.width, ..area };
+        let cursor = self.draw_list(buffer, list, title, theme);
+        frame_block(buffer, beside, Ink::Border, theme);
+        draw_title(buffer, beside, &Row::new().say(" selected ", Ink::Title), theme);
+        let inside = inner(beside);
+        let width = usize::from(inside.width);
+        let rows = match (self.trajectory(), self.folded().and_then(|session| session.score)) {
+            (Some(line), _) => whole_rows(line, width),
+            (None, Some(score)) => {
+                let words =
+                    format!("{}. Enter opens it: every query, what it came to, and how.", score.words());
+                Prose::of(words, Ink::Text).wrap(width, &Row::new(), &Row::new())
+            }
+            (None, None) => Vec::new(),
+        };
+        draw_rows(buffer, inside, rows.iter(), theme);
+        cursor
+    }
+
+    fn draw_list(&mut self, buffer: &mut Buffer, area: Rect, title: &str, theme: &Theme) -> Option<Position> {
         frame_block(buffer, area, Ink::Border, theme);
         let title = fitted(title, usize::from(area.width.saturating_sub(4)));
         draw_title(buffer, area, &Row::new().say(format!(" {title} "), Ink::Title), theme);
@@ -233,6 +265,36 @@ impl Shelf {
     }
 }
 
+/// A query with its answer, uncut, and what is known of it.
+fn whole_rows(line: &TrajectoryLine, width: usize) -> Vec<Row> {
+    let plain = Row::new();
+    let mut rows = Prose::of(line.query.as_str(), Ink::Strong).wrap(width, &plain, &plain);
+    rows.push(Row::new());
+    let answer = line.answer.clone().unwrap_or_else(|| format!("({})", line.status));
+    rows.extend(Prose::of(answer, Ink::Text).wrap(width, &plain, &plain));
+    rows.push(Row::new());
+    let turns = if line.turns == 1 { "turn" } else { "turns" };
+    let mut words = Prose::new();
+    words = match line.right {
+        Some(true) => words.say("right  ", Ink::Good),
+        Some(false) => words.say("wrong  ", Ink::Bad),
+        None => words,
+    };
+    words = match line.label.as_deref() {
+        Some("good") => words.say("(good)  ", Ink::Good),
+        Some(label) => words.say(format!("({label})  "), Ink::Bad),
+        None => words,
+    };
+    let mut facts = format!("{} {turns} · {:.1} s", line.turns, line.seconds);
+    if !line.family.is_empty() {
+        facts.push_str(&format!(" · {}", line.family));
+    }
+    let adapter = line.adapter.as_deref().map_or("no adapter", |id| id.get(..8).unwrap_or(id));
+    let adapter = if line.adapter.is_some() { format!("adapter {adapter}") } else { adapter.to_string() };
+    rows.extend(words.say(format!("{facts} · {adapter}"), Ink::Dim).wrap(width, &plain, &plain));
+    rows
+}
+
 fn session_row(session: &SessionLine, here: bool, width: usize) -> Row {
     let count = session.trajectories.len();
     let tail = match session.score {
@@ -262,7 +324,8 @@ fn trajectory_row(line: &TrajectoryLine, here: bool, marked: bool, width: usize)
         None => ("", Ink::Text),
     };
     let mut figures = String::new();
-    if width >= FIGURES_FROM {
+    // Of an evaluation what was asked comes before how long it took.
+    if width >= FIGURES_FROM + if line.right.is_some() { 30 } else { 0 } {
         let turns = if line.turns == 1 { "turn " } else { "turns" };
         figures = format!("{} {turns} {:>6.1} s  ", line.turns, line.seconds);
     }
@@ -274,7 +337,8 @@ fn trajectory_row(line: &TrajectoryLine, here: bool, marked: bool, width: usize)
         (Some(answer), _) => answer.clone(),
         (None, status) => format!("({status})"),
     };
-    let query = fitted(&line.query, room * 3 / 5);
+    // A short answer leaves its room to the query.
+    let query = fitted(&line.query, (room * 3 / 5).max(room.saturating_sub(outcome.width() + 4)));
     let rest = room.saturating_sub(query.width() + 4);
     Row::new()
         .say(if here { "> " } else { "  " }, Ink::Accent)

@@ -15,6 +15,8 @@ const NAME: &str = " tillerman  ";
 /// Columns of the screen from which the context has a gauge, and its marks.
 const GAUGE_FROM: u16 = 140;
 const GAUGE: usize = 10;
+/// Columns of the screen from which hints stand three columns apart.
+const AIRY_FROM: u16 = 100;
 
 /// `tillerman  model · adapter · device 28/28 · ctx 3.1k/8k · 41 tok/s        F1 chat 2 replay ..`; what matters
 /// least goes first when the line is short.
@@ -124,15 +126,9 @@ fn kilo(count: usize) -> String {
     }
 }
 
-/// Keys that help in the present state, as many as fit into `room` columns; closer together where that lets all
-/// of them, or more, stand there.
+/// Keys that help in the present state, as many as fit into `room` columns; on a narrow screen they stand closer.
 pub fn hints(app: &App, room: usize) -> Row {
-    let (airy, left_out) = hints_spaced(app, room, 3);
-    if left_out == 0 { airy } else { hints_spaced(app, room, 2).0 }
-}
-
-/// The hints with `gap` columns between them, and how many had no room.
-fn hints_spaced(app: &App, room: usize, gap: usize) -> (Row, usize) {
+    let gap = if app.size.0 < AIRY_FROM { 2 } else { 3 };
     let tab = app.tabs.current();
     let places = tab.places();
     let mut row = Row::new().say(" ", Ink::Dim);
@@ -145,7 +141,7 @@ fn hints_spaced(app: &App, room: usize, gap: usize) -> (Row, usize) {
         app.look.keymap.key_of(&places, *action).map_or(0, |key| key.len() + 1 + words.len() + gap)
     });
     // Keys that share a word stand or fall together: without words a key shares those of the next.
-    let (mut whole, mut left_out) = (Row::new(), 0);
+    let mut whole = Row::new();
     for (action, words) in hints {
         if let Some(key) = app.look.keymap.key_of(&places, action) {
             whole = whole.say(key, Ink::Accent).say(" ", Ink::Dim);
@@ -159,11 +155,9 @@ fn hints_spaced(app: &App, room: usize, gap: usize) -> (Row, usize) {
         let keys = std::mem::take(&mut whole).say(words, Ink::Dim);
         if row.width() + keys.width() + kept <= room {
             row = row.join(keys).say(" ".repeat(gap), Ink::Dim);
-        } else {
-            left_out += 1;
         }
     }
-    (row, left_out)
+    row
 }
 
 /// The tab's own hints; elsewhere than in the chat also the way back.

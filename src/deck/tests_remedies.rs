@@ -110,7 +110,9 @@ fn without_contrast_it_says_what_brings_some() {
     assert!(said(group()).contains("label one answer good and another bad first"));
     let mut one = group();
     one.clusters.truncate(1);
-    assert!(said(one).contains("every rollout gave the same answer; r rolls it again"));
+    assert!(
+        said(one).contains("every rollout gave the same answer, so nothing can be learned; r rolls it again")
+    );
     let mut good = group();
     good.clusters.iter_mut().for_each(|cluster| cluster.label = Some(LabelValue::Good));
     assert!(said(good).contains("all its answers got the same label"));

@@ -320,7 +320,11 @@ fn a_model_is_downloaded_when_asked_for_twice_and_can_be_stopped() {
     deck.effects.clear();
     deck.press(KeyCode::Enter);
     assert!(deck.effects.is_empty(), "nothing is contacted yet");
-    assert!(deck.text().contains("Enter once more downloads 2.5 GB of Qwen/Qwen3-4B-GGUF"), "{}", deck.text());
+    assert!(
+        deck.text().contains("Enter once more downloads 2.5 GB of Qwen/Qwen3-4B-GGUF"),
+        "{}",
+        deck.text()
+    );
     deck.press(KeyCode::Down).press(KeyCode::Enter);
     assert!(deck.effects.is_empty(), "another key came between");
     deck.press(KeyCode::Enter);
@@ -333,5 +337,9 @@ fn a_model_is_downloaded_when_asked_for_twice_and_can_be_stopped() {
     assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::StopPull));
     study(&mut deck, StudyEvent::Pulled { file, stopped: true, done: false });
     assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::FindModels));
-    assert!(deck.text().contains("what came is kept") && deck.text().contains("to download"), "{}", deck.text());
+    assert!(
+        deck.text().contains("what came is kept") && deck.text().contains("to download"),
+        "{}",
+        deck.text()
+    );
 }

@@ -145,8 +145,8 @@ fn legend(whole: Spent, wide: bool) -> Prose {
         let words = format!(" {name} {} ({:.0} %)  ", seconds(ms).trim(), ms / total * 100.0);
         prose = prose.say(mark.to_string(), ink).say(together(words) + " ", Ink::Text);
     }
-    let speed = if wide { "tok/s: tokens a second of decoding" } else { "/s: tokens a second of decoding" };
-    prose.say(together(speed.to_string()), Ink::Dim)
+    let speed = if wide { "tok/s" } else { "/s, tokens a second" };
+    prose.say(format!("prefill reads the prompt, decode writes, at so many {speed}"), Ink::Dim)
 }
 
 /// `|==####%%%.|` to the scale of `most`, then blanks, so that figures line up.

@@ -82,7 +82,15 @@ impl Picker {
     }
 
     fn refilter(&mut self) {
-        self.fitting = fuzzy::filter(&self.input.value(), &self.items, |item| &item.name);
+        let sought = self.input.value();
+        self.fitting = fuzzy::filter(&sought, &self.items, |item| &item.name);
+        // Who does not know its name knows what it does; that comes after the names.
+        let sought = sought.trim().to_lowercase();
+        if sought.len() >= 3 {
+            let by_words = |at: &usize| self.items[*at].words.to_lowercase().contains(&sought);
+            let more: Vec<usize> = (0..self.items.len()).filter(by_words).collect();
+            self.fitting.extend(more.into_iter().filter(|at| !self.fitting.contains(at)).collect::<Vec<_>>());
+        }
         if self.in_order {
             self.fitting.sort_unstable();
         }

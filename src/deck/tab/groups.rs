@@ -156,7 +156,10 @@ impl Groups {
         facts.push_str(&format!(" · adapter {}", group.adapter.as_deref().unwrap_or("none")));
         rows.extend(Prose::of(facts, Ink::Dim).wrap(width, &Row::new(), &Row::new()));
         rows.extend(meter(group, good, bad).wrap(width, &Row::new(), &Row::new()));
-        if !group.verdict.is_empty() {
+        let ended = group.ended == group.size;
+        if let Some(why) = no_contrast(group).filter(|_| ended) {
+            rows.extend(Prose::of(why, Ink::Text).wrap(width, &Row::new(), &Row::new()));
+        } else if !group.verdict.is_empty() {
             rows.extend(Prose::of(group.verdict.as_str(), Ink::Text).wrap(width, &Row::new(), &Row::new()));
         }
         if let Some(planning) = self.planning.as_ref().filter(|planning| **planning != group.adapter) {
@@ -167,7 +170,7 @@ impl Groups {
             );
             rows.extend(Prose::of(words, Ink::Warning).wrap(width, &Row::new(), &Row::new()));
         }
-        if !group.has_contrast() {
+        if !group.has_contrast() && ended && !group.clusters.is_empty() {
             rows.extend(chances(group, good, bad).wrap(width, &Row::new(), &Row::new()));
         }
         rows
@@ -310,9 +313,9 @@ fn no_contrast(group: &GroupView) -> Option<&'static str> {
     match (group.has_contrast(), group.clusters.len(), open) {
         (true, ..) => None,
         (_, 0, _) => Some("no contrast: no rollout has ended yet"),
-        (_, 1, _) => {
-            Some("no contrast: every rollout gave the same answer; r rolls it again, F1 asks another")
-        }
+        (_, 1, _) => Some(
+            "no contrast: every rollout gave the same answer, so nothing can be learned; r rolls it again, F1 asks another",
+        ),
         (.., true) => Some("no contrast: label one answer good and another bad first"),
         (.., false) => {
             Some("no contrast: all its answers got the same label; r rolls it again, F1 asks another")
@@ -342,22 +345,27 @@ fn meter(group: &GroupView, good: usize, bad: usize) -> Prose {
         .say(format!("{good} good, {bad} bad, {open} not judged{words}"), Ink::Text)
 }
 
-/// The chance that the query, rolled out again, gives both kinds of answer, at the rate labelled so far.
+/// The chance that the query, rolled out again, gives both kinds of answer, by what is known: the labels, else how
+/// many rollouts agree.
 fn chances(group: &GroupView, good: usize, bad: usize) -> Prose {
     let judged = good + bad;
+    let all: usize = group.clusters.iter().map(|cluster| cluster.rollouts.len()).sum();
+    let biggest = group.clusters.first().map_or(0, |cluster| cluster.rollouts.len());
     // Laplace's rule: nothing seen is not "never".
-    let rate = (good as f64 + 1.0) / (judged as f64 + 2.0);
-    let whence = if judged == 0 { "a guess".to_string() } else { format!("{good} of {judged} were") };
-    let words = "rolled out again, chance of good and bad answers: ".to_string();
-    let mut prose = Prose::of(words, Ink::Dim);
+    let rate = |hits: usize, of: usize| (hits as f64 + 1.0) / (of as f64 + 2.0);
+    let (rate, whence) = match judged {
+        0 => (rate(biggest, all), format!("{biggest} of {all} agree")),
+        _ => (rate(good, judged), format!("{good} of {judged} are good")),
+    };
+    let mut prose = Prose::of("rolled out again, the chance of different answers: ", Ink::Dim);
     for (n, size) in [4, 8, 16].into_iter().enumerate() {
         // Chances are never certain; a space within would let a figure be torn from its sign.
         let chance = (contrast_chance(rate, size) * 100.0).min(99.0);
-        let words = format!("{chance:.0}\u{a0}%\u{a0}of\u{a0}{size}");
+        let words = format!("{chance:.0}\u{a0}%\u{a0}with\u{a0}{size}");
         prose = prose.say(if n == 0 { "" } else { ", " }, Ink::Dim);
         prose = prose.say(words, if size == group.size { Ink::Strong } else { Ink::Dim });
     }
-    prose.say(format!(" (if {:.0}\u{a0}% are good: {whence})", rate * 100.0), Ink::Dim)
+    prose.say(format!(" (now {whence})"), Ink::Dim)
 }
 
 impl Tab for Groups {
@@ -440,7 +448,7 @@ impl Tab for Groups {
             (Action::Correct, "correct"),
             // Its arrows stand on the answers' own border where some do not show.
             (Action::NextPane, "answer"),
-            (Action::Open, "look in"),
+            (Action::Open, "open"),
             (Action::Undo, "undo"),
             (Action::Roll, "roll again"),
             (Action::TurnBack, ""),

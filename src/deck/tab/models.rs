@@ -47,11 +47,15 @@ impl Models {
             Some(offer) if self.pulling.as_ref().is_some_and(|(file, ..)| *file == offer.file) => {
                 cx.effect(study(StudyCommand::StopPull));
             }
-            Some(_) if self.pulling.is_some() => cx.say("one download at a time: Enter on the other stops it"),
+            Some(_) if self.pulling.is_some() => {
+                cx.say("one download at a time: Enter on the other stops it")
+            }
             Some(offer) if asked.as_ref() == Some(&offer) => {
                 self.pulling = Some((offer.file.clone(), 0, line.bytes));
                 cx.effect(study(StudyCommand::PullModel(offer)));
-                cx.say("asking Hugging Face for it; Enter stops it, what came is kept and goes on from there");
+                cx.say(
+                    "asking Hugging Face for it; Enter stops it, what came is kept and goes on from there",
+                );
             }
             Some(offer) => {
                 let (size, repo) = (gigabytes(line.bytes), &offer.repo);
@@ -104,8 +108,9 @@ fn row(line: &ModelLine, here: bool, width: usize) -> Row {
     let mark = Row::new().say(if line.current { "* " } else { "  " }, Ink::Good);
     if width < 60 {
         // Whether it fits comes before what it is made of.
-        let name = width.saturating_sub(24).max(8);
-        let (state, ink) = if line.offer.is_some() && line.fits { (line.place.as_str(), Ink::Dim) } else { (fits, ink) };
+        let name = width.saturating_sub(21).max(8);
+        let place = line.place.trim_start_matches("to ");
+        let (state, ink) = if line.offer.is_some() && line.fits { (place, Ink::Dim) } else { (fits, ink) };
         return mark
             .say(padded(&line.name, name), if here { Ink::Selected } else { Ink::Text })
             .say(format!("{:>8}  ", gigabytes(line.bytes)), Ink::Text)
@@ -191,7 +196,8 @@ impl Tab for Models {
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
         if self.lines().is_empty() {
-            let looked = "None was found. /model FILE.gguf in the chat serves any GGUF this program can read.";
+            let looked =
+                "None was found. /model FILE.gguf in the chat serves any GGUF this program can read.";
             let looking = "Looking for them.";
             let second = if self.models.is_some() { looked } else { looking };
             let words = [

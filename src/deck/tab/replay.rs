@@ -35,19 +35,19 @@ const NO_FORK: &str = "this is no fork to be compared with its parent; in the li
 
 const IN_THEATRE: [(Action, &str); 14] = [
     (Action::Pause, "pause"),
+    (Action::Escape, "list"),
     (Action::Back, ""),
     (Action::Forward, "step"),
     (Action::TurnBack, ""),
     (Action::TurnForward, "turn"),
+    (Action::QueryBack, ""),
+    (Action::QueryForward, "next of the list"),
+    (Action::NextPane, "panes"),
     (Action::Slower, ""),
     (Action::Faster, "speed"),
-    (Action::NextPane, "panes"),
     (Action::Fork, "fork"),
     (Action::Face(Face::TOKENS), "tokens"),
     (Action::Face(Face::TIME), "time"),
-    (Action::Escape, "sessions"),
-    (Action::QueryBack, ""),
-    (Action::QueryForward, "query of the list"),
 ];
 
 #[derive(Default)]
@@ -326,6 +326,7 @@ impl Tab for Replay {
                 hints[0].1 = theatre.pause_word();
                 if let Some(tab) = self.from {
                     hints.retain(|(action, _)| *action != Action::Escape);
+                    hints.retain(|(action, _)| !matches!(action, Action::QueryBack | Action::QueryForward));
                     hints.insert(0, (Action::Escape, tab.words()));
                 }
                 if theatre.is_fork() {
@@ -351,7 +352,7 @@ impl Tab for Replay {
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
         match &mut self.scene {
             Scene::Shelf => {
-                let title = self.run.as_ref().and_then(Shelf::session).map(title_of);
+                let title = self.run.as_ref().and_then(Shelf::first_session).map(title_of);
                 let title = title.unwrap_or_else(|| "sessions".to_string());
                 return self.list().draw(buffer, area, &title, &look.theme);
             }

@@ -36,6 +36,9 @@ pub struct Training {
     query: Option<String>,
     /// What planned before the person moved the adapter: one key brings it back.
     before: Option<Option<String>>,
+    /// The deck's clock, and when what goes on was told.
+    now_ms: u64,
+    told_ms: u64,
 }
 
 fn ask(command: StudyCommand) -> Effect {
@@ -124,6 +127,9 @@ impl Training {
     fn show_view(&mut self, view: &TrainingView) {
         let known: Vec<String> = self.view.adapters.iter().map(|line| line.id.clone()).collect();
         let held = self.selected().map(|line| line.id.clone());
+        if self.view.running != view.running {
+            self.told_ms = self.now_ms;
+        }
         self.view.clone_from(view);
         let shown = tree(&self.view.adapters);
         let new = shown.iter().position(|(_, line)| !known.is_empty() && !known.contains(&line.id));
@@ -154,11 +160,7 @@ impl Training {
 
     fn gate_rows(&self, width: usize) -> Vec<Row> {
         let Some(gate) = &self.view.gate else {
-            return Prose::of(NO_GATE, Ink::Dim).wrap(
-                width,
-                &Row::new(),
-                &Row::new(),
-            );
+            return Prose::of(NO_GATE, Ink::Dim).wrap(width, &Row::new(), &Row::new());
         };
         let (word, ink) = match gate.outcome {
             GateOutcome::Champion => ("better", Ink::Good),
@@ -168,7 +170,7 @@ impl Training {
         let mut figures = format!("  adapter {}: ", short(&gate.adapter));
         if gate.asked > 0 {
             figures.push_str(&format!(
-                "of {} questions asked of both, {} right with it alone, {} with the one before alone; ",
+                "of {} questions asked of both, {} only it got right, {} only the one before; ",
                 gate.asked, gate.only_new, gate.only_old
             ));
         }
@@ -200,6 +202,17 @@ impl Training {
         lines.iter().enumerate().skip(first).take(height).map(row).collect()
     }
 
+    /// What goes on and for how long it has, so that a long stretch without a word is seen to go on.
+    fn running_rows(&self, width: usize) -> Vec<Row> {
+        let Some(words) = self.view.running.as_deref() else { return Vec::new() };
+        let seconds = self.now_ms.saturating_sub(self.told_ms) / 1_000;
+        let mut prose = Prose::of(words, Ink::Accent);
+        if self.view.alive && seconds > 1 {
+            prose = prose.say(format!(" · {seconds} s"), Ink::Dim);
+        }
+        prose.wrap(width, &Row::new(), &Row::new())
+    }
+
     fn draw_block(buffer: &mut Buffer, area: Rect, title: &str, rows: &[Row], look: &Look) {
         frame_block(buffer, area, Ink::Border, &look.theme);
         draw_title(buffer, area, &Row::new().say(format!(" {title} "), Ink::Title), &look.theme);
@@ -217,10 +230,9 @@ impl Training {
 
     /// Gate and tree alone: what a person acts on, where there is no room for figures as well.
     fn draw_small(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
-        let mut gate = self.gate_rows(usize::from(area.width).saturating_sub(4));
-        if let Some(words) = &self.view.running {
-            gate.insert(0, Row::new().say(words.as_str(), Ink::Accent));
-        }
+        let width = usize::from(area.width).saturating_sub(4);
+        let mut gate = self.running_rows(width);
+        gate.extend(self.gate_rows(width));
         let tall = u16::try_from(gate.len() + 2).unwrap_or(4).min(area.height / 2);
         Training::draw_block(buffer, Rect { height: tall, ..area }, "gate", &gate, look);
         let below = Rect { y: area.y + tall, height: area.height - tall, ..area };
@@ -240,11 +252,7 @@ impl Training {
         let charts = Rect { height: top.max(6).min(area.height), ..area };
         let per_row = if wide { 5.min(width / 38) } else { (width / 38).clamp(1, 2) };
         let inside = {
-            let title = match &self.view.running {
-                Some(words) => fitted(&format!("steps · {words}"), width.saturating_sub(4)),
-                None => "steps".to_string(),
-            };
-            Training::draw_block(buffer, charts, &title, &[], look);
+            Training::draw_block(buffer, charts, "what the steps did", &[], look);
             inner(charts)
         };
         let column = inside.width / u16::try_from(per_row).unwrap_or(1).max(1);
@@ -273,7 +281,8 @@ impl Training {
             }
         }
         let below = Rect { y: charts.bottom(), height: area.bottom() - charts.bottom(), ..area };
-        let mut gate = self.alarm_rows(width.saturating_sub(4));
+        let mut gate = self.running_rows(width.saturating_sub(4));
+        gate.extend(self.alarm_rows(width.saturating_sub(4)));
         gate.extend(self.gate_rows(width.saturating_sub(4)));
         let gate_height = u16::try_from(gate.len() + 2).unwrap_or(4).min(below.height);
         let block = Rect { height: gate_height, ..below };
@@ -288,7 +297,7 @@ impl Training {
         };
         let (room, width) = (usize::from(inner(left).height), usize::from(inner(left).width));
         let steps = figures::step_rows(&self.view.steps, room, width);
-        Training::draw_block(buffer, left, "groups and steps", &steps, look);
+        Training::draw_block(buffer, left, "steps", &steps, look);
         let inside = inner(right);
         let adapters = self.tree_rows(usize::from(inside.width), usize::from(inside.height));
         Training::draw_block(buffer, right, self.tree_title(), &adapters, look);
@@ -340,7 +349,7 @@ impl Tab for Training {
             DeckEvent::Study(StudyEvent::Moved { before, now }) => self.tell_move(before, now.as_deref(), cx),
             DeckEvent::Study(StudyEvent::Difference(difference)) => {
                 self.difference = Some(Shown::new((**difference).clone()));
-                cx.say("asked greedily, so what differs is the adapter's doing");
+                cx.say("both planned without chance: what differs is the adapter's doing");
             }
             DeckEvent::Flow(event) => {
                 if let crate::flow::event::Body::Started { query, .. } = &event.body {
@@ -349,6 +358,10 @@ impl Tab for Training {
             }
             _ => {}
         }
+    }
+
+    fn tick(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     fn wait(&self) -> Option<Duration> {

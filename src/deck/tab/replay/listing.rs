@@ -74,7 +74,8 @@ impl Replay {
     fn on_trajectory(&mut self, action: Action, cx: &mut Context) -> bool {
         let shelf = self.list();
         let Some(id) = shelf.trajectory().map(|line| line.id.clone()) else {
-            if action.judges() || matches!(action, Action::Mark | Action::Compare | Action::Rewind | Action::Fork)
+            if action.judges()
+                || matches!(action, Action::Mark | Action::Compare | Action::Rewind | Action::Fork)
             {
                 cx.say("Enter opens the evaluation; then this is about one of its queries");
                 return true;
@@ -107,7 +108,7 @@ impl Replay {
 
     pub(super) fn shelf_hints(&self) -> Vec<(Action, &'static str)> {
         let shelf = self.listed();
-        let wrong = if shelf.wrong { "show all" } else { "only wrong" };
+        let wrong = if shelf.wrong { "all" } else { "wrong" };
         if shelf.folded().is_some() {
             return vec![
                 (Action::Open, "open"),
@@ -152,7 +153,11 @@ impl Replay {
         }
         shelf.select(&playing);
         if !shelf.walk_queries(forward) {
-            return cx.say(if forward { "this is the last of the list" } else { "this is the first of the list" });
+            return cx.say(if forward {
+                "this is the last of the list"
+            } else {
+                "this is the first of the list"
+            });
         }
         let next = shelf.query().map(|line| line.id.clone());
         self.want(next.into_iter().collect(), cx);

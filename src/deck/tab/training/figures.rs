@@ -13,8 +13,9 @@ const EXPLAINED_FROM: usize = 6;
 pub(super) fn charts(steps: &[StepLine], width: usize, height: usize) -> Vec<Vec<Row>> {
     let points = |of: &dyn Fn(&StepLine) -> Point| steps.iter().map(of).collect::<Vec<_>>();
     let exact = |of: fn(&StepLine) -> f64| points(&|step| Point::exact(of(step)));
-    let title =
-        |name: &str, figures: String| Row::new().say(format!("{name}  "), Ink::Heading).say(figures, Ink::Text);
+    let title = |name: &str, figures: String| {
+        Row::new().say(format!("{name}  "), Ink::Heading).say(figures, Ink::Text)
+    };
     let last = steps.last().cloned().unwrap_or_default();
     let reward =
         format!("{:.2} [{:.2}, {:.2}], n {}", last.reward, last.reward_low, last.reward_high, last.rollouts);
@@ -62,7 +63,8 @@ pub(super) fn charts(steps: &[StepLine], width: usize, height: usize) -> Vec<Vec
 }
 
 pub(super) fn step_rows(steps: &[StepLine], room: usize, width: usize) -> Vec<Row> {
-    let mut rows = vec![Row::new().say("step  reward            n drift  clip      s learned from", Ink::Dim)];
+    let mut rows =
+        vec![Row::new().say("step  reward            n drift  clip      s learned from", Ink::Dim)];
     let skip = steps.len().saturating_sub(room.saturating_sub(1));
     for step in steps.iter().skip(skip) {
         let mut words = format!(
