@@ -299,6 +299,8 @@ fn an_evaluation_is_kept_as_one_run_and_floods_no_list() {
     let listed: Value = serde_json::from_str(&said(&["sessions", "--evaluations", "--json"])).unwrap();
     assert_eq!((listed["session"].as_str(), listed["trajectories"].as_u64()), (Some(run_id), Some(2)));
     assert_eq!(listed["title"], "eval gate.jsonl");
+    let right = of("question").iter().filter(|line| line["right"] == true).count() as u64;
+    assert_eq!((listed["checked"].as_u64(), listed["right"].as_u64()), (Some(2), Some(right)));
     assert_eq!(said(&["sessions", "--session", run_id, "--json"]).lines().count(), 2);
     for question in of("question") {
         let id = question["trajectory"].as_str().unwrap();

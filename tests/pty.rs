@@ -2,142 +2,14 @@
 
 #![cfg(unix)]
 
-use std::io::{Read, Write};
+#[path = "support/terminal.rs"]
+mod terminal;
+
 use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
-
-/// Long enough for a loaded machine; nothing here waits that long when it passes.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-struct Terminal {
-    master: Box<dyn MasterPty + Send>,
-    writer: Box<dyn Write + Send>,
-    child: Box<dyn Child + Send + Sync>,
-    bytes: Arc<Mutex<Vec<u8>>>,
-    modes_before: String,
-}
-
-impl Terminal {
-    /// The deck on scripted events.
-    fn start(env: &[(&str, &str)]) -> Terminal {
-        Terminal::of(&["__deck-demo"], env)
-    }
-
-    fn of(arguments: &[&str], env: &[(&str, &str)]) -> Terminal {
-        let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).unwrap();
-        let modes_before = modes(&*pair.master);
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tillerman"));
-        command.args(arguments);
-        command.env("TERM", "xterm-256color");
-        command.env_remove("NO_COLOR");
-        for (name, value) in env {
-            command.env(name, value);
-        }
-        let child = pair.slave.spawn_command(command).unwrap();
-        let mut reader = pair.master.try_clone_reader().unwrap();
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let sink = bytes.clone();
-        std::thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            while let Ok(n @ 1..) = reader.read(&mut chunk) {
-                sink.lock().unwrap().extend_from_slice(&chunk[..n]);
-            }
-        });
-        // The slave stays open on this side too, or its modes could not be read after the end.
-        std::mem::forget(pair.slave);
-        let writer = pair.master.take_writer().unwrap();
-        Terminal { master: pair.master, writer, child, bytes, modes_before }
-    }
-
-    fn type_text(&mut self, text: &str) {
-        self.writer.write_all(text.as_bytes()).unwrap();
-    }
-
-    fn raw(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap().clone()
-    }
-
-    fn screen(&self) -> vt100::Parser {
-        let mut parser = vt100::Parser::new(24.try_into().unwrap(), 80.try_into().unwrap(), 0);
-        parser.process(&self.raw());
-        parser
-    }
-
-    #[track_caller]
-    fn wait_for(&self, what: &str) {
-        self.wait_until(what, |terminal| terminal.screen().screen().contents().contains(what));
-    }
-
-    #[track_caller]
-    fn wait_until(&self, what: &str, holds: impl Fn(&Terminal) -> bool) {
-        let started = Instant::now();
-        while !holds(self) {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "never came: {what}\n{}",
-                self.screen().screen().contents()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.process_id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-
-    /// Wait for the end; the exit code.
-    fn end(&mut self) -> u32 {
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.exit_code();
-            }
-            if started.elapsed() > PATIENCE {
-                self.child.kill().unwrap();
-                panic!("it does not end");
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// What of the terminal is not as it was.
-    fn left_over(&self) -> Option<&'static str> {
-        let parser = self.screen();
-        let screen = parser.screen();
-        let text = String::from_utf8_lossy(&self.raw()).into_owned();
-        let flags = text.matches("\u{1b}[>1u").count() != text.matches("\u{1b}[<1u").count();
-        [
-            (screen.alternate_screen(), "the alternate screen"),
-            (screen.bracketed_paste(), "bracketed paste"),
-            (screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None, "a taken mouse"),
-            (screen.hide_cursor(), "a hidden cursor"),
-            (screen.bold() || screen.inverse(), "attributes"),
-            (flags, "keyboard flags"),
-            (modes(&*self.master) != self.modes_before, "line modes"),
-        ]
-        .into_iter()
-        .find_map(|(left, what)| left.then_some(what))
-    }
-
-    /// What was written last may still be on its way.
-    #[track_caller]
-    fn assert_restored(&self) {
-        let started = Instant::now();
-        while let Some(left) = self.left_over() {
-            assert!(started.elapsed() < PATIENCE, "left behind: {left}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-fn modes(master: &(dyn MasterPty + Send)) -> String {
-    format!("{:?}", master.get_termios().unwrap())
-}
+use portable_pty::PtySize;
+use terminal::Terminal;
 
 fn ready() -> Terminal {
     let terminal = Terminal::start(&[]);
@@ -377,6 +249,35 @@ fn without_its_model_the_deck_offers_others() {
     terminal.type_text("What is 6 times 7?\r");
     terminal.wait_for(" tokens");
     terminal.type_text("\u{3}\u{3}\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
+/// Every question of an evaluation is reached from the list, and the one that is looked at says what was right.
+#[test]
+fn an_evaluation_is_opened_by_keys() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().to_str().unwrap();
+    let tasks = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/gate.jsonl");
+    let eval =
+        ["--home", home, "--seed", "5", "eval", "--tasks", tasks, "--family", "lookup", "--limit", "5"];
+    let ran = Command::new(env!("CARGO_BIN_EXE_tillerman")).args(eval).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let mut terminal = Terminal::of(&["--home", home], &[]);
+    terminal.wait_for("ask something");
+    terminal.type_text("\u{1b}OQ");
+    terminal.wait_for("eval gate.jsonl  5 queries");
+    terminal.type_text("\r");
+    terminal.wait_for("eval gate.jsonl · 5 queries");
+    terminal.type_text("\u{1b}[F\r");
+    terminal.wait_for("Alt+Up Alt+Down query");
+    terminal.type_text("\u{1b}[1;3A");
+    terminal.wait_for("  end  ");
+    terminal.type_text("\u{1b}");
+    terminal.wait_for("eval gate.jsonl · 5 queries");
+    terminal.type_text("o");
+    terminal.wait_for("only what went wrong");
+    terminal.type_text("\u{4}");
     assert_eq!(terminal.end(), 0);
     terminal.assert_restored();
 }

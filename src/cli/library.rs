@@ -121,7 +121,9 @@ impl Library {
             checked.map(|checked| (checked.trajectory.clone(), checked)).collect();
         let rows = self.store.trajectories(Some(evaluation), 0)?.into_iter().rev();
         let own = rows.map(|row| match checked.remove(&row.id) {
-            Some(Checked { right, family, .. }) => TrajectoryLine { right: Some(right), family, ..line(row) },
+            Some(Checked { right, family, reference, .. }) => {
+                TrajectoryLine { right: Some(right), family, reference, ..line(row) }
+            }
             None => line(row),
         });
         let own = own.collect();

@@ -123,8 +123,9 @@ pub struct TrajectoryLine {
     pub adapter: Option<String>,
     /// What the checker of an evaluation said.
     pub right: Option<bool>,
-    /// The family of an evaluation's question.
+    /// The family of an evaluation's question, and its right answer.
     pub family: String,
+    pub reference: String,
 }
 
 impl TrajectoryLine {

@@ -277,7 +277,7 @@ fn whole_rows(line: &TrajectoryLine, width: usize) -> Vec<Row> {
     let mut words = Prose::new();
     words = match line.right {
         Some(true) => words.say("right  ", Ink::Good),
-        Some(false) => words.say("wrong  ", Ink::Bad),
+        Some(false) => words.say(format!("wrong, right is: {}  ", line.reference), Ink::Bad),
         None => words,
     };
     words = match line.label.as_deref() {
@@ -298,7 +298,7 @@ fn whole_rows(line: &TrajectoryLine, width: usize) -> Vec<Row> {
 fn session_row(session: &SessionLine, here: bool, width: usize) -> Row {
     let count = session.trajectories.len();
     let tail = match session.score {
-        Some(score) if count == 0 => format!("  {}: Enter opens it", score.words()),
+        Some(score) if count == 0 && width >= FAMILY_FROM => format!("  {}: Enter opens it", score.words()),
         Some(score) => format!("  {}", score.words()),
         None => format!("  {count} {}", if count == 1 { "query" } else { "queries" }),
     };

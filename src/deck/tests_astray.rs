@@ -23,6 +23,7 @@ fn groups(size: (u16, u16)) -> Deck {
     deck.press(KeyCode::F(3));
     let mut labelled = group();
     labelled.clusters[1].label = Some(LabelValue::Bad);
+    labelled.verdict = "a step learns from 4 right and 2 wrong rollouts of this question".to_string();
     study(&mut deck, StudyEvent::Groups(vec![labelled, GroupView { id: "g-0".to_string(), ..group() }]));
     deck
 }

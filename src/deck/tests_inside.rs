@@ -267,6 +267,7 @@ fn evaluation(count: usize, folded: bool) -> SessionLine {
         seconds: 0.4,
         adapter: Some("a3f9c0de".to_string()),
         right: Some(n % 3 != 0),
+        reference: format!("land {n}"),
         family: if n % 2 == 0 { "lookup" } else { "lookup_arithmetic" }.to_string(),
         ..TrajectoryLine::default()
     };

@@ -32,7 +32,7 @@ pub(super) fn group() -> GroupView {
         query: QUERY.to_string(),
         adapter: Some("a3f9c0de".to_string()),
         size: 8,
-        ended: 7,
+        ended: 8,
         failed: 1,
         clusters: vec![
             cluster("1.73", (0..4).map(|n| rollout(n, "search")).collect(), Some(LabelValue::Good)),

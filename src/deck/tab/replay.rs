@@ -41,7 +41,7 @@ const IN_THEATRE: [(Action, &str); 14] = [
     (Action::TurnBack, ""),
     (Action::TurnForward, "turn"),
     (Action::QueryBack, ""),
-    (Action::QueryForward, "next of the list"),
+    (Action::QueryForward, "query"),
     (Action::NextPane, "panes"),
     (Action::Slower, ""),
     (Action::Faster, "speed"),
@@ -328,6 +328,14 @@ impl Tab for Replay {
                     hints.retain(|(action, _)| *action != Action::Escape);
                     hints.retain(|(action, _)| !matches!(action, Action::QueryBack | Action::QueryForward));
                     hints.insert(0, (Action::Escape, tab.words()));
+                }
+                if self.run.is_some() {
+                    // Through an evaluation one goes from query to query.
+                    let walk = |(action, _): &(Action, &str)| {
+                        matches!(action, Action::QueryBack | Action::QueryForward)
+                    };
+                    let (walked, rest): (Vec<_>, Vec<_>) = hints.into_iter().partition(walk);
+                    hints = [&rest[..2], &walked[..], &rest[2..]].concat();
                 }
                 if theatre.is_fork() {
                     hints.insert(1, (Action::Compare, "compare with its parent"));

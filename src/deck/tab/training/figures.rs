@@ -8,6 +8,8 @@ use crate::deck::theme::Ink;
 
 /// Rows of a chart from which it also says what it shows.
 const EXPLAINED_FROM: usize = 6;
+/// Columns from which the table of steps has all its columns.
+const WIDE: usize = 66;
 
 /// Reward, drift, clipping, length of plans, tools: each a title, the curve, and what it means where there is room.
 pub(super) fn charts(steps: &[StepLine], width: usize, height: usize) -> Vec<Vec<Row>> {
@@ -62,22 +64,21 @@ pub(super) fn charts(steps: &[StepLine], width: usize, height: usize) -> Vec<Vec
     ]
 }
 
+/// Steps, newest last; in a narrow column what they learned from comes before clipping and seconds.
 pub(super) fn step_rows(steps: &[StepLine], room: usize, width: usize) -> Vec<Row> {
-    let mut rows =
-        vec![Row::new().say("step  reward            n drift  clip      s learned from", Ink::Dim)];
+    let wide = width >= WIDE;
+    let more = if wide { "  clip      s" } else { "" };
+    let head = format!("step  reward            n drift {more} learned from");
+    let mut rows = vec![Row::new().say(head, Ink::Dim)];
     let skip = steps.len().saturating_sub(room.saturating_sub(1));
     for step in steps.iter().skip(skip) {
         let mut words = format!(
-            "{:>4}  {:.2} [{:.2}, {:.2}] {:>3} {:.4} {:>4.1} % {:>5.1} ",
-            step.step,
-            step.reward,
-            step.reward_low,
-            step.reward_high,
-            step.rollouts,
-            step.kl,
-            step.clip_share * 100.0,
-            step.seconds,
+            "{:>4}  {:.2} [{:.2}, {:.2}] {:>3} {:.4} ",
+            step.step, step.reward, step.reward_low, step.reward_high, step.rollouts, step.kl,
         );
+        if wide {
+            words.push_str(&format!("{:>4.1} % {:>5.1} ", step.clip_share * 100.0, step.seconds));
+        }
         let room = width.saturating_sub(words.len());
         words.push_str(&match step.queries.first() {
             Some(first) if step.queries.len() == 1 => fitted(first, room),
