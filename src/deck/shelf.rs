@@ -221,8 +221,8 @@ impl Shelf {
             let gap = if row.width() > 0 { "  " } else { "" };
             let all: usize = self.sessions.iter().map(|session| session.trajectories.len()).sum();
             let left = self.lines().iter().filter(|line| matches!(line, Line::Trajectory(..))).count();
-            let only = if self.wrong { "only what went wrong: " } else { "" };
-            row.say(format!("{gap}{only}{left} of {all}"), Ink::Dim).draw(buffer, inside, theme);
+            let only = if self.wrong { ", only what went wrong" } else { "" };
+            row.say(format!("{gap}{left} of {all}{only}"), Ink::Dim).draw(buffer, inside, theme);
             inside = Rect { y: inside.y + 1, height: inside.height.saturating_sub(1), ..inside };
         }
         let height = usize::from(inside.height);

@@ -402,13 +402,13 @@ fn keys_that_share_a_word_stand_or_fall_together() {
             let mut deck = place((width, 20));
             let text = deck.text();
             let hints = text.trim_end().lines().last().unwrap();
-            let words: Vec<&str> =
-                hints.split("   ").map(str::trim).filter(|part| !part.is_empty()).collect();
+            let words: Vec<&str> = hints.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect();
             for part in words {
                 let only = |keys: &[&str], word: &str| {
                     part.ends_with(word) && !keys.iter().all(|key| part.contains(key))
                 };
-                let torn = only(&["Left", "Right"], " answer")
+                let torn = only(&["Left", "Right"], " step")
+                    || only(&["Up", "Down"], " choose")
                     || only(&["[", "]"], " turn")
                     || only(&["<", ">"], " speed");
                 let bare = ["[", "]", "<", ">", "Left", "Right", ",", "."]

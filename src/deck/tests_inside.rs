@@ -266,9 +266,9 @@ fn evaluation(count: usize, folded: bool) -> SessionLine {
         turns: 1,
         seconds: 0.4,
         adapter: Some("a3f9c0de".to_string()),
-        right: Some(n % 3 != 0),
+        right: Some(!n.is_multiple_of(3)),
         reference: format!("land {n}"),
-        family: if n % 2 == 0 { "lookup" } else { "lookup_arithmetic" }.to_string(),
+        family: if n.is_multiple_of(2) { "lookup" } else { "lookup_arithmetic" }.to_string(),
         ..TrajectoryLine::default()
     };
     SessionLine {
@@ -335,13 +335,13 @@ fn every_question_of_an_evaluation_can_be_reached_found_and_opened() {
     assert!(deck.text().contains("eval held_out.jsonl · 60 queries, 40 right"), "{}", deck.text());
 
     deck.press(KeyCode::Char('o'));
-    assert!(deck.text().contains("only what went wrong: 20 of 60"), "{}", deck.text());
+    assert!(deck.text().contains("20 of 60, only what went wrong"), "{}", deck.text());
     deck.press(KeyCode::Char('/')).type_text("number 9?").press(KeyCode::Enter).press(KeyCode::Down);
     deck.press(KeyCode::Enter);
     assert_eq!(asked(&mut deck), Some(LibraryCommand::Open { trajectory: "e-9".to_string() }));
     send(&mut deck, opened("e-9", (false, "Peru")));
     deck.press(KeyCode::Esc).press(KeyCode::Esc);
-    assert!(deck.text().contains("only what went wrong: 20 of 60"), "the search goes first");
+    assert!(deck.text().contains("20 of 60, only what went wrong"), "the search goes first");
     deck.press(KeyCode::Esc).press(KeyCode::Esc);
     assert!(deck.text().contains("Peru and Chile"), "then the filter, then the evaluation: {}", deck.text());
     deck.press(KeyCode::Esc);

@@ -104,7 +104,8 @@ fn parameters(count: u64) -> String {
 fn row(line: &ModelLine, here: bool, width: usize) -> Row {
     let (fits, ink) = if line.fits { ("fits", Ink::Good) } else { ("too big", Ink::Bad) };
     let trains = if line.trainable { "can learn" } else { "cannot learn" };
-    let name = (width * 2 / 5).clamp(12, 60);
+    // What stands beside the name takes 48 columns.
+    let name = (width * 2 / 5).clamp(12, 60).min(width.saturating_sub(48).max(12));
     let mark = Row::new().say(if line.current { "* " } else { "  " }, Ink::Good);
     if width < 60 {
         // Whether it fits comes before what it is made of.
