@@ -61,7 +61,7 @@ fn runs_begin_where_any_device_may_read() {
     let policy = device(&path, Forward::Unpacked, 50, 100);
     for nodes in [1, 321, 5_000, 70_000, 200_000, 10_000_000] {
         let run = pass::run_of(&policy.spec, nodes);
-        assert!(run % pass::RUN_LEAST == 0 && (64..=512).contains(&run), "{nodes}: {run}");
+        assert!(run.is_multiple_of(pass::RUN_LEAST) && (64..=512).contains(&run), "{nodes}: {run}");
     }
     let pass = policy.pass(&branching(), None, 1.0, false).unwrap();
     assert_eq!(pass.runs().map(|run| run.0).collect::<Vec<_>>(), [0, 64, 128, 192, 256, 320]);
