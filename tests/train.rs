@@ -14,6 +14,7 @@ use {
     tillerman::gguf::toy::ToyModel,
     tillerman::store::Source,
     tillerman::train::model::Policy,
+    tillerman::train::passes::Passes as _,
     tillerman::train::presets::Settings,
     tillerman::train::rows::{TrainGroup, TrainRollout, TrainTurn},
     tillerman::train::step::{self, Job, OPTIMIZER, WEIGHTS},
