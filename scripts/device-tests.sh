@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 . scripts/env.sh
 root=$PWD
 work=${CARGO_TARGET_DIR:-$root/target}/device-tests
-sys=$(cargo metadata --format-version 1 --locked | tr ',' '\n' | sed -n 's|.*"\(/[^"]*llama-cpp-sys-2-[^"/]*\)/Cargo.toml".*|\1|p' | head -1)
+sys=$(cargo metadata --format-version 1 --locked --filter-platform "$(rustc -vV | sed -n 's|host: ||p')" | tr ',' '\n' | sed -n 's|.*"\(/[^"]*llama-cpp-sys-2-[^"/]*\)/Cargo.toml".*|\1|p' | head -1)
 mkdir -p "$work"
 rm -rf "$work/ggml"
 cp -r "$sys/llama.cpp/ggml" "$work/ggml"
