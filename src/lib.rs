@@ -44,6 +44,9 @@
 //!   without spinning) instead of ggml graphs: ggml gives types and unpacking. Devices have a path of their own, ggml
 //!   graphs behind the same trait (`train::passes`), nine times slower than ours where ggml runs on the CPU.
 //! - A device is held against the CPU before each step, forward and back on a few tokens: no driver is trusted unread.
+//!   Vulkan's and Metal's products round to half precision, so gradients go through a device scaled near 1.
+//! - Going back, layers use what they kept going forward, as many as memory allows, in the products' own words; the
+//!   others round alike, so that memory decides no bit.
 //! - One process per training step, not one that stays: its memory goes back whole, a kill costs one step, and
 //!   the state between steps is exactly what lies in the adapter's folder.
 //! - The learning rate follows the step bound: each step begins with the rate at which the last one's length was

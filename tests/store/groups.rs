@@ -227,5 +227,5 @@ fn a_database_of_the_first_schema_migrates_and_keeps_its_data() {
         .unwrap()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .unwrap();
-    assert_eq!(version, 5);
+    assert_eq!(version, 6);
 }
