@@ -25,7 +25,7 @@ pub const AUTO: &str = "auto";
 
 /// How far a device may be from the CPU: log-probabilities in nats, gradients relative to their length. Both round
 /// differently (bf16 here, TF32 there); a wrong operation is off by its own size.
-const NATS: f32 = 0.5;
+const NATS: f32 = 0.25;
 const GRADIENT: f64 = 0.1;
 /// Tokens of the comparison: more than a run, as a large tree is cut into several.
 const TOKENS: usize = RUN_LEAST + 32;
