@@ -1,6 +1,10 @@
 //! `model pull` against a real HTTP server on this machine that does everything wrong a server can: cuts
 //! connections, ignores ranges, refuses them, swaps the file, redirects, lies. And `model list` on what came.
 
+#[allow(dead_code, reason = "shared with the tests of the deck")]
+#[path = "support/terminal.rs"]
+mod terminal;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -301,6 +305,45 @@ fn a_file_comes_whole_and_says_where_from() {
     assert_eq!(code, 0, "{err}");
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().any(|line| line["sha256"] == sha256(&planner()).as_str()), "{out}");
+}
+
+/// From a deck that has only what came with it: a model is chosen, downloaded over a connection that breaks, and
+/// serves, all by keys.
+#[test]
+fn the_deck_downloads_a_model_and_serves_it() {
+    const OFFERED: &str = "qwen2.5-0.5b-instruct-q4_k_m.gguf";
+    let hub = Arc::new(Hub::new([Act::Cut(100_000), Act::Cut(3)]));
+    let (machine, endpoint) = (Machine::new(), hub.serve());
+    let home = machine.folder.path().to_str().unwrap();
+    let env = [
+        ("HOME", home),
+        ("TILLERMAN_HOME", home),
+        ("HF_ENDPOINT", &endpoint),
+        ("HF_HOME", ""),
+        ("HF_HUB_CACHE", ""),
+    ];
+    let mut deck = terminal::Terminal::of(&["--home", home], &env);
+    deck.wait_for("tillerman-embedded");
+    deck.type_text("\u{1b}[15~");
+    deck.wait_for("Qwen2.5-0.5B-Instruct");
+    deck.type_text("\u{1b}[B\r");
+    deck.wait_for("Enter once more downloads 0.5 GB");
+    assert!(hub.asked.lock().unwrap().is_empty(), "nobody was asked before the second Enter");
+    deck.type_text("\r");
+    deck.wait_for(&format!("{OFFERED} is here and whole"));
+    assert!(hub.ranges().len() == 3, "{:?}", hub.ranges());
+    // It stands in the list now, under the cache other programs read; Enter on it serves it.
+    deck.wait_until("the offer is gone", |deck| !deck.screen().screen().contents().contains("0.5 GB"));
+    let repo = machine.folder.path().join(".cache/huggingface/hub/models--Qwen--Qwen2.5-0.5B-Instruct-GGUF");
+    assert!(repo.join("snapshots").join(COMMIT).join(OFFERED).exists());
+    deck.type_text("\u{1b}[H\u{1b}[B\r");
+    deck.wait_until("it serves", |deck| {
+        let shown = deck.screen().screen().contents();
+        shown.lines().any(|line| line.contains("* ") && line.contains("qwen2.5-0.5b"))
+    });
+    deck.type_text("\u{4}");
+    assert_eq!(deck.end(), 0);
+    deck.assert_restored();
 }
 
 #[test]

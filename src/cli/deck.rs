@@ -231,6 +231,7 @@ impl Wire {
         let library = &mut self.library;
         let answers = match command {
             LibraryCommand::List => library.list().map(|event| vec![event]),
+            LibraryCommand::Find { text } => library.find(&text).map(|event| vec![event]),
             LibraryCommand::Unfold { session } => library.unfold(&session).map(|event| vec![event]),
             LibraryCommand::Open { trajectory } => {
                 library.open(&trajectory).map(|found| vec![LibraryEvent::Opened(Box::new(found))])

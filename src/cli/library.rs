@@ -114,6 +114,12 @@ impl Library {
             .ok_or_else(|| StoreError::NotFound(evaluation.to_string()))
     }
 
+    /// What was looked for among the sessions, in the evaluations that are a line each there.
+    pub fn find(&self, text: &str) -> Result<LibraryEvent> {
+        let evaluations = self.store.evaluations_with(text)?;
+        Ok(LibraryEvent::Found { text: text.to_string(), evaluations })
+    }
+
     fn whole(&self, evaluation: &str) -> Result<Option<SessionLine>> {
         let Some(one) = self.store.evaluation(evaluation)? else { return Ok(None) };
         let checked = self.store.checked(evaluation)?.into_iter();
@@ -424,6 +430,12 @@ mod tests {
         assert_eq!(right, [Some(false), Some(true), Some(true), Some(true), None]);
         assert_eq!(library.open("e-0").unwrap().checked, Some((false, "Lima".to_string())));
         assert!(library.unfold("s").is_err(), "a conversation is none");
+        for (text, count) in [("QUESTION 4", 1), ("hop2", 4), ("e-", 5), ("one", 0), ("100%", 0)] {
+            let LibraryEvent::Found { evaluations, .. } = library.find(text).unwrap() else {
+                panic!("{text}")
+            };
+            assert_eq!(evaluations, Vec::from_iter((count > 0).then(|| (run.clone(), count))), "{text}");
+        }
         assert_eq!(library.store.asked(0).unwrap().len(), 1);
 
         assert!(library.resume(&run).unwrap_err().to_string().contains("is an evaluation"));

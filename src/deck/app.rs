@@ -270,8 +270,13 @@ impl App {
         let wishes = cx.wishes;
         let mut effects = self.grant(wishes, now_ms);
         effects.extend(self.notification(&event));
-        if let DeckEvent::Status(status) = event {
-            self.status = status;
+        match event {
+            DeckEvent::Status(status) => self.status = status,
+            // The chat tells it in the query's own place, which does not show here.
+            DeckEvent::EngineDied { reason, .. } if self.tabs.shown != TabName::Chat => {
+                self.notice = Some((Level::Error, reason));
+            }
+            _ => {}
         }
         effects
     }
@@ -348,7 +353,12 @@ impl App {
                 });
                 return vec![Effect::Mouse(self.manners.mouse)];
             }
-            Action::Tab(name) => return self.show(name, now_ms),
+            Action::Tab(name) => {
+                if name == TabName::Groups {
+                    self.tabs.groups.want(argument);
+                }
+                return self.show(name, now_ms);
+            }
             Action::NextTab => return self.show(self.tabs.shown.step(true), now_ms),
             Action::PreviousTab => return self.show(self.tabs.shown.step(false), now_ms),
             _ => return self.perform_in_tab(action, argument, now_ms),

@@ -241,8 +241,10 @@ impl App {
             let words = self.words_of_input(from);
             self.say(&words);
         }
-        self.tabs.current_mut().paste(text);
-        Vec::new()
+        let mut cx = context(now_ms, self.size, &self.session);
+        self.tabs.current_mut().paste(text, &mut cx);
+        let wishes = cx.wishes;
+        self.grant(wishes, now_ms)
     }
 
     /// Close the choices, else clear the input, else cancel the query, else quit on the second press.

@@ -104,7 +104,7 @@ impl Tab for Chat {
         self.offer(cx);
     }
 
-    fn paste(&mut self, text: &str) {
+    fn paste(&mut self, text: &str, _: &mut Context) {
         self.composer.paste(text);
         self.completion = None;
     }
@@ -142,17 +142,14 @@ impl Tab for Chat {
                 let effects = self.refused(reason, remedy, cx.session, cx.now_ms);
                 cx.wishes.effects.extend(effects);
             }
-            DeckEvent::EngineDied { reason, remedy } => {
+            // A running query tells it itself, in its place.
+            DeckEvent::EngineDied { reason, remedy } if !self.is_running() => {
                 let text = if remedy.is_empty() { reason.clone() } else { format!("{reason}; {remedy}") };
-                // A running query tells it itself, in its place; the bottom line is enough then.
-                if self.is_running() {
-                    cx.wishes.notice = Some((Level::Error, text));
-                } else {
-                    self.notice(Level::Error, text);
-                }
+                self.notice(Level::Error, text);
             }
             DeckEvent::FirstLines(lines) => self.first_lines(lines),
-            DeckEvent::Status(_)
+            DeckEvent::EngineDied { .. }
+            | DeckEvent::Status(_)
             | DeckEvent::Library(_)
             | DeckEvent::Study(_)
             | DeckEvent::Checks(_)

@@ -74,6 +74,8 @@ pub enum Action {
     Roll,
     Step,
     Rollback,
+    /// The groups tab, at a group this adapter learned from.
+    ItsGroup,
     NoAdapter,
     /// Serve the GGUF of this name; without one, the models tab.
     Model,
@@ -278,6 +280,7 @@ pub const COMMANDS: &[Command] = &[
     key(Action::Step, "step", Learning, "learn from what is labelled"),
     named(Action::Rollback, "rollback", Learning, "back to the adapter before"),
     named(Action::Model, "model", Learning, "serve another GGUF").with("[FILE]"),
+    key(Action::ItsGroup, "its-group", Learning, "what the adapter learned from"),
     key(Action::NoAdapter, "no-adapter", Learning, "plan with no adapter"),
 
     key(Action::Edit(Edit::Up), "line-up", Heading::Edit, "line above and below; at the ends, input before and after"),

@@ -227,6 +227,7 @@ const KEYS: &[Binding] = &[
     on(Training, NONE, Char('u'), Action::Undo),
     on(Training, NONE, Char('b'), Action::Rollback),
     on(Training, NONE, Char('0'), Action::NoAdapter),
+    on(Training, NONE, Char('g'), Action::ItsGroup),
     on(Training, NONE, Char('='), Action::Compare),
 
     on(Anywhere, CTRL, Char('r'), Action::History),

@@ -18,6 +18,10 @@ pub enum LibraryCommand {
     Unfold {
         session: String,
     },
+    /// How many queries of each evaluation hold this text; answered by `Found`.
+    Find {
+        text: String,
+    },
     /// All of one trajectory; answered by `Opened`.
     Open {
         trajectory: String,
@@ -52,6 +56,11 @@ pub enum LibraryEvent {
     /// Newest first.
     Listed(Vec<SessionLine>),
     Evaluation(Box<SessionLine>),
+    /// Evaluations of which something holds `text`, and how many of their queries do.
+    Found {
+        text: String,
+        evaluations: Vec<(String, usize)>,
+    },
     Opened(Box<Recording>),
     Resumed {
         session: String,

@@ -33,6 +33,8 @@ pub struct Shelf {
     pub searching: bool,
     /// Only what went wrong.
     pub wrong: bool,
+    /// What was looked for in the evaluations that are not open, and how many queries of each hold it.
+    found: (String, Vec<(String, usize)>),
     selected: usize,
     first: usize,
     /// Trajectory to compare the next one with.
@@ -87,14 +89,46 @@ impl Shelf {
             };
             let trajectories: Vec<&TrajectoryLine> = session.trajectories.iter().filter(found).collect();
             let folded = session.score.filter(|_| session.trajectories.is_empty());
-            let folded_fits =
-                folded.is_some_and(|score| whole && (score.right < score.checked || !self.wrong));
+            let folded_fits = folded.is_some_and(|score| {
+                (whole || self.found_in(&session.id) > 0) && (score.right < score.checked || !self.wrong)
+            });
             if folded_fits || !trajectories.is_empty() {
                 lines.extend((!self.alone).then_some(Line::Session(session)));
                 lines.extend(trajectories.into_iter().map(|t| Line::Trajectory(session, t)));
             }
         }
         lines
+    }
+
+    /// How many queries of an evaluation that is not open hold the filter's text, as far as that is known.
+    fn found_in(&self, session: &str) -> usize {
+        let (text, counts) = &self.found;
+        let count = counts.iter().find(|(id, _)| id == session && *text == self.filter);
+        count.map_or(0, |(_, count)| *count)
+    }
+
+    /// The filter, where it fits queries of this evaluation; else nothing.
+    pub fn found_by_queries(&self, session: &str) -> String {
+        if self.found_in(session) > 0 { self.filter.clone() } else { String::new() }
+    }
+
+    pub fn found(&mut self, text: String, evaluations: Vec<(String, usize)>) {
+        let id_of = |line: &Line| match line {
+            Line::Session(session) => session.id.clone(),
+            Line::Trajectory(_, trajectory) => trajectory.id.clone(),
+        };
+        let held = self.selected().as_ref().filter(|_| self.selected > 0).map(id_of);
+        self.found = (text, evaluations);
+        // A line that appears above it moves the selection along.
+        let at = self.lines().iter().position(|line| Some(id_of(line)) == held);
+        self.selected = at.unwrap_or(0);
+    }
+
+    /// What has to be looked for in the record: a text, where evaluations are listed without their queries.
+    pub fn unknown(&self) -> Option<&str> {
+        let folded = |session: &SessionLine| session.score.is_some() && session.trajectories.is_empty();
+        let text = self.filter.as_str();
+        (!text.is_empty() && self.found.0 != text && self.sessions.iter().any(folded)).then_some(text)
     }
 
     pub fn selected(&self) -> Option<Line<'_>> {
@@ -252,7 +286,7 @@ impl Shelf {
         let row = |(n, line): (usize, &Line)| {
             let here = n == self.selected;
             match line {
-                Line::Session(session) => session_row(session, here, width),
+                Line::Session(session) => session_row(session, self.found_in(&session.id), here, width),
                 Line::Trajectory(_, trajectory) => {
                     let marked = self.marked.as_deref() == Some(&trajectory.id);
                     trajectory_row(trajectory, here, marked, width)
@@ -295,9 +329,11 @@ fn whole_rows(line: &TrajectoryLine, width: usize) -> Vec<Row> {
     rows
 }
 
-fn session_row(session: &SessionLine, here: bool, width: usize) -> Row {
+/// `found`: how many of its queries hold what is looked for, where they do not stand below it.
+fn session_row(session: &SessionLine, found: usize, here: bool, width: usize) -> Row {
     let count = session.trajectories.len();
     let tail = match session.score {
+        Some(score) if found > 0 && count == 0 => format!("  {found} of {} fit", score.queries),
         Some(score) if count == 0 && width >= FAMILY_FROM => format!("  {}: Enter opens it", score.words()),
         Some(score) => format!("  {}", score.words()),
         None => format!("  {count} {}", if count == 1 { "query" } else { "queries" }),

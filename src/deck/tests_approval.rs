@@ -17,6 +17,7 @@ fn asked_about(size: (u16, u16), arguments: serde_json::Value) -> Deck {
     let approval = Approval { tool: "web_fetch".into(), arguments, effects, sandboxed: false };
     deck.input(Input::Deck(Box::new(DeckEvent::Approve { id: 3, approval })));
     deck.effects.clear();
+    deck.text();
     deck
 }
 
@@ -86,6 +87,40 @@ fn keys_typed_ahead_do_not_consent() {
     }
 }
 
+#[test]
+fn nothing_is_consented_to_before_it_was_read_to_its_end() {
+    // What would be sent stands at the end of a call longer than the screen.
+    let text = format!("{} and the key is abc", "a note about nothing much ".repeat(200));
+    for (keys, expected) in [("y", vec![]), ("yy", vec![]), ("s", vec![]), ("n", vec![Consent::No])] {
+        let mut deck = asked_about((80, 24), serde_json::json!({ "text": text }));
+        deck.now_ms = 2_000;
+        for key in keys.chars() {
+            deck.text();
+            deck.press(KeyCode::Char(key));
+        }
+        assert_eq!(consents(&deck), expected, "{keys}");
+    }
+    // Jumping to the end is not reading; whoever goes through it, by y or otherwise, can say yes then.
+    let mut deck = asked_about((80, 24), serde_json::json!({ "text": text }));
+    deck.now_ms = 2_000;
+    deck.text();
+    deck.press(KeyCode::End);
+    assert!(deck.text().contains("the key is abc"));
+    deck.press(KeyCode::Char('y'));
+    assert_eq!(consents(&deck), []);
+    let mut seen = String::new();
+    for code in std::iter::repeat_n(KeyCode::Down, 200) {
+        seen = deck.text();
+        if seen.contains("y once") {
+            break;
+        }
+        deck.press(code);
+    }
+    assert!(seen.contains("the key is abc"), "{seen}");
+    deck.press(KeyCode::Char('y'));
+    assert_eq!(consents(&deck), [Consent::Once]);
+}
+
 fn asked_about_a_server(size: (u16, u16)) -> Deck {
     let mut deck = Deck::new(size);
     deck.ask("/approve");
@@ -103,6 +138,7 @@ fn asked_about_a_server(size: (u16, u16)) -> Deck {
     ];
     let (name, lines) = ("notes".to_string(), lines.map(String::from).to_vec());
     deck.input(Input::Deck(Box::new(DeckEvent::Server { id: 3, name, lines })));
+    deck.text();
     deck
 }
 

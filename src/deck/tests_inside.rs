@@ -315,6 +315,36 @@ fn an_evaluation_is_opened_out_of_the_list() {
 }
 
 #[test]
+fn what_is_looked_for_is_found_in_evaluations_that_are_not_open() {
+    each_size("evaluation_found", |size| {
+        let mut deck = sessions(size);
+        let mut all = listed();
+        all.push(evaluation(60, true));
+        send(&mut deck, LibraryEvent::Listed(all));
+        deck.press(KeyCode::Char('/')).type_text("number 7");
+        let text = "number 7".to_string();
+        assert_eq!(asked(&mut deck), Some(LibraryCommand::Find { text: text.clone() }));
+        // An answer to what was typed a moment ago is none to what stands there now.
+        let evaluations = vec![("run".to_string(), 1)];
+        let found =
+            |text: &str| LibraryEvent::Found { text: text.to_string(), evaluations: evaluations.clone() };
+        send(&mut deck, found("number"));
+        assert!(!deck.text().contains("eval held"), "{}", deck.text());
+        send(&mut deck, found("number 7"));
+        deck
+    });
+    let mut deck = sessions((120, 40));
+    send(&mut deck, LibraryEvent::Listed(vec![evaluation(60, true)]));
+    deck.press(KeyCode::Char('/')).type_text("number 7");
+    let text = "number 7".to_string();
+    send(&mut deck, LibraryEvent::Found { text, evaluations: vec![("run".to_string(), 1)] });
+    deck.press(KeyCode::Enter).press(KeyCode::Enter);
+    assert_eq!(asked(&mut deck), Some(LibraryCommand::Unfold { session: "run".to_string() }));
+    send(&mut deck, LibraryEvent::Evaluation(Box::new(evaluation(60, false))));
+    assert!(deck.text().contains("1 of 60"), "it shows what was found in it:\n{}", deck.text());
+}
+
+#[test]
 fn every_question_of_an_evaluation_can_be_reached_found_and_opened() {
     let mut deck = evaluated((100, 30));
     deck.press(KeyCode::End).press(KeyCode::Enter);

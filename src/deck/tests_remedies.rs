@@ -7,6 +7,7 @@ use super::tests::{Deck, QUERY, each_size, snapshot};
 use super::tests_inside::{recording, send, sessions};
 use super::tests_study::{asked_of_study, group, study, training_view};
 use crate::deck::app::{Effect, Input};
+use crate::deck::demo;
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
 use crate::deck::message::{DeckCommand, DeckEvent, LabelValue, Level, Scope, StatusLine};
 use crate::deck::study::*;
@@ -327,4 +328,21 @@ fn a_plan_is_labelled_from_inside_at_the_turn_that_shows() {
         _ => None,
     });
     assert_eq!(asked, Some((Scope::Turn, Some(2))));
+}
+
+#[test]
+fn an_engine_that_died_is_told_once() {
+    let reason = "the engine worker died of signal 9 while decoding";
+    let died = || DeckEvent::EngineDied { reason: reason.to_string(), remedy: "ask again".to_string() };
+    // Its query tells it where it stands; elsewhere the bottom line does.
+    for tab in [1, 2, 5] {
+        let mut deck = Deck::new((120, 40));
+        let mut script = demo::script("t-1", "fail please");
+        let failed = script.pop().unwrap().1;
+        deck.ask("fail please");
+        script.into_iter().for_each(|(_, event)| drop(deck.input(Input::Deck(Box::new(event)))));
+        deck.press(KeyCode::F(tab));
+        deck.input(Input::Deck(Box::new(died()))).input(Input::Deck(Box::new(failed)));
+        assert_eq!(deck.text().matches(reason).count(), 1, "F{tab}:\n{}", deck.text());
+    }
 }

@@ -93,6 +93,25 @@ fn one_key_labels_a_cluster_and_moves_on() {
     assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::Train { groups: vec!["g-1".to_string()] }));
 }
 
+#[test]
+fn from_an_adapter_one_comes_to_a_group_it_learned_from() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(4));
+    let mut view = training_view();
+    let made = view.adapters[0].id.clone();
+    view.steps[2].adapter = Some(made);
+    view.steps[2].groups = vec!["g-2".to_string()];
+    study(&mut deck, StudyEvent::Training(view));
+    let other = GroupView { id: "g-2".to_string(), query: "How high is Mont Blanc?".to_string(), ..group() };
+    deck.press(KeyCode::Char('g'));
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::ListGroups));
+    study(&mut deck, StudyEvent::Groups(vec![group(), other]));
+    assert!(deck.app.tabs.shown == TabName::Groups && deck.text().contains("How high is Mont Blanc?"));
+    // An adapter that no step on record made has none.
+    deck.press(KeyCode::F(4)).press(KeyCode::Down).press(KeyCode::Char('g'));
+    assert!(deck.app.tabs.shown == TabName::Training && deck.text().contains("F3 shows every group"));
+}
+
 pub(super) fn training_view() -> TrainingView {
     let step = |n: usize| StepLine {
         step: n,

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod planner;
 pub mod prompt;
 pub mod quote;
+pub mod refers;
 pub mod run;
 pub mod solve;
 pub mod trajectory;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::engine::{Message, Role, Speaker};
 use crate::error::Error;
 use crate::flow::memory::{Memory, MemoryEntry};
+use crate::flow::refers::refers_back;
 use crate::flow::trajectory::Decision;
 use crate::tools::{ToolCard, Toolbox};
 
@@ -37,6 +38,9 @@ pub struct PackSettings {
     /// they are what it likes.
     #[serde(default)]
     pub no_answer: Option<String>,
+    /// Earlier queries and answers are shown only to a query that refers back to them.
+    #[serde(default)]
+    pub earlier_if_referred: bool,
     /// Most tokens sampled per call, by role name.
     pub max_tokens: BTreeMap<String, usize>,
 }
@@ -277,6 +281,7 @@ impl Pack {
             }
             Slot::ToolCard => parts.extend(fill.card.map(|card| self.card_for_executor(card))),
             Slot::Query => parts.push(fill.query.to_string()),
+            Slot::Conversation if self.settings.earlier_if_referred && !refers_back(fill.query) => {}
             Slot::Conversation => {
                 parts.extend(fill.conversation.iter().map(|(q, a)| format!("Earlier: {q}\nAnswer: {a}\n")));
             }
@@ -475,5 +480,16 @@ mod tests {
         files.insert("planner.md".into(), "# system\na\n# user\n{{quarry}}\n".into());
         let error = Pack::from_files(&files).unwrap_err().to_string();
         assert!(error.contains("planner.md") && error.contains("quarry"), "{error}");
+    }
+
+    #[test]
+    fn the_small_planner_sees_earlier_queries_where_it_is_asked_about_them() {
+        let conversation = [("What is the capital of Peru?".to_string(), "Lima".to_string())];
+        let shown = |pack: &str, query: &str| {
+            let fill = Fill { query, conversation: &conversation, ..Fill::default() };
+            Pack::bundled(pack).unwrap().messages(Role::Planner, &fill)[1].parts.concat().contains("Lima")
+        };
+        assert!(shown("compact", "And its population?") && !shown("compact", "What is 12*12+1?"));
+        assert!(shown("full", "And its population?") && shown("full", "What is 12*12+1?"));
     }
 }

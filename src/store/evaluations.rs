@@ -146,6 +146,27 @@ impl Store {
         })
     }
 
+    /// Evaluations with how many of their trajectories hold `text` in query, answer, family, status, adapter or id,
+    /// whatever the case of its letters (of those outside ASCII as they are written).
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn evaluations_with(&self, text: &str) -> Result<Vec<(String, usize)>> {
+        self.read(|view| {
+            let mut statement = view
+                .prepare_cached(
+                    "SELECT e.id, count(*) FROM evaluations e JOIN trajectories t ON t.session = e.id
+                     LEFT JOIN evaluation_rows r ON r.trajectory = t.id
+                     WHERE instr(lower(t.query || ' ' || coalesce(t.answer, '') || ' ' || coalesce(r.family, '') || ' '
+                                       || t.status || ' ' || coalesce(t.adapter, '') || ' ' || t.id), lower(?1)) > 0
+                     GROUP BY e.id",
+                )
+                .map_err(|e| self.sql(e))?;
+            let rows = statement.query_map([text], |row| Ok((row.get(0)?, usize::try_from(row.get::<_, i64>(1)?).unwrap_or(0))));
+            rows.and_then(Iterator::collect).map_err(|e| self.sql(e))
+        })
+    }
+
     /// The evaluation a session is; None: it is another session.
     ///
     /// # Errors

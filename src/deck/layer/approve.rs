@@ -2,7 +2,8 @@
 //!
 //! What is shown is what would run, or what would be kept, with everything that hides or reorders standing as an
 //! escape. Keys typed before the dialog can have been read are not for it, no key that writes text elsewhere
-//! consents by being held, and whatever closes it says no.
+//! consents by being held, what does not fit the screen is read to its end before a key can consent to it, and
+//! whatever closes it says no.
 
 use crossterm::event::KeyEvent;
 use unicode_width::UnicodeWidthChar;
@@ -34,9 +35,11 @@ enum Question {
 }
 
 impl Question {
-    /// The keys and what they say.
-    fn keys(&self, width: usize) -> &'static str {
+    /// The keys and what they say; `read`: all of it has been on the screen.
+    fn keys(&self, width: usize, read: bool) -> &'static str {
         match self {
+            _ if !read && width >= 36 => "Down: read it to its end  n no",
+            _ if !read => "Down: read on  n no",
             Question::Call { .. } if width >= 23 => "y once  s session  n no",
             Question::Call { .. } => "y s yes  n no",
             Question::Server { .. } => "y allow it  n no",
@@ -49,30 +52,51 @@ pub struct Approve {
     question: Question,
     since_ms: u64,
     scroll: usize,
+    /// How many of its rows, from the first on, have been on the screen at this many columns.
+    seen: usize,
+    width: usize,
+    /// So have all that a consent is about.
+    read: bool,
 }
 
 impl Approve {
     pub fn call(id: u64, approval: &Approval, now_ms: u64) -> Approve {
         let shown = visible(&approval.arguments.to_string());
         let question = Question::Call { tool: visible(&approval.tool), sandboxed: approval.sandboxed, shown };
-        Approve { id, question, since_ms: now_ms, scroll: 0 }
+        Approve { id, question, since_ms: now_ms, scroll: 0, seen: 0, width: 0, read: false }
     }
 
     pub fn server(id: u64, name: &str, lines: &[String], now_ms: u64) -> Approve {
         let lines = lines.iter().map(|line| visible(line)).collect();
         let question = Question::Server { name: visible(name), lines };
-        Approve { id, question, since_ms: now_ms, scroll: 0 }
+        Approve { id, question, since_ms: now_ms, scroll: 0, seen: 0, width: 0, read: false }
     }
 
     fn answer(&self, consent: Consent) -> Reply {
         Reply::Consent { id: self.id, consent }
     }
 
-    fn rows(&self, width: usize) -> Vec<Row> {
-        match &self.question {
-            Question::Call { sandboxed, shown, .. } => call_rows(shown, *sandboxed, width),
-            Question::Server { lines, .. } => server_rows(lines, width),
+    /// All rows, and how many of them, from the first on, a consent is about.
+    fn rows(&self, width: usize) -> (Vec<Row>, usize) {
+        let (asked, about) = match &self.question {
+            Question::Call { sandboxed, shown, .. } => {
+                (call_rows(shown, width), call_words(*sandboxed, width))
+            }
+            Question::Server { lines, .. } => (server_rows(lines, width), prose(SERVER, Ink::Warning, width)),
+        };
+        let count = asked.len();
+        (asked.into_iter().chain(about).collect(), count)
+    }
+
+    /// Take note of what is on the screen: `room` rows from `scroll` on.
+    fn see(&mut self, width: usize, room: usize, asked: usize) {
+        if self.width != width {
+            (self.width, self.seen) = (width, 0);
         }
+        if self.scroll <= self.seen {
+            self.seen = self.seen.max(self.scroll + room);
+        }
+        self.read |= self.seen >= asked;
     }
 }
 
@@ -80,11 +104,17 @@ fn prose(words: &str, ink: Ink, width: usize) -> Vec<Row> {
     Prose::of(words, ink).wrap(width, &Row::new(), &Row::new())
 }
 
-fn call_rows(shown: &str, sandboxed: bool, width: usize) -> Vec<Row> {
-    let mut rows: Vec<Row> =
-        cut(shown, width).into_iter().map(|line| Row::new().say(line, Ink::Code)).collect();
+const SERVER: &str = "It is a program outside this one and runs with your rights; its words enter prompts. What is \
+                      kept is what stands here: should it change, it is refused until you allow it again.";
+
+fn call_rows(shown: &str, width: usize) -> Vec<Row> {
+    cut(shown, width).into_iter().map(|line| Row::new().say(line, Ink::Code)).collect()
+}
+
+/// Why it is asked about, and what the keys mean.
+fn call_words(sandboxed: bool, width: usize) -> Vec<Row> {
     let why = "It acts outward, and this session has met text from outside and private data.";
-    rows.extend(prose(why, Ink::Warning, width));
+    let mut rows = prose(why, Ink::Warning, width);
     if sandboxed {
         let place = "It runs in the sandbox: no network, nothing but the workspace.";
         rows.extend(prose(place, Ink::Dim, width));
@@ -106,9 +136,6 @@ fn server_rows(lines: &[String], width: usize) -> Vec<Row> {
         let lead = Row::new().say(" ".repeat(indent.min(width / 4)), Ink::Text);
         rows.extend(Prose::of(words, ink).wrap(width, &lead, &lead));
     }
-    let what = "It is a program outside this one and runs with your rights; its words enter prompts. What is kept \
-                is what stands here: should it change, it is refused until you allow it again.";
-    rows.extend(prose(what, Ink::Warning, width));
     rows
 }
 
@@ -122,6 +149,11 @@ impl Layer for Approve {
 
     fn key(&mut self, key: &KeyEvent, keymap: &Keymap, page: usize) -> Reply {
         match typed(key) {
+            // What matters may stand below: it is shown instead, so many rows that none is jumped over.
+            Some('y' | 's') if !self.read => {
+                self.scroll = self.seen.saturating_sub(1);
+                return Reply::Stay;
+            }
             Some('y') => return self.answer(Consent::Once),
             Some('s') if matches!(self.question, Question::Call { .. }) => {
                 return self.answer(Consent::Session);
@@ -146,12 +178,13 @@ impl Layer for Approve {
     }
 
     fn sheet(&mut self, width: usize, height: usize, _: &Look) -> Sheet {
-        let mut body = self.rows(width);
+        let (mut body, asked) = self.rows(width);
         // The keys stay where they are while the call scrolls below them.
         let room = height.saturating_sub(1).max(1);
         self.scroll = self.scroll.min(body.len().saturating_sub(room));
         let below = body.len().saturating_sub(self.scroll.saturating_add(room));
-        let mut rows = vec![Row::new().say(self.question.keys(width), Ink::Accent)];
+        self.see(width, room, asked);
+        let mut rows = vec![Row::new().say(self.question.keys(width, self.read), Ink::Accent)];
         rows.extend(body.drain(self.scroll..));
         let corner =
             if below > 0 { format!("{below} more: Down · Esc no") } else { "Esc is no".to_string() };

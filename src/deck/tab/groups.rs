@@ -37,6 +37,8 @@ pub struct Groups {
     cluster: usize,
     rollout: usize,
     first: usize,
+    /// This group shall show once the groups are there.
+    wanted: Option<String>,
     /// What was labelled last, newest last: undone in that order.
     done: Vec<StudyCommand>,
     /// The adapter that plans now, shortened; the outer None: not known yet.
@@ -55,6 +57,19 @@ impl Groups {
     fn chosen(&self) -> Option<(&GroupView, &Cluster)> {
         let group = self.group()?;
         Some((group, group.clusters.get(self.cluster)?))
+    }
+
+    /// Show this group once the groups are read; empty: whichever is there.
+    pub fn want(&mut self, id: &str) {
+        self.wanted = Some(id.trim().to_string()).filter(|id| !id.is_empty());
+    }
+
+    fn show_wanted(&mut self, cx: &mut Context) {
+        let Some(id) = self.wanted.take() else { return };
+        match self.groups.iter().position(|group| group.id == id) {
+            Some(at) => (self.at, self.cluster, self.rollout, self.first) = (at, 0, 0, 0),
+            None => cx.say("only the newest groups stand here, and that one is older"),
+        }
     }
 
     fn keep(&mut self, mut group: GroupView) {
@@ -423,8 +438,8 @@ impl Tab for Groups {
                 self.groups.clone_from(groups);
                 self.groups.iter_mut().for_each(by_way);
                 // Who comes back finds the group that was left, also where newer ones stand before it by now.
-                let same = self.groups.iter().position(|group| Some(&group.id) == held.as_ref());
-                self.at = same.unwrap_or(self.at);
+                self.at = self.groups.iter().position(|g| Some(&g.id) == held.as_ref()).unwrap_or(self.at);
+                self.show_wanted(cx);
                 self.hold();
             }
             DeckEvent::Status(status) if !status.model.is_empty() => {

@@ -130,7 +130,7 @@ pub trait Tab {
     /// A character no key table claims.
     fn typed(&mut self, _: char, _: &mut Context) {}
 
-    fn paste(&mut self, _: &str) {}
+    fn paste(&mut self, _: &str, _: &mut Context) {}
 
     /// It comes to the front.
     fn shown(&mut self, _: &mut Context) {}

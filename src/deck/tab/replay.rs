@@ -260,19 +260,15 @@ impl Tab for Replay {
         }
     }
 
-    fn typed(&mut self, c: char, _: &mut Context) {
-        let shelf = self.list();
-        if shelf.searching {
-            let filter = format!("{}{c}", shelf.filter);
-            shelf.search(filter);
+    fn typed(&mut self, c: char, cx: &mut Context) {
+        if self.listed().searching {
+            self.search(format!("{}{c}", self.listed().filter), cx);
         }
     }
 
-    fn paste(&mut self, text: &str) {
-        let shelf = self.list();
-        if shelf.searching {
-            let filter = format!("{}{}", shelf.filter, crate::text::safe(text));
-            shelf.search(filter);
+    fn paste(&mut self, text: &str, cx: &mut Context) {
+        if self.listed().searching {
+            self.search(format!("{}{}", self.listed().filter, crate::text::safe(text)), cx);
         }
     }
 
@@ -292,7 +288,10 @@ impl Tab for Replay {
                 let gone = |run: &Shelf| !sessions.iter().any(|session| run.holds(&session.id));
                 self.run = self.run.take().filter(|run| !gone(run));
             }
-            LibraryEvent::Evaluation(line) => self.run = Some(Shelf::of_evaluation((**line).clone())),
+            LibraryEvent::Evaluation(line) => self.unfolded((**line).clone()),
+            LibraryEvent::Found { text, evaluations } => {
+                self.shelf.found(text.clone(), evaluations.clone());
+            }
             LibraryEvent::Opened(recording) => self.opened(recording, cx),
             LibraryEvent::Deleted { title } => cx.say(format!("deleted: {title}; u brings it back")),
             LibraryEvent::Resumed { .. } | LibraryEvent::Forked { .. } | LibraryEvent::Rewound { .. } => {

@@ -15,7 +15,7 @@ use crate::deck::message::{DeckCommand, DeckEvent};
 use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
 use crate::deck::shelf::fitted;
-use crate::deck::study::{AdapterLine, GateOutcome, StudyCommand, StudyEvent, TrainingView};
+use crate::deck::study::{AdapterLine, GateOutcome, StepLine, StudyCommand, StudyEvent, TrainingView};
 use crate::deck::tab::difference::Shown;
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
@@ -107,6 +107,19 @@ impl Training {
     /// A step runs that ends with this deck.
     pub fn is_stepping(&self) -> bool {
         self.view.own
+    }
+
+    /// The groups tab, at a group that the selected adapter's step learned from; without a selection the last step's.
+    fn its_group(&self, cx: &mut Context) {
+        let selected = self.selected().map(|line| line.id.as_str());
+        let made = |step: &&StepLine| selected.is_some() && step.adapter.as_deref() == selected;
+        let Some(step) = self.view.steps.iter().rfind(made) else {
+            return cx.say("no step on record here made this adapter; F3 shows every group");
+        };
+        match step.groups.first() {
+            Some(group) => cx.wishes.run = Some((Action::Tab(TabName::Groups), group.clone())),
+            None => cx.say("its step kept no group of its own; F3 shows every group"),
+        }
     }
 
     /// The same question under the selected adapter and its parent.
@@ -338,6 +351,7 @@ impl Tab for Training {
             Action::NoAdapter => cx.effect(ask(StudyCommand::UseAdapter { id: None })),
             Action::Compare => self.what_changed(argument, cx),
             Action::Step => cx.effect(ask(StudyCommand::Train { groups: Vec::new() })),
+            Action::ItsGroup => self.its_group(cx),
             _ => return false,
         }
         true
@@ -382,6 +396,7 @@ impl Tab for Training {
             (Action::Open, "use"),
             (Action::Compare, "what did it change?"),
             (Action::Step, "learn"),
+            (Action::ItsGroup, "its group"),
             (Action::Rollback, "roll back"),
             (Action::Undo, "undo"),
             (Action::NoAdapter, "use none"),

@@ -6,9 +6,9 @@ use crate::deck::command::Action;
 use crate::deck::composer::Edit;
 use crate::deck::layer::correct::Correct;
 use crate::deck::layer::line::Line as LineLayer;
-use crate::deck::library::LibraryCommand;
+use crate::deck::library::{LibraryCommand, SessionLine};
 use crate::deck::message::{DeckCommand, LabelRequest, LabelValue, Scope};
-use crate::deck::shelf::Line;
+use crate::deck::shelf::{Line, Shelf};
 use crate::deck::tab::Context;
 
 use super::{Replay, Scene, ask};
@@ -29,7 +29,7 @@ impl Replay {
             Action::Edit(Edit::Backspace) if shelf.searching => {
                 let mut filter = std::mem::take(&mut shelf.filter);
                 filter.pop();
-                shelf.search(filter);
+                self.search(filter, cx);
             }
             Action::Send if shelf.searching => shelf.searching = false,
             Action::Escape if shelf.searching || !shelf.filter.is_empty() => {
@@ -42,6 +42,23 @@ impl Replay {
             _ => return self.on_line(action, argument, cx),
         }
         true
+    }
+
+    /// Narrow the list that shows; what stands in evaluations that are not open is looked for in the record.
+    pub(super) fn search(&mut self, filter: String, cx: &mut Context) {
+        let shelf = self.list();
+        shelf.search(filter);
+        if let Some(text) = shelf.unknown() {
+            cx.effect(ask(LibraryCommand::Find { text: text.to_string() }));
+        }
+    }
+
+    /// An evaluation shows over the list, at what was found in it.
+    pub(super) fn unfolded(&mut self, line: SessionLine) {
+        let within = self.shelf.found_by_queries(&line.id);
+        let mut run = Shelf::of_evaluation(line);
+        run.search(within);
+        self.run = Some(run);
     }
 
     /// What concerns the selected line.
