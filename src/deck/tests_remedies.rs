@@ -336,7 +336,7 @@ fn an_engine_that_died_is_told_once() {
     let died = || DeckEvent::EngineDied { reason: reason.to_string(), remedy: "ask again".to_string() };
     // Its query tells it where it stands; elsewhere the bottom line does.
     for tab in [1, 2, 5] {
-        let mut deck = Deck::new((120, 40));
+        let mut deck = Deck::new((80, 24));
         let mut script = demo::script("t-1", "fail please");
         let failed = script.pop().unwrap().1;
         deck.ask("fail please");
