@@ -69,6 +69,27 @@ fn queries() -> usize {
     std::env::var("TILLERMAN_QUERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
 }
 
+/// The next turn's prompt keeps this one's up to the end of its memory, token for token: what differs is the end that
+/// follows the memory, of one length whatever stands in the memory (but for the count of turns that are left).
+fn prefixes(trajectory: &Trajectory) {
+    let prompts: Vec<&[i32]> = trajectory
+        .calls
+        .iter()
+        .filter(|call| call.role == Role::Planner)
+        .map(|call| call.completion.prompt_ids.as_slice())
+        .collect();
+    let ends: Vec<usize> = prompts
+        .windows(2)
+        .map(|pair| {
+            let common = pair[0].iter().zip(pair[1]).take_while(|(a, b)| a == b).count();
+            pair[0].len() - common
+        })
+        .collect();
+    for end in &ends {
+        assert!(*end <= MOST_AFTER_MEMORY && end.abs_diff(ends[0]) <= 2, "{ends:?} tokens are not kept");
+    }
+}
+
 fn well_formed(trajectory: &Trajectory) {
     assert_eq!(trajectory.outcome, Outcome::Answered, "{:?}", trajectory.outcome);
     assert!(trajectory.turns.len() <= 3);
@@ -86,6 +107,7 @@ fn well_formed(trajectory: &Trajectory) {
             }
         }
     }
+    prefixes(trajectory);
     for call in &trajectory.calls {
         let n = call.completion.completion_ids.len();
         assert_eq!(n, call.completion.logprobs.len());
@@ -97,6 +119,8 @@ fn well_formed(trajectory: &Trajectory) {
     }
 }
 
+/// Tokens of the longest end after the memory that a prompt file has, in bytes: random vocabularies have a token a byte.
+const MOST_AFTER_MEMORY: usize = 600;
 const LENGTH: tillerman::engine::StopReason = tillerman::engine::StopReason::Length;
 
 async fn architecture(architecture: Architecture) {
@@ -139,9 +163,13 @@ async fn random_qwen3_ends_every_query() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_costs_one_query() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = engine(folder.path(), Architecture::Qwen2, 2);
-    engine.model().await.unwrap();
-    for (signal, name, wait_ms) in [("KILL", "SIGKILL", 5), ("ABRT", "SIGABRT", 30)] {
+    let moments = [5, 30, 90, 200].into_iter();
+    for (signal, name, wait_ms) in
+        moments.flat_map(|wait_ms| [("KILL", "SIGKILL", wait_ms), ("ABRT", "SIGABRT", wait_ms)])
+    {
+        // One each: a worker that dies three times within a minute is left alone for a while.
+        let engine = engine(folder.path(), Architecture::Qwen2, 2);
+        engine.model().await.unwrap();
         let mut slow = flow(engine.clone(), "compact");
         slow.limits = Limits { turns: 0, seconds: 120, tokens: 0, result_chars: 200, repeats: 0 };
         let running = tokio::spawn(one(slow, "never ends".into(), wait_ms));
@@ -176,6 +204,6 @@ async fn a_killed_worker_costs_one_query() {
         assert!(reason.contains(name), "{reason}");
         assert!(remedy.contains("again"), "{remedy}");
         well_formed(&one(flow(engine.clone(), "compact"), "next".into(), 1).await);
+        engine.shutdown().await;
     }
-    engine.shutdown().await;
 }

@@ -219,6 +219,17 @@ fn completions_and_man_page_come_from_the_command_line_itself() {
     }
     let (code, out, _) = run(tillerman(home.path()).arg("man"));
     assert!(code == 0 && out.contains(".TH tillerman"), "{out}");
+    let (code, out, _) = run(tillerman(home.path()).args(["man", "model", "pull"]));
+    assert!(code == 0 && out.contains(".TH tillerman-model-pull") && out.contains("hash"), "{out}");
+    let (code, _, err) = run(tillerman(home.path()).args(["man", "nothing"]));
+    assert!(code == 2 && err.contains("there is no command \"nothing\""), "{err}");
+    let pages = home.path().join("pages");
+    std::fs::create_dir(&pages).unwrap();
+    assert_eq!(run(tillerman(home.path()).args(["man", "--dir", pages.to_str().unwrap()])).0, 0);
+    let names: Vec<_> = std::fs::read_dir(&pages).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let has = |name: &str| names.iter().any(|one| one == name);
+    assert!(has("tillerman.1") && has("tillerman-ask.1") && has("tillerman-adapters-export.1"), "{names:?}");
+    assert!(!names.iter().any(|one| one.to_string_lossy().contains("__")), "{names:?}");
 }
 
 #[test]

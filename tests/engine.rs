@@ -403,6 +403,14 @@ async fn too_long_a_prompt_is_an_error_before_any_work() {
 }
 
 #[tokio::test]
+async fn more_memory_than_there_is_is_an_error_with_both_figures() {
+    let engine = LlamaEngine::new(EngineOptions { context: Some(1 << 40), ..options(&FILES.f32) });
+    let result = engine.complete(greedy("Anything.", 1), None, CancellationToken::new()).await;
+    let Err(EngineError::OutOfMemory { needed_mb, free_mb }) = result else { panic!("{result:?}") };
+    assert!(needed_mb > free_mb && free_mb > 0, "{needed_mb} of {free_mb}");
+}
+
+#[tokio::test]
 async fn a_schema_marks_what_it_forced() {
     let engine = engine();
     let schema = r#"{"type":"object","properties":{"done":{"type":"boolean"}},"required":["done"],"additionalProperties":false}"#;

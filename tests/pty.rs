@@ -171,32 +171,46 @@ fn the_mouse_is_taken_and_given_back() {
     terminal.assert_restored();
 }
 
-/// The whole program on the embedded planner: the worker is killed, the next query is answered all the same.
+/// The whole program on the embedded planner: its worker ends by either signal, before a query and at moments of it.
+/// That query ends one way or the other, the one after it is answered, and the terminal is as it was.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_death_of_the_worker_leaves_the_deck_standing() {
-    let home = tempfile::tempdir().unwrap();
-    let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
-    terminal.wait_for("ask something");
-    terminal.wait_until("the model's name", |terminal| {
-        terminal.screen().screen().contents().contains("tillerman-embedded")
-    });
-    let kill = |worker: u32| Command::new("kill").args(["-s", "ABRT", &worker.to_string()]).status();
-    let pid = terminal.child.process_id().unwrap();
-    terminal.wait_until("a worker", |_| worker_of(pid).is_some());
-    let first = worker_of(pid).unwrap();
-    assert!(kill(first).unwrap().success());
-    terminal.wait_until("the end of the worker", |_| worker_of(pid) != Some(first));
-    terminal.type_text("What is 6 times 7?\r");
-    terminal.wait_until("an end of the query", |terminal| {
+    let last = |terminal: &Terminal, query: &str| {
         let contents = terminal.screen().screen().contents();
-        contents.contains("tokens") || contents.contains("failed:")
-    });
-    terminal.type_text("still typing");
-    terminal.wait_for("> still typing");
-    terminal.type_text("\u{3}\u{3}\u{3}");
-    assert_eq!(terminal.end(), 0);
-    terminal.assert_restored();
+        contents.rsplit_once(query).map(|(_, after)| after.to_string()).unwrap_or_default()
+    };
+    let moments = [None, Some(0), Some(40), Some(90), Some(180)].into_iter();
+    for (signal, moment) in moments.flat_map(|moment| [("KILL", moment), ("ABRT", moment)]) {
+        let home = tempfile::tempdir().unwrap();
+        let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
+        terminal.wait_for("ask something");
+        terminal.wait_for("tillerman-embedded");
+        let pid = terminal.child.process_id().unwrap();
+        terminal.wait_until("a worker", |_| worker_of(pid).is_some());
+        let first = worker_of(pid).unwrap();
+        if let Some(wait_ms) = moment {
+            terminal.type_text("What is 6 times 7?\r");
+            std::thread::sleep(Duration::from_millis(wait_ms));
+        }
+        assert!(Command::new("kill").args(["-s", signal, &first.to_string()]).status().unwrap().success());
+        terminal.wait_until("the end of the worker", |_| worker_of(pid) != Some(first));
+        if moment.is_none() {
+            terminal.type_text("What is 6 times 7?\r");
+        }
+        terminal.wait_until("an end of the query", |terminal| {
+            let told = last(terminal, "6 times 7?");
+            told.contains(" tokens") || told.contains("failed:")
+        });
+        terminal.type_text("What is 7 times 8?\r");
+        terminal
+            .wait_until("an answer to the next", |terminal| last(terminal, "7 times 8?").contains(" tokens"));
+        terminal.type_text("still typing");
+        terminal.wait_for("> still typing");
+        terminal.type_text("\u{3}\u{3}\u{3}");
+        assert_eq!(terminal.end(), 0);
+        terminal.assert_restored();
+    }
 }
 
 /// `/model` serves another file; one that cannot be used is refused and what served goes on.

@@ -107,6 +107,9 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
         if wanted("engine.first_token_ms") {
             engine::first_token(path, suffix, args.runs, &home).await?.print(args.json);
         }
+        if wanted("engine.cancel_ms") {
+            engine::cancel(path, suffix, args.runs, &home).await?.print(args.json);
+        }
         for figure in train::figures(path, suffix, args.runs, &wanted)? {
             figure.print(args.json);
         }

@@ -1,6 +1,10 @@
-//! `tillerman export` and `import`: trajectories as JSON lines, the events as `ask --json` gives them.
+//! `tillerman export` and `import`: trajectories as JSON lines. The events as `ask --json` gives them come back;
+//! the other formats are for other programs.
 
-use std::collections::BTreeMap;
+mod atif;
+mod verdicts;
+
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +34,12 @@ pub struct ExportArgs {
 pub enum Format {
     /// Every event, one per line; what `import` reads
     Jsonl,
+    /// Agent Trajectory Interchange Format 1.4, a trajectory per line, with token ids and log-probabilities
+    Atif,
+    /// Plans labelled good and bad, a plan per line, as TRL's KTO trainer reads them
+    Kto,
+    /// Questions whose right answer is known, one per line, in the columns of verl's datasets
+    Verl,
 }
 
 #[derive(Debug, Args)]
@@ -43,10 +53,21 @@ pub fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<i32> {
     let store = open(global)?;
     let ids = trajectories(&store, &args.ids)?;
     if args.file == Path::new("-") {
-        return written(write(&store, &ids, &mut io::BufWriter::new(io::stdout().lock()))?);
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let wrote = lines(&store, &ids, args.format, &mut |line| writeln!(out, "{line}"))?;
+        if wrote.as_ref().is_ok_and(|count| *count == 0) && !ids.is_empty() {
+            return Err(nothing(args.format, ids.len()).into());
+        }
+        return written(wrote.and_then(|_| out.flush()));
     }
-    let events = to_file(&store, &ids, &args.file)?;
-    eprintln!("{} trajectories, {events} events written to {}", ids.len(), args.file.display());
+    let count = to_file(&store, &ids, args.format, &args.file)?;
+    let what = match args.format {
+        Format::Jsonl => "events",
+        Format::Atif => "trajectories in ATIF",
+        Format::Kto => "plans",
+        Format::Verl => "questions",
+    };
+    eprintln!("{} trajectories, {count} {what} written to {}", ids.len(), args.file.display());
     Ok(0)
 }
 
@@ -72,40 +93,79 @@ fn trajectories(store: &Store, pieces: &str) -> Result<Vec<String>, Error> {
     Ok(ids)
 }
 
-/// The inner error is the writer's, the outer the store's.
-fn write(store: &Store, ids: &[String], out: &mut impl Write) -> anyhow::Result<io::Result<()>> {
+/// Every line of the trajectories in this format, in their order, to `keep`; how many there were. The inner error is
+/// the writer's, the outer the store's.
+fn lines(
+    store: &Store,
+    ids: &[String],
+    format: Format,
+    keep: &mut dyn FnMut(&str) -> io::Result<()>,
+) -> anyhow::Result<io::Result<usize>> {
+    let mut seen = HashSet::new();
+    let mut count = 0;
     for id in ids {
-        for event in store.trajectory_events(id)? {
-            let line = serde_json::to_string(&event)?;
-            if let Err(e) = writeln!(out, "{line}") {
+        let lines: Vec<String> = match format {
+            Format::Jsonl => {
+                let events = store.trajectory_events(id)?;
+                events.iter().map(serde_json::to_string).collect::<Result<_, _>>()?
+            }
+            Format::Atif => {
+                let group = store.group_of(id)?;
+                let whole = atif::trajectory(&store.trajectory(id)?, &store.labels(id)?, group.as_deref());
+                vec![whole.to_string()]
+            }
+            Format::Kto => {
+                let rows = verdicts::kto(store, &store.row(id)?, &store.trajectory(id)?)?;
+                rows.iter().map(ToString::to_string).collect()
+            }
+            Format::Verl => {
+                let row = verdicts::verl(store, &store.row(id)?, &store.trajectory(id)?, &mut seen)?;
+                row.iter().map(ToString::to_string).collect()
+            }
+        };
+        count += lines.len();
+        for line in lines {
+            if let Err(e) = keep(&line) {
                 return Ok(Err(e));
             }
         }
     }
-    Ok(out.flush())
+    Ok(Ok(count))
 }
 
-/// All of it or nothing: a full disk leaves no half file under the name. Answers the events written.
-fn to_file(store: &Store, ids: &[String], path: &Path) -> anyhow::Result<usize> {
+/// All of it or nothing: a full disk leaves no half file under the name. Answers the lines written.
+fn to_file(store: &Store, ids: &[String], format: Format, path: &Path) -> anyhow::Result<usize> {
     let cannot =
         |e: io::Error| Error::Usage(format!("cannot write {}: {}", path.display(), regular::unwritable(&e)));
     let path = &regular::place(path).map_err(cannot)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir).map_err(cannot)?;
     let mut out = io::BufWriter::new(file.as_file_mut());
-    let mut events = 0;
-    for id in ids {
-        for event in store.trajectory_events(id)? {
-            let line = serde_json::to_string(&event)?;
-            writeln!(out, "{line}").map_err(cannot)?;
-            events += 1;
-        }
+    let count = lines(store, ids, format, &mut |line| writeln!(out, "{line}"))?.map_err(cannot)?;
+    if count == 0 && !ids.is_empty() {
+        return Err(nothing(format, ids.len()).into());
     }
     out.flush().map_err(cannot)?;
     drop(out);
     file.as_file().sync_all().map_err(cannot)?;
     file.persist(path).map_err(|e| cannot(e.error))?;
-    Ok(events)
+    Ok(count)
+}
+
+/// Why there is no line to write, and what would make some.
+fn nothing(format: Format, trajectories: usize) -> Error {
+    let of = format!("of {trajectories} trajectories");
+    Error::Usage(match format {
+        Format::Kto => format!(
+            "{of} none has a plan that was labelled; label answers first: tillerman label ID good|bad"
+        ),
+        Format::Verl => {
+            format!(
+                "{of} none has a known right answer; say so first: tillerman label ID good, or bad --correction TEXT"
+            )
+        }
+        _ => format!("{of} nothing is on record"),
+    })
 }
 
 pub fn import(global: &Global, args: &ImportArgs) -> anyhow::Result<i32> {

@@ -132,8 +132,8 @@ pub enum Command {
     Bench(bench::BenchArgs),
     /// Shell completions on stdout
     Completions(completions::CompletionsArgs),
-    /// The man page on stdout
-    Man,
+    /// The man page on stdout: of the program, or of one of its commands
+    Man(completions::ManArgs),
     /// The engine worker (started by the program itself)
     #[command(name = "__engine", hide = true)]
     Engine,
@@ -225,7 +225,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Eval(args)) => block(eval::run(global, &args)),
         Some(Command::Bench(args)) => block(bench::run(global, &args)),
         Some(Command::Completions(args)) => completions::run(&args),
-        Some(Command::Man) => completions::man(),
+        Some(Command::Man(args)) => completions::man(&args),
         Some(Command::ToyGguf(args)) => Ok(toy_gguf::run(&args).map(|()| 0)?),
         Some(Command::BenchSteps(args)) => bench::train::steps(&args),
         Some(Command::DeckDemo) => Ok(crate::deck::demo::run().map(|()| 0)?),

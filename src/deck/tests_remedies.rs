@@ -340,7 +340,9 @@ fn an_engine_that_died_is_told_once() {
         let mut script = demo::script("t-1", "fail please");
         let failed = script.pop().unwrap().1;
         deck.ask("fail please");
-        script.into_iter().for_each(|(_, event)| drop(deck.input(Input::Deck(Box::new(event)))));
+        for (_, event) in script {
+            deck.input(Input::Deck(Box::new(event)));
+        }
         deck.press(KeyCode::F(tab));
         deck.input(Input::Deck(Box::new(died()))).input(Input::Deck(Box::new(failed)));
         assert_eq!(deck.text().matches(reason).count(), 1, "F{tab}:\n{}", deck.text());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use assert_cmd::Command;
 
+use serde_json::Value;
 use tillerman::flow::fork::Prior;
 use tillerman::flow::trajectory::Trajectory;
 use tillerman::tools::Taint;
@@ -143,4 +144,96 @@ fn an_export_imports_as_the_same() {
     std::fs::write(&file, "{\"kind\":\"x\"}\n").unwrap();
     let (code, _, err) = tillerman(other.path(), &["import", path]);
     assert!(code == 2 && err.contains("out.jsonl, line 1"), "{err}");
+}
+
+/// A question answered by the embedded planner, in a store of its own, and the id of its trajectory.
+fn answered() -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, err) = tillerman(dir.path(), &["--seed", "1", "ask", "What is 37*41+5?"]);
+    assert_eq!((code, out.trim()), (0, "1522"), "{err}");
+    let id = open(dir.path()).trajectories(None, 1).unwrap().remove(0).id;
+    (dir, id)
+}
+
+/// Harbor's models forbid fields they do not know: the keys each object may have, per level.
+#[test]
+fn an_export_in_atif_keeps_its_rules() {
+    let (dir, id) = answered();
+    let (code, out, err) = tillerman(dir.path(), &["export", &id, "--format", "atif", "-"]);
+    assert_eq!(code, 0, "{err}");
+    let whole: Value = serde_json::from_str(&out).unwrap();
+    let only = |value: &Value, allowed: &str| {
+        let unknown =
+            value.as_object().unwrap().keys().find(|key| !allowed.split(' ').any(|name| name == *key));
+        assert_eq!(unknown, None, "{value}");
+    };
+    only(&whole, "schema_version session_id agent steps notes final_metrics extra");
+    only(&whole["agent"], "name version model_name extra");
+    let totals =
+        "total_prompt_tokens total_completion_tokens total_cached_tokens total_cost_usd total_steps extra";
+    only(&whole["final_metrics"], totals);
+    let steps = whole["steps"].as_array().unwrap();
+    let (mut called, mut completed) = (0, 0);
+    for (n, step) in steps.iter().enumerate() {
+        assert_eq!(step["step_id"], n + 1);
+        only(step, "step_id timestamp source model_name message tool_calls observation metrics extra");
+        if step["source"] == "user" {
+            assert!(n == 0 && step["metrics"].is_null() && step["message"].is_string());
+            continue;
+        }
+        let metrics = &step["metrics"];
+        only(
+            metrics,
+            "prompt_tokens completion_tokens cached_tokens prompt_token_ids completion_token_ids logprobs",
+        );
+        let count = |of: &Value| of.as_array().map_or(0, Vec::len) as u64;
+        assert_eq!(count(&metrics["completion_token_ids"]), metrics["completion_tokens"]);
+        assert_eq!(count(&metrics["logprobs"]), metrics["completion_tokens"]);
+        assert_eq!(count(&metrics["prompt_token_ids"]), metrics["prompt_tokens"]);
+        completed += metrics["completion_tokens"].as_u64().unwrap();
+        for call in step["tool_calls"].as_array().into_iter().flatten() {
+            only(call, "tool_call_id function_name arguments");
+            assert!(call["arguments"].is_object());
+            let results = step["observation"]["results"].as_array().unwrap();
+            assert!(results.iter().any(|result| result["source_call_id"] == call["tool_call_id"]));
+            called += 1;
+        }
+    }
+    let turns = open(dir.path()).trajectory(&id).unwrap().turns.len();
+    assert!(called == turns && called > 0, "each turn's call once: {called} of {turns}");
+    assert_eq!(whole["final_metrics"]["total_completion_tokens"], completed);
+    assert_eq!(whole["extra"]["answer"], "1522");
+}
+
+#[test]
+fn labels_leave_as_rows_of_other_trainers() {
+    let (dir, id) = answered();
+    let file = dir.path().join("out.jsonl");
+    let path = file.to_str().unwrap();
+    for (format, word) in [("kto", "tillerman label ID good|bad"), ("verl", "--correction TEXT")] {
+        let (code, _, err) = tillerman(dir.path(), &["export", "all", "--format", format, path]);
+        assert!(code == 2 && err.contains(word) && !file.exists(), "{err}");
+    }
+    let rows = |format: &str| -> Vec<Value> {
+        let (code, out, err) = tillerman(dir.path(), &["export", "all", "--format", format, "-"]);
+        assert_eq!(code, 0, "{err}");
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert_eq!(tillerman(dir.path(), &["label", &id, "good"]).0, 0);
+    let good = rows("kto");
+    let turns = open(dir.path()).trajectory(&id).unwrap().turns.len();
+    assert!(good.len() == turns && good.iter().all(|row| row["label"] == true), "{good:?}");
+    assert!(
+        good.iter()
+            .all(|row| row["prompt"][0]["role"] == "system" && row["completion"][0]["role"] == "assistant")
+    );
+    let truth = |rows: &[Value]| rows[0]["reward_model"]["ground_truth"].clone();
+    assert_eq!(truth(&rows("verl")), "1522");
+    // A right answer by a bad plan is none of its plans' merit.
+    assert_eq!(tillerman(dir.path(), &["label", &id, "plan-bad"]).0, 0);
+    assert!(rows("kto").iter().all(|row| row["label"] == false));
+    assert_eq!(tillerman(dir.path(), &["label", &id, "bad", "--correction", "1,523"]).0, 0);
+    let corrected = rows("verl");
+    assert_eq!((corrected.len(), truth(&corrected)), (1, Value::from("1523")));
+    assert_eq!(corrected[0]["prompt"][0]["role"], "user");
 }

@@ -3,7 +3,9 @@
 //! A run is worker, peer, peer, worker: what a machine's speed drifts in between hits both alike. Beside the ratio
 //! by the clock stands that by CPU time, which other work on the machine does not blur.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -12,7 +14,8 @@ use super::Figure;
 use crate::config::Home;
 use crate::engine::client::{EngineOptions, LlamaEngine};
 use crate::engine::peer::{Peer, worker_decode_speed, worker_prefill_speed};
-use crate::engine::{Engine, Message, Request, Role, Sampler, Speaker};
+use crate::engine::{Engine, Message, OnPiece, Request, Role, Sampler, Speaker};
+use crate::error::EngineError;
 
 /// Tokens one sequence may hold.
 const CONTEXT: usize = 2048;
@@ -169,4 +172,54 @@ pub async fn first_token(model: &Path, suffix: &str, runs: usize, home: &Home) -
         engine.shutdown().await;
     }
     Ok(Figure { name: format!("engine.first_token_ms.{suffix}"), unit: "ms", values })
+}
+
+/// From the cancelling of a request in the middle of eight that decode to its end, the slowest of the eight.
+pub async fn cancel(model: &Path, suffix: &str, runs: usize, home: &Home) -> anyhow::Result<Figure> {
+    const TOGETHER: usize = 8;
+    let engine = Arc::new(served(model, TOGETHER, home));
+    engine.model().await?;
+    let mut values = Vec::new();
+    for run in 0..runs {
+        let cancel = CancellationToken::new();
+        let mut running = tokio::task::JoinSet::new();
+        let (under_way, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        for n in 0..TOGETHER {
+            let (engine, cancel, under_way) = (engine.clone(), cancel.clone(), under_way.clone());
+            let request = Request {
+                role: Role::Base,
+                messages: vec![Message::new(Speaker::User, [format!("Tell me number {n} of a long story.")])],
+                sampler: Sampler::temperature(1.5, (run * TOGETHER + n) as u64),
+                constraint: None,
+                max_tokens: 0,
+            };
+            let on_piece: OnPiece = Arc::new(move |_: &str| {
+                let _ = under_way.send(n);
+            });
+            running.spawn(async move {
+                let ended = engine.complete(request, Some(on_piece), cancel).await;
+                (ended, Instant::now())
+            });
+        }
+        drop(under_way);
+        let mut decoding = HashSet::new();
+        while decoding.len() < TOGETHER
+            && let Some(n) = heard.recv().await
+        {
+            decoding.insert(n);
+        }
+        let started = Instant::now();
+        cancel.cancel();
+        let mut slowest = 0.0_f64;
+        while let Some(ended) = running.join_next().await {
+            let (ended, at) = ended?;
+            // One that had ended by itself by then tells nothing.
+            if ended == Err(EngineError::Cancelled) {
+                slowest = slowest.max(at.saturating_duration_since(started).as_secs_f64() * 1e3);
+            }
+        }
+        anyhow::ensure!(slowest > 0.0, "every request ended before it was cancelled");
+        values.push(slowest);
+    }
+    Ok(Figure { name: format!("engine.cancel_ms.{suffix}"), unit: "ms", values })
 }

@@ -13,7 +13,7 @@ use crate::cli::setup::{self, Setup};
 use crate::config::regular;
 use crate::error::Error;
 use crate::tasks::eval::Asked;
-use crate::tools::Toolbox;
+use crate::tools::{Toolbox, sandbox};
 
 /// The toolbox of each question that has a file, by its id, and the folder the copies lie in.
 type Toolboxes = (HashMap<String, Arc<Toolbox>>, Option<tempfile::TempDir>);
@@ -100,7 +100,8 @@ fn stage() -> anyhow::Result<tempfile::TempDir> {
             "no folder for attached files: {e}; free some space, or set TMPDIR to a folder elsewhere"
         ))
     })?;
-    open_to_all(staged.path(), 0o755)?;
+    let modes = modes();
+    set_mode(staged.path(), modes.folder)?;
     Ok(staged)
 }
 
@@ -115,12 +116,26 @@ fn copy(file: &File, folder: &Path) -> anyhow::Result<()> {
             to.display()
         ))
     })?;
-    // Started by root, sandboxed programs run as the user nobody.
-    open_to_all(&to, 0o444)?;
-    open_to_all(folder, 0o755)
+    let modes = modes();
+    set_mode(&to, modes.file)?;
+    set_mode(folder, modes.folder)
 }
 
-fn open_to_all(path: &Path, mode: u32) -> anyhow::Result<()> {
+struct Modes {
+    file: u32,
+    folder: u32,
+}
+
+/// Nobody else's business; but started by root, sandboxed programs run as the user nobody and must read them.
+fn modes() -> Modes {
+    if sandbox::runs_as_nobody() {
+        Modes { file: 0o444, folder: 0o755 }
+    } else {
+        Modes { file: 0o400, folder: 0o700 }
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> anyhow::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(|e| Error::Store(format!("cannot make {} readable: {e}", path.display())).into())
 }
