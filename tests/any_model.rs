@@ -158,6 +158,22 @@ async fn random_qwen3_ends_every_query() {
     architecture(Architecture::Qwen3).await;
 }
 
+/// Long conversations and long memories in a real engine: what does not fit its context is left out, and said.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_the_context_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path(), Architecture::Qwen2, 2);
+    let mut flow = flow(engine.clone(), "full");
+    flow.limits = Limits { turns: 0, seconds: 60, tokens: 0, result_chars: 2_000, repeats: 0 };
+    let pair = |n: usize| (format!("question {n}"), "an answer of some words ".repeat(4));
+    let ask = Ask { conversation: (0..100).map(pair).collect(), ..ask("and then?".into(), 3) };
+    let ended = solve(&flow, &ask, Arc::new(Collect::default()), CancellationToken::new()).await;
+    assert_eq!(ended.outcome, Outcome::Answered, "{:?}", ended.outcome);
+    assert!(ended.left_out > 0, "100 earlier queries fit");
+    assert!(ended.limit.as_deref().is_some_and(|limit| limit.starts_with("context (")), "{:?}", ended.limit);
+    engine.shutdown().await;
+}
+
 /// Kill the worker while a query runs, at different moments, by both signals: that query fails and says so,
 /// the next one works.
 #[tokio::test(flavor = "multi_thread")]

@@ -220,7 +220,7 @@ fn completions_and_man_page_come_from_the_command_line_itself() {
     let (code, out, _) = run(tillerman(home.path()).arg("man"));
     assert!(code == 0 && out.contains(".TH tillerman"), "{out}");
     let (code, out, _) = run(tillerman(home.path()).args(["man", "model", "pull"]));
-    assert!(code == 0 && out.contains(".TH tillerman-model-pull") && out.contains("hash"), "{out}");
+    assert!(code == 0 && out.contains(".TH tillerman-model-pull") && out.contains("sha256"), "{out}");
     let (code, _, err) = run(tillerman(home.path()).args(["man", "nothing"]));
     assert!(code == 2 && err.contains("there is no command \"nothing\""), "{err}");
     let pages = home.path().join("pages");

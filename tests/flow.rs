@@ -2,6 +2,8 @@
 
 #[path = "flow/circles.rs"]
 mod circles;
+#[path = "flow/context.rs"]
+mod context;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

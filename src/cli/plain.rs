@@ -43,6 +43,10 @@ fn words(body: &Body) -> Option<(String, String)> {
             };
             (at("verdict", *turn), format!("{decision}: {}", verdict.reason))
         }
+        Body::EarlierLeftOut { count } => {
+            let queries = if *count == 1 { "query does" } else { "queries do" };
+            ("context".into(), format!("the oldest {count} earlier {queries} not fit and are left out"))
+        }
         Body::LimitReached { limit } => ("limit".into(), format!("{limit} reached, answering now")),
         Body::Answered { turns, tokens, .. } => {
             let plural = if *turns == 1 { "" } else { "s" };

@@ -46,6 +46,9 @@ fn print(trajectory: &Trajectory, row: &Row, labels: &[Label], out: &mut impl Wr
         print_turn(turn, out)?;
     }
     writeln!(out)?;
+    if trajectory.left_out > 0 {
+        writeln!(out, "earlier queries left out because they did not fit: {}", trajectory.left_out)?;
+    }
     if let Some(limit) = &trajectory.limit {
         writeln!(out, "limit reached: {}", plain::excerpt(limit, 200))?;
     }

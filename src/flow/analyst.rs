@@ -7,13 +7,11 @@ use crate::flow::trajectory::QueryAnalysis;
 
 /// Ask the frozen model what the query needs.
 pub async fn analyse(run: &mut Run<'_>) -> Result<QueryAnalysis, Halt> {
-    let fill = Fill {
-        toolbox: Some(&run.flow.toolbox),
-        query: &run.ask.query,
-        conversation: &run.ask.conversation,
-        ..Fill::default()
+    let (flow, ask) = (run.flow, run.ask);
+    let build = |conversation| {
+        let fill = Fill { toolbox: Some(&flow.toolbox), query: &ask.query, conversation, ..Fill::default() };
+        flow.pack.messages(Role::Analyst, &fill)
     };
-    let messages = run.flow.pack.messages(Role::Analyst, &fill);
-    let completion = run.call(Role::Analyst, messages, None).await?;
+    let (completion, _) = run.fitting(Role::Analyst, None, build).await?;
     Ok(QueryAnalysis { text: completion.text.trim().to_string() })
 }

@@ -106,6 +106,10 @@ pub enum Body {
         turn: usize,
         entry: MemoryEntry,
     },
+    /// The oldest so many earlier queries of the session do not fit the context: this query's prompts go without them.
+    EarlierLeftOut {
+        count: usize,
+    },
     /// A limit ended the loop before a Stop verdict; the generator still answers.
     LimitReached {
         limit: String,

@@ -9,16 +9,19 @@ use crate::flow::trajectory::QueryAnalysis;
 
 /// Answer from what memory holds.
 pub async fn generate(run: &mut Run<'_>, analysis: &QueryAnalysis, memory: &Memory) -> Result<String, Halt> {
-    let fill = Fill {
-        toolbox: Some(&run.flow.toolbox),
-        query: &run.ask.query,
-        conversation: &run.ask.conversation,
-        analysis: &analysis.text,
-        memory: Some(memory),
-        ..Fill::default()
+    let (flow, ask) = (run.flow, run.ask);
+    let build = |conversation| {
+        let fill = Fill {
+            toolbox: Some(&flow.toolbox),
+            query: &ask.query,
+            conversation,
+            analysis: &analysis.text,
+            memory: Some(memory),
+            ..Fill::default()
+        };
+        flow.pack.messages(Role::Generator, &fill)
     };
-    let messages = run.flow.pack.messages(Role::Generator, &fill);
-    let completion = run.call(Role::Generator, messages.clone(), None).await?;
+    let (completion, messages) = run.fitting(Role::Generator, None, build).await?;
     let answer = said(&completion);
     let pack = run.flow.pack.of(Role::Generator);
     let Some(no_answer) = pack.settings.no_answer.clone() else { return Ok(answer) };

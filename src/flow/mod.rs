@@ -11,6 +11,7 @@ pub mod analyst;
 pub mod circles;
 pub mod event;
 pub mod executor;
+pub mod fit;
 pub mod fork;
 pub mod generator;
 pub mod memory;

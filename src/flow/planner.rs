@@ -19,18 +19,21 @@ pub enum Reply {
 
 /// Sample the next plan.
 pub async fn plan(run: &mut Run<'_>, analysis: &QueryAnalysis, memory: &Memory) -> Result<Reply, Halt> {
-    let limit = run.flow.limits.turns;
-    let fill = Fill {
-        toolbox: Some(&run.flow.toolbox),
-        query: &run.ask.query,
-        conversation: &run.ask.conversation,
-        analysis: &analysis.text,
-        memory: Some(memory),
-        turns_left: if limit == 0 { 99 } else { limit.saturating_sub(memory.entries.len()) },
-        ..Fill::default()
+    let (flow, ask) = (run.flow, run.ask);
+    let limit = flow.limits.turns;
+    let build = |conversation| {
+        let fill = Fill {
+            toolbox: Some(&flow.toolbox),
+            query: &ask.query,
+            conversation,
+            analysis: &analysis.text,
+            memory: Some(memory),
+            turns_left: if limit == 0 { 99 } else { limit.saturating_sub(memory.entries.len()) },
+            ..Fill::default()
+        };
+        flow.pack.messages(Role::Planner, &fill)
     };
-    let messages = run.flow.pack.messages(Role::Planner, &fill);
-    let completion = run.call(Role::Planner, messages, None).await?;
+    let (completion, _) = run.fitting(Role::Planner, None, build).await?;
     Ok(match read(&completion.text, &run.flow.toolbox) {
         Reply::Refused { text, .. } if completion.stop == Some(StopReason::Length) => {
             endless(text, completion.sampled())

@@ -32,6 +32,8 @@ pub struct Run<'a> {
     pub trajectory: Trajectory,
     /// The turn being taken; 0 outside turns.
     pub turn: usize,
+    /// Earlier queries of the session that prompts leave out because they did not fit.
+    pub(super) left_out: usize,
     sink: Arc<dyn Sink>,
     seq: u64,
     began: Instant,
@@ -50,6 +52,7 @@ impl<'a> Run<'a> {
             cancel,
             trajectory: Trajectory::default(),
             turn: 0,
+            left_out: 0,
             sink,
             seq: 0,
             began,

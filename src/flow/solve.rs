@@ -15,7 +15,7 @@ use crate::flow::memory::{Memory, MemoryEntry, cut};
 use crate::flow::prompt::Pack;
 use crate::flow::run::{Halt, Run};
 use crate::flow::trajectory::{Command, Decision, Limits, Plan, QueryAnalysis, Trajectory, Verdict};
-use crate::flow::{analyst, circles, executor, generator, planner, verifier};
+use crate::flow::{analyst, circles, executor, fit, generator, planner, verifier};
 use crate::tools::approval::Asked;
 use crate::tools::{Approvals, Taint, ToolContext, ToolFault, ToolResult, Toolbox};
 
@@ -236,11 +236,16 @@ async fn answer(
 ) -> Result<(), Halt> {
     run.turn = 0;
     run.grant(Duration::from_secs(60), run.flow.pack.max_tokens(Role::Generator));
-    let answer = generator::generate(run, analysis, memory).await.map_err(|halt| match halt {
-        Halt::Limit(limit) => {
-            Halt::Engine(EngineError::Other(format!("no answer within the limit: {limit}")))
+    let mut shown = memory.clone();
+    let answer = loop {
+        match generator::generate(run, analysis, &shown).await {
+            Err(Halt::Engine(EngineError::ContextOverflow { .. })) if fit::shorten(&mut shown) => {}
+            Err(Halt::Limit(limit)) => {
+                let words = format!("no answer within the limit: {limit}");
+                return Err(Halt::Engine(EngineError::Other(words)));
+            }
+            answer => break answer?,
         }
-        other => other,
-    })?;
+    };
     run.finish(answer, memory.entries.len(), stopped_by)
 }

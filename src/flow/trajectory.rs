@@ -124,10 +124,18 @@ pub struct Trajectory {
     pub memory: Memory,
     pub calls: Vec<ModelCall>,
     pub limit: Option<String>,
+    /// Earlier queries that its prompts left out because they did not fit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
     pub answer: Option<String>,
     pub outcome: Outcome,
     pub seconds: f64,
     pub tokens: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Trajectory {
@@ -200,6 +208,7 @@ impl Trajectory {
                 self.memory.entries.push(entry.clone());
                 self.at(*turn, |t| t.memory = Some(entry.clone()));
             }
+            Body::EarlierLeftOut { count } => self.left_out = *count,
             Body::LimitReached { limit } => self.limit = Some(limit.clone()),
             Body::Answered { answer, .. } => {
                 self.answer = Some(answer.clone());

@@ -19,22 +19,25 @@ pub async fn verify(
 ) -> Result<Verdict, Halt> {
     let (shown, _) = cut(&result.text, run.result_chars());
     let arguments = command.arguments.to_string();
-    let fill = Fill {
-        toolbox: Some(&run.flow.toolbox),
-        query: &run.ask.query,
-        conversation: &run.ask.conversation,
-        memory: Some(memory),
-        context: &plan.context,
-        sub_goal: &plan.sub_goal,
-        tool: &plan.tool,
-        command: &arguments,
-        result: &shown,
-        ..Fill::default()
+    let (flow, ask) = (run.flow, run.ask);
+    let build = |conversation| {
+        let fill = Fill {
+            toolbox: Some(&flow.toolbox),
+            query: &ask.query,
+            conversation,
+            memory: Some(memory),
+            context: &plan.context,
+            sub_goal: &plan.sub_goal,
+            tool: &plan.tool,
+            command: &arguments,
+            result: &shown,
+            ..Fill::default()
+        };
+        flow.pack.messages(Role::Verifier, &fill)
     };
-    let messages = run.flow.pack.messages(Role::Verifier, &fill);
     let schema =
         Constraint::JsonSchema(schema(run.flow.pack.of(Role::Verifier).settings.reason_first).to_string());
-    let completion = run.call(Role::Verifier, messages, Some(schema)).await?;
+    let (completion, _) = run.fitting(Role::Verifier, Some(schema), build).await?;
     Ok(read(&completion.text))
 }
 

@@ -230,7 +230,7 @@ fn labels_leave_as_rows_of_other_trainers() {
     let truth = |rows: &[Value]| rows[0]["reward_model"]["ground_truth"].clone();
     assert_eq!(truth(&rows("verl")), "1522");
     // A right answer by a bad plan is none of its plans' merit.
-    assert_eq!(tillerman(dir.path(), &["label", &id, "plan-bad"]).0, 0);
+    assert_eq!(tillerman(dir.path(), &["label", &id, "bad", "--scope", "plan"]).0, 0);
     assert!(rows("kto").iter().all(|row| row["label"] == false));
     assert_eq!(tillerman(dir.path(), &["label", &id, "bad", "--correction", "1,523"]).0, 0);
     let corrected = rows("verl");
