@@ -291,6 +291,36 @@ fn an_evaluation_killed_and_resumed_gives_the_same_table() {
 }
 
 #[test]
+fn an_evaluation_is_compared_with_what_another_run_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let tasks = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/gate.jsonl");
+    let kept = home.path().join("bare.jsonl");
+    let kept = kept.to_str().unwrap();
+    let eval = |seed: &str, more: &[&str]| {
+        let mut command = tillerman(home.path());
+        command.args(["--seed", seed, "eval", "--tasks", tasks, "--family", "csv", "--limit", "4", "--json"]);
+        run(command.args(more))
+    };
+    let last = |text: &str| -> Value { serde_json::from_str(text.lines().last().unwrap()).unwrap() };
+    let (code, bare, err) = eval("5", &["--adapter", "none", "--out", kept]);
+    assert_eq!(code, 0, "{err}");
+    let (code, compared, err) = eval("5", &["--compare-rows", kept]);
+    assert!(code == 0 && err.contains("adapter was null, is"), "{err}");
+    let (bare, compared) = (last(&bare), last(&compared));
+    assert_eq!(compared["accuracy_compare"], bare["accuracy"]);
+    assert!(compared["p_value"].is_f64() && compared["n"] == 4, "{compared}");
+    let (_, listed, _) = run(tillerman(home.path()).args(["sessions", "--evaluations", "--json"]));
+    assert_eq!(listed.lines().count(), 2, "each run is one by itself: {listed}");
+
+    let (code, _, err) = eval("6", &["--compare-rows", kept]);
+    assert!(code == 2 && err.contains("other seed (5, now 6)"), "{err}");
+    let text = fs::read_to_string(kept).unwrap();
+    fs::write(kept, text.split_inclusive('\n').take(3).collect::<String>()).unwrap();
+    let (code, _, err) = eval("5", &["--compare-rows", kept]);
+    assert!(code == 2 && err.contains("holds 2 of 4 answers") && err.contains("--resume"), "{err}");
+}
+
+#[test]
 fn an_evaluation_is_kept_as_one_run_and_floods_no_list() {
     let home = tempfile::tempdir().unwrap();
     let tasks = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/gate.jsonl");

@@ -57,6 +57,9 @@ pub struct EvalArgs {
     /// Ask the same questions, with the same seeds, under this adapter too: an id, a file, or `none`
     #[arg(long, value_name = "ID")]
     pub compare: Option<String>,
+    /// Compare with what an earlier run of the same questions and seeds kept with --out: of another model, say
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "compare")]
+    pub compare_rows: Option<PathBuf>,
     /// Only this family
     #[arg(long)]
     pub family: Option<String>,
@@ -116,17 +119,24 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
         attachments: attached.hash(),
         ..setting(&setup.flow, &asked, seed, model.hash, compare_hash.clone())
     };
+    let own = setup.flow.limits.turns;
+    let other =
+        args.compare_rows.as_deref().map(|path| rows::kept(path, &setting, own, &asked)).transpose()?;
+    if let Some((differing, _)) = &other {
+        eprintln!("tillerman: --compare is a run that differs in this: {differing}");
+    }
     let (toolboxes, _staged) = attached.toolboxes(global, &setup)?;
     let mut rows = match &args.out {
         Some(path) => Rows::open(path, args.resume, &setting)?,
         None => Rows::unkept(),
     };
+    let compared = compare.is_some() || other.is_some();
     let kept = keeping::begin(args, &setup.home, &setting, &rows)?;
+    rows.lend(other.into_iter().flat_map(|(_, rows)| rows));
     let how = How { toolboxes: Arc::new(toolboxes), ..kept.how(args.parallel) };
     kept.say(args.json);
     let cancel = cancelled_by_ctrl_c();
     let started = std::time::Instant::now();
-    let own = setup.flow.limits.turns;
     let limits = turn_limits(args, own);
     let mut asking = Asking {
         asked: &asked,
@@ -137,7 +147,6 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
         progress: Progress::new(asked.len() * (limits.len() + usize::from(compare.is_some()))),
     };
     asking.side(&setup.flow, Side::Adapter, &limits, &mut rows).await?;
-    let compared = compare.is_some();
     if let Some(path) = compare {
         let adapter = setup.flow.engine.set_adapter(path).await.map_err(Error::Engine)?;
         let flow = Flow { adapter: adapter.or(compare_hash), ..setup.flow.clone() };

@@ -131,19 +131,9 @@ impl Rows {
         }
         // What follows the last line end was being written when the run was killed.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let mut rows = Rows::unkept();
-        for (number, line) in text[..whole].lines().enumerate() {
-            let read = serde_json::from_str(line)
-                .map_err(|e| usage(format!("line {} is no row of an evaluation: {e}", number + 1)))?;
-            match (number, read) {
-                (0, Line::EvalRun(kept)) => same(&kept, setting).map_err(&usage)?,
-                (0, _) => return Err(usage("does not begin with a run's setting; name another file".into())),
-                (_, Line::Question(row)) => rows.insert(*row),
-                (_, Line::Judged(opinion)) => rows.keep_opinion(*opinion),
-                (_, Line::EvalRun(_)) => {
-                    return Err(usage(format!("line {} begins another run", number + 1)));
-                }
-            }
+        let (begun, mut rows) = read(&text[..whole]).map_err(&usage)?;
+        if let Some(begun) = begun {
+            same(&begun, setting).map_err(&usage)?;
         }
         let written = |e: std::io::Error| {
             Error::Store(format!("cannot write {}: {}", path.display(), regular::unwritable(&e)))
@@ -155,6 +145,11 @@ impl Rows {
             rows.write(&Line::EvalRun(setting.clone()))?;
         }
         Ok(rows)
+    }
+
+    /// Rows of another run, to be compared with and written nowhere.
+    pub fn lend(&mut self, rows: impl Iterator<Item = Row>) {
+        rows.for_each(|row| self.insert(row));
     }
 
     fn insert(&mut self, row: Row) {
@@ -228,15 +223,76 @@ impl Rows {
     }
 }
 
-/// Name what differs between the setting a file was begun with and today's.
-fn same(kept: &Setting, now: &Setting) -> Result<(), String> {
+/// The setting a run began with and its rows; of nothing, nothing. The error says which line is wrong.
+fn read(text: &str) -> Result<(Option<Setting>, Rows), String> {
+    let (mut begun, mut rows) = (None, Rows::unkept());
+    for (number, line) in text.lines().enumerate() {
+        let read = serde_json::from_str(line)
+            .map_err(|e| format!("line {} is no row of an evaluation: {e}", number + 1))?;
+        match (number, read) {
+            (0, Line::EvalRun(setting)) => begun = Some(setting),
+            (0, _) => return Err("does not begin with a run's setting; name another file".into()),
+            (_, Line::Question(row)) => rows.insert(*row),
+            (_, Line::Judged(opinion)) => rows.keep_opinion(*opinion),
+            (_, Line::EvalRun(_)) => return Err(format!("line {} begins another run", number + 1)),
+        }
+    }
+    Ok((begun, rows))
+}
+
+/// What an earlier run kept of the same questions and seeds under turn limit `own`, as the side that is compared with;
+/// before it, in words, what else differs between the runs.
+///
+/// # Errors
+/// The file cannot be read, was asked something else, or does not hold all of the answers.
+pub fn kept(path: &Path, now: &Setting, own: usize, asked: &[Asked]) -> Result<(String, Vec<Row>), Error> {
+    let usage = |text: String| Error::Usage(format!("{}: {text}", path.display()));
+    let bytes = regular::read(path, regular::TEXT_MOST).map_err(|e| usage(format!("cannot be read: {e}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| usage("is no text file".into()))?;
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    let (begun, rows) = read(&text[..whole]).map_err(&usage)?;
+    let begun = begun.ok_or_else(|| usage("holds no run".into()))?;
+    for (what, then, today) in [
+        ("questions", begun.questions.clone(), now.questions.clone()),
+        ("seed", begun.seed.to_string(), now.seed.to_string()),
+    ] {
+        if then != today {
+            return Err(usage(format!(
+                "was asked with other {what} ({then}, now {today}): only the same questions with the same seeds are \
+                 compared; run it again with the same --tasks, --family, --limit and --seed"
+            )));
+        }
+    }
+    let found = rows.of(Side::Adapter, own, asked);
+    if found.len() < asked.len() {
+        let count = found.len();
+        return Err(usage(format!(
+            "holds {count} of {} answers under the turn limit of {own}; finish it first, with --resume",
+            asked.len()
+        )));
+    }
+    let rows: Vec<Row> = found
+        .into_iter()
+        .map(|scored| Row { side: Side::Compare, turn_limit: own, scored: scored.clone() })
+        .collect();
+    let differing = differing(&Setting { compare: None, ..begun }, &Setting { compare: None, ..now.clone() });
+    let differing = if differing.is_empty() { "nothing".to_string() } else { differing.join("; ") };
+    Ok((differing, rows))
+}
+
+/// What differs between the setting a file was begun with and today's, field by field.
+fn differing(kept: &Setting, now: &Setting) -> Vec<String> {
     let value = |setting: &Setting| serde_json::to_value(setting).unwrap_or_default();
     let (kept, now) = (value(kept), value(now));
     let keys = now.as_object().into_iter().flat_map(|object| object.keys());
-    let differing: Vec<String> = keys
-        .filter(|key| kept[key.as_str()] != now[key.as_str()])
+    keys.filter(|key| kept[key.as_str()] != now[key.as_str()])
         .map(|key| format!("{key} was {}, is {}", kept[key.as_str()], now[key.as_str()]))
-        .collect();
+        .collect()
+}
+
+/// Name what differs between the setting a file was begun with and today's.
+fn same(kept: &Setting, now: &Setting) -> Result<(), String> {
+    let differing = differing(kept, now);
     if differing.is_empty() {
         return Ok(());
     }
