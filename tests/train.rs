@@ -128,6 +128,8 @@ fn a_run_goes_on_from_the_adapter_that_serves() {
     // What it began with is left to the gate; the fuel bar counts from the bare model, not from the parent.
     assert_eq!(find(&told, "validated")[0]["adapter"], stepped["adapter"], "{out}");
     assert!(stepped["drift"].as_f64().is_some_and(|drift| drift > 0.01), "{out}");
+    // So does the objective's divergence, at the very point where policy and parent are one.
+    assert!(stepped["stats"]["kl_mean"].as_f64().is_some_and(|kl| kl > 0.001), "{out}");
     let (_, list, _) = run(tillerman(home.path()).args(["adapters", "list", "--json"]));
     let adapters = lines(&list);
     let shipped = adapters.iter().find(|line| line["origin"] == "shipped").unwrap();
