@@ -15,7 +15,9 @@ use tillerman::flow::prompt::Pack;
 use tillerman::flow::solve::Flow;
 use tillerman::flow::trajectory::Limits;
 use tillerman::gguf::toy::toy_adapter;
-use tillerman::store::{Label, LabelValue, Scope, Status, Store};
+use tillerman::store::{
+    Label, LabelValue, RunStatus, Scope, Status, Store, TrainingRun, TrainingStep, now_ms,
+};
 use tillerman::tools::Toolbox;
 use tillerman::tools::calculator::Calculator;
 use tillerman::train::labelled::{Lesson, past_questions, stored_groups};
@@ -64,6 +66,33 @@ fn options(size: usize) -> RollOptions {
     RollOptions { size, seed: 7, parallel: 3, ..RollOptions::default() }
 }
 
+/// A step on record that learned from this group.
+fn trained(store: &Store, group: &str) {
+    store
+        .begin_run(&TrainingRun {
+            id: "r".into(),
+            created_ms: now_ms(),
+            model_hash: "m".into(),
+            parent: None,
+            seed: 0,
+            settings: serde_json::json!({}),
+            status: RunStatus::Running,
+            note: None,
+        })
+        .unwrap();
+    store
+        .add_step(&TrainingStep {
+            run: "r".into(),
+            step: 1,
+            groups: vec![group.to_string()],
+            stats: serde_json::json!({}),
+            candidate: Some("a".into()),
+            verdict: None,
+            created_ms: now_ms(),
+        })
+        .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_drawn_recorded_labelled_by_one_thumb_and_ready_to_train() {
     let dir = tempfile::tempdir().unwrap();
@@ -109,11 +138,22 @@ async fn a_group_is_drawn_recorded_labelled_by_one_thumb_and_ready_to_train() {
     lesson.add(group, &told).unwrap();
     lesson.ready().unwrap();
     assert_eq!(lesson.groups[0].rollouts.len(), 8);
-    let found = stored_groups(&store, &policy, 0).unwrap();
-    assert_eq!(found.len(), 1, "the other group has no label");
-    assert_eq!(found[0].0.id, group.id);
-    let other = Policy { adapter: Some("x".into()), ..policy };
-    assert!(stored_groups(&store, &other, 0).unwrap().is_empty(), "another policy's groups are stale");
+    let stored = |adapter, again| stored_groups(&store, &policy.model, adapter, again).unwrap();
+    let found = stored(None, false);
+    assert_eq!(found.groups.len(), 1, "the other group has no label");
+    assert_eq!(found.groups[0].0.id, group.id);
+    assert_eq!(found.temperature, 0.7, "what its plans were sampled at, whatever the settings say");
+    let stale = stored(Some("x"), false);
+    assert_eq!((stale.groups.len(), stale.passed.other_policy), (0, 1), "another policy's groups are stale");
+    // A step that made an adapter of it: it does not train again by itself, until something is said of it anew.
+    trained(&store, &group.id);
+    let once = stored(None, false);
+    assert_eq!((once.groups.len(), once.passed.trained), (0, 1));
+    assert!(once.passed.words().contains("--again"), "{}", once.passed.words());
+    assert_eq!(stored(None, true).groups.len(), 1);
+    std::thread::sleep(std::time::Duration::from_millis(3));
+    store.add_label(&Label::on(&row, Scope::Answer, LabelValue::Good)).unwrap();
+    assert_eq!(stored(None, false).groups.len(), 1);
     // The label outlives them: its question can be rolled again.
     assert_eq!(past_questions(&store, 0).unwrap(), [questions[0].clone()]);
     // Undo: as if it had not been said.

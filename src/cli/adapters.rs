@@ -19,6 +19,7 @@ use crate::train::merge::merge;
 use crate::train::peft;
 
 use super::sessions::{when, written};
+use super::standing::Standing;
 use super::{Global, plain, setup};
 
 #[derive(Debug, Args)]
@@ -35,7 +36,14 @@ enum AdaptersCommand {
     /// All adapters, newest first; `*` serves on the model in use
     List,
     /// Serve this adapter from now on; `none`: the bare model
-    Use { id: String },
+    Use {
+        id: String,
+        /// Although the gate found it worse
+        #[arg(long)]
+        force: bool,
+    },
+    /// Add paired rollouts to a candidate's evidence beside what serves; one that turns out better serves
+    Judge(JudgeArgs),
     /// Take the last change of the serving adapter back
     Rollback,
     /// What an adapter was made from, and the gate's evidence on it
@@ -49,6 +57,36 @@ enum AdaptersCommand {
     },
     /// Keep an adapter made elsewhere for the model in use: a GGUF file or a PEFT folder
     Import { path: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeArgs {
+    id: String,
+    /// Most paired rollouts to add, of questions and seeds it has not met
+    #[arg(long, default_value_t = 240)]
+    pairs: u64,
+    /// Questions to ask: a file, or `ledger` for those that labels know a right answer to (default: as `train`)
+    #[arg(long, value_name = "ledger|FILE")]
+    gate: Option<PathBuf>,
+}
+
+impl AdaptersArgs {
+    /// What asks the model, and therefore runs elsewhere.
+    pub fn judging(&self) -> Option<&JudgeArgs> {
+        match &self.command {
+            Some(AdaptersCommand::Judge(args)) => Some(args),
+            _ => None,
+        }
+    }
+}
+
+/// `adapters judge`.
+///
+/// # Errors
+/// As [`super::train::judge`]'s.
+pub async fn judge(global: &Global, args: &AdaptersArgs, judging: &JudgeArgs) -> anyhow::Result<i32> {
+    let JudgeArgs { id, pairs, gate } = judging;
+    super::train::judge(global, id, *pairs, gate.as_deref(), args.json).await
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,7 +109,8 @@ pub fn run(global: &Global, args: &AdaptersArgs) -> anyhow::Result<i32> {
     let shelf = Shelf { home, store, model, json: args.json };
     match args.command.as_ref().unwrap_or(&AdaptersCommand::List) {
         AdaptersCommand::List => shelf.list(),
-        AdaptersCommand::Use { id } => shelf.select(id),
+        AdaptersCommand::Use { id, force } => shelf.select(id, *force),
+        AdaptersCommand::Judge(_) => Ok(0),
         AdaptersCommand::Rollback => shelf.roll_back(),
         AdaptersCommand::Show { id } => shelf.show(id),
         AdaptersCommand::Export { id, format, dir } => shelf.export(id, *format, dir),
@@ -112,25 +151,28 @@ impl Shelf {
         if !self.json {
             writeln!(
                 out,
-                "  {:<12}  {:<16}  {:<8}  {:>4}  {:<12}  base",
-                "id", "made", "origin", "rank", "parent"
+                "  {:<12}  {:<16}  {:<8}  {:<11}  {:>4}  {:<12}  base",
+                "id", "made", "origin", "gate", "rank", "parent"
             )?;
         }
         for adapter in adapters {
             let serves = current == Some(adapter.id.as_str());
+            let standing = Standing::of(&self.store, adapter).map_err(io::Error::other)?;
             if self.json {
                 let mut line = object("adapter", adapter)?;
                 line["current"] = serves.into();
+                line["standing"] = standing.word.into();
                 writeln!(out, "{line}")?;
                 continue;
             }
             writeln!(
                 out,
-                "{} {:<12}  {:<16}  {:<8}  {:>4}  {:<12}  {}",
+                "{} {:<12}  {:<16}  {:<8}  {:<11}  {:>4}  {:<12}  {}",
                 if serves { "*" } else { " " },
                 adapter.id,
                 when(adapter.created_ms),
                 adapter.origin.name(),
+                standing.word,
                 adapter.rank,
                 adapter.parent.as_deref().unwrap_or("-"),
                 adapter.model_hash.get(..12).unwrap_or(&adapter.model_hash),
@@ -142,9 +184,16 @@ impl Shelf {
         out.flush()
     }
 
-    fn select(&self, piece: &str) -> anyhow::Result<i32> {
+    fn select(&self, piece: &str, force: bool) -> anyhow::Result<i32> {
         let hash = self.model_hash()?;
-        let id = if piece == "none" { None } else { Some(self.store.find_adapter(piece)?.id) };
+        let adapter = if piece == "none" { None } else { Some(self.store.find_adapter(piece)?) };
+        if let Some(adapter) = adapter.as_ref().filter(|_| !force)
+            && let Some(worse) = Standing::of(&self.store, adapter)?.worse
+        {
+            let told = format!("adapter {} is {worse}; --force lets it serve all the same", adapter.id);
+            return Err(Error::Usage(told).into());
+        }
+        let id = adapter.map(|adapter| adapter.id);
         let from = self.store.current_adapter(&hash)?;
         self.store.use_adapter(&hash, id.as_deref(), "use")?;
         self.moved(from.as_deref(), id.as_deref())
@@ -174,6 +223,7 @@ impl Shelf {
             let mut line = object("adapter", &adapter)?;
             line["current"] = serves.into();
             line["whole"] = whole.is_ok().into();
+            line["standing"] = Standing::of(&self.store, &adapter)?.word.into();
             line["gave_way"] = serde_json::to_value(self.gave_way(&adapter)?)?;
             line["gate"] = self.evidence(&adapter)?.iter().map(Evidence::json).collect();
             println!("{line}");
@@ -186,6 +236,7 @@ impl Shelf {
         println!("made      {} ({})", when(adapter.created_ms), adapter.origin.name());
         println!("shape     rank {}, alpha {}", adapter.rank, adapter.alpha);
         println!("serves    {}", if serves { "yes" } else { "no" });
+        println!("stands    {}", Standing::of(&self.store, &adapter)?.word);
         match whole {
             Ok(dir) => println!("files     {}, as written", dir.display()),
             Err(e) => println!("files     {e}"),

@@ -35,15 +35,17 @@ pub mod sessions;
 pub mod setup;
 pub mod shipped;
 pub mod show;
+mod standing;
 mod study;
 mod study_views;
 pub mod tool;
 pub mod toy_gguf;
 pub mod train;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 
 use crate::error::Error;
 use crate::flow::event::Cause;
@@ -98,6 +100,33 @@ pub struct Global {
     pub approve: approve::Mode,
 }
 
+impl Global {
+    /// The same as flags, for this program in a process of its own: what was asked of the one holds for the other.
+    pub fn flags(&self) -> Vec<OsString> {
+        // Named one by one, so that no flag to come is forgotten here.
+        let Global { model, adapter, home, seed, config, offline, folder, workspace, approve } = self;
+        let mut flags = Vec::new();
+        let mut add = |flag: &str, value: Option<OsString>| {
+            if let Some(value) = value {
+                flags.extend([OsString::from(flag), value]);
+            }
+        };
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.clone().into_os_string());
+        add("--model", path(model));
+        add("--adapter", adapter.as_ref().map(OsString::from));
+        add("--home", path(home));
+        add("--seed", seed.map(|seed| seed.to_string().into()));
+        add("--config", path(config));
+        folder.iter().for_each(|folder| add("--folder", Some(folder.clone().into_os_string())));
+        add("--workspace", path(workspace));
+        add("--approve", approve.to_possible_value().map(|value| value.get_name().into()));
+        if *offline {
+            flags.push("--offline".into());
+        }
+        flags
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer one query: the answer on stdout, progress on stderr
@@ -150,7 +179,7 @@ pub enum Command {
     #[command(name = "__mcp", hide = true)]
     Mcp {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        argv: Vec<std::ffi::OsString>,
+        argv: Vec<OsString>,
     },
     /// A random-weight model file, for tests and benchmarks
     #[command(name = "__toy-gguf", hide = true)]
@@ -216,7 +245,10 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Replay(args)) => replay::run(global, &args),
         Some(Command::Label(args)) => label::run(global, &args),
         Some(Command::Rollout(args)) => block(rollout::run(global, &args)),
-        Some(Command::Adapters(args)) => adapters::run(global, &args),
+        Some(Command::Adapters(args)) => match args.judging() {
+            Some(judging) => block(adapters::judge(global, &args, judging)),
+            None => adapters::run(global, &args),
+        },
         Some(Command::Export(args)) => export::export(global, &args),
         Some(Command::Import(args)) => export::import(global, &args),
         Some(Command::Tool(args)) => block(tool::run(global, &args)),
@@ -254,4 +286,23 @@ fn block(future: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i3
     // A tool thread that hangs must not keep the program from ending.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_this_program_is_handed_on() {
+        let all = [
+            "tillerman", "--model", "m.gguf", "--adapter", "none", "--home", "/h", "--seed", "7", "--config", "c.toml",
+            "--folder", "/a", "--folder", "/b", "--workspace", "/w", "--approve", "never", "--offline",
+        ];
+        let asked = Cli::parse_from(all).global;
+        let flags = asked.flags();
+        assert_eq!(flags, all[1..].iter().map(OsString::from).collect::<Vec<_>>());
+        let again = Cli::parse_from(std::iter::once("tillerman".into()).chain(flags)).global;
+        assert_eq!(format!("{again:?}"), format!("{asked:?}"));
+        assert_eq!(Global::default().flags(), ["--approve", "ask"]);
+    }
 }

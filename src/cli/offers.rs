@@ -124,13 +124,7 @@ impl Study {
     /// Whether it came whole; false: it was stopped.
     async fn follow_pull(&self, offer: &Offer, cancel: &CancellationToken) -> anyhow::Result<bool> {
         let mut command = tokio::process::Command::new(setup::exe());
-        command
-            .args(self.global.home.iter().flat_map(|home| ["--home".into(), home.clone().into_os_string()]));
-        let config = self.global.config.iter();
-        command.args(config.flat_map(|config| ["--config".into(), config.clone().into_os_string()]));
-        if self.global.offline {
-            command.arg("--offline");
-        }
+        command.args(self.global.flags());
         command.args(["model", "pull", "--json", &offer.repo, &offer.file]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;

@@ -3,6 +3,8 @@
 //! A step runs as `tillerman train` in a process of its own: its words are the progress, the store holds what
 //! it made, and its death takes nothing of the deck with it. The served adapter is swapped without a restart.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -329,19 +331,8 @@ impl Study {
         let model = setup.engine.model().await?.hash;
         let before = self.store.current_adapter(&model)?;
         let mut command = tokio::process::Command::new(setup::exe());
-        command.arg("--home").arg(setup.home.root()).arg("--model").arg(&setup.model);
-        // It begins with what plans here, which need not be the store's current one.
-        command.arg("--adapter").arg(self.flow(&setup).adapter.as_deref().unwrap_or("none"));
-        if let Some(config) = &self.global.config {
-            command.arg("--config").arg(config);
-        }
-        command.arg("train");
-        match groups {
-            [] => command.arg("--labelled"),
-            groups => command.arg("--groups").arg(groups.join(",")),
-        };
-        // A person waits for it: a first look of the gate, which more pairs may follow by hand.
-        command.args(["--pairs", "24"]);
+        let (home, adapter) = (setup.home.root(), self.flow(&setup).adapter);
+        command.args(step_args(&self.global, home, &setup.model, adapter, groups));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         if !self.begins("getting ready") {
             anyhow::bail!("one is under way already; its words stand above the figures (F4)");
@@ -437,6 +428,32 @@ impl Study {
     }
 }
 
+/// The arguments of a step in a process of its own: the flags this deck was started with, what serves here, the groups.
+fn step_args(
+    global: &Global,
+    home: &Path,
+    model: &Path,
+    adapter: Option<String>,
+    groups: &[String],
+) -> Vec<OsString> {
+    let global = Global {
+        home: Some(home.to_path_buf()),
+        model: Some(model.to_path_buf()),
+        // It begins with what plans here, which need not be the store's current one.
+        adapter: Some(adapter.unwrap_or_else(|| "none".to_string())),
+        ..global.clone()
+    };
+    let mut args = global.flags();
+    args.push("train".into());
+    match groups {
+        [] => args.push("--labelled".into()),
+        groups => args.extend(["--groups".into(), groups.join(",").into()]),
+    }
+    // A person waits for it: a first look of the gate, which `adapters judge` goes on with.
+    args.extend(["--pairs".into(), "24".into()]);
+    args
+}
+
 /// `~` as the person's own folder: no shell has seen what was typed.
 fn at_home(path: &str) -> std::path::PathBuf {
     let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
@@ -479,5 +496,35 @@ impl Sink for Rolling {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_taken_with_the_flags_the_deck_was_started_with() {
+        let global = Global {
+            offline: true,
+            workspace: Some("/w".into()),
+            folder: vec!["/notes".into()],
+            seed: Some(3),
+            model: Some("other.gguf".into()),
+            adapter: Some("old".into()),
+            ..Global::default()
+        };
+        let args = |groups: &[String]| -> Vec<String> {
+            let args = step_args(&global, Path::new("/h"), Path::new("/m.gguf"), Some("new".into()), groups);
+            args.into_iter().map(|arg| arg.into_string().unwrap()).collect()
+        };
+        assert_eq!(
+            args(&["g".into(), "h".into()]).join(" "),
+            "--model /m.gguf --adapter new --home /h --seed 3 --folder /notes --workspace /w --approve ask --offline \
+             train --groups g,h --pairs 24"
+        );
+        assert!(args(&[]).join(" ").ends_with("train --labelled --pairs 24"));
+        let bare = step_args(&global, Path::new("/h"), Path::new("/m.gguf"), None, &[]);
+        assert!(bare.windows(2).any(|two| two[0] == "--adapter" && two[1] == "none"));
     }
 }

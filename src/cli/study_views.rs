@@ -58,7 +58,7 @@ pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
         }
         Contrast::None(why) => why,
     };
-    let trained = store.group_trained(id)?;
+    let trained = store.group_trained(id)?.is_some();
     Ok(GroupView {
         query: group.question.query.clone(),
         adapter: row.adapter.map(|hash| hash.chars().take(8).collect()),

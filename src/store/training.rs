@@ -178,16 +178,16 @@ impl Store {
         })
     }
 
-    /// Whether a step that made an adapter learned from this group.
+    /// When a step that made an adapter last learned from this group (Unix time in milliseconds), if one did.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn group_trained(&self, group: &str) -> Result<bool> {
+    pub fn group_trained(&self, group: &str) -> Result<Option<i64>> {
         self.read(|view| {
             let mut statement = view
                 .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM training_steps s, json_each(s.groups) g
-                                    WHERE s.candidate IS NOT NULL AND g.value = ?1)",
+                    "SELECT max(s.created_ms) FROM training_steps s, json_each(s.groups) g
+                     WHERE s.candidate IS NOT NULL AND g.value = ?1",
                 )
                 .map_err(|e| self.sql(e))?;
             statement.query_row([group], |row| row.get(0)).map_err(|e| self.sql(e))
@@ -210,6 +210,22 @@ impl Store {
                 )
                 .map_err(|e| self.sql(e))?;
             statement.query_row([], |row| row.get(0)).map_err(|e| self.sql(e))
+        })
+    }
+
+    /// The step that made an adapter, the newest where several made the same one.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn step_of(&self, adapter: &str) -> Result<Option<(String, usize)>> {
+        self.read(|view| {
+            view.query_row(
+                "SELECT run, step FROM training_steps WHERE candidate = ?1 ORDER BY created_ms DESC LIMIT 1",
+                [adapter],
+                |row| Ok((row.get(0)?, usize::try_from(row.get::<_, i64>(1)?).unwrap_or(0))),
+            )
+            .optional()
+            .map_err(|e| self.sql(e))
         })
     }
 

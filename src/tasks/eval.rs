@@ -165,7 +165,7 @@ async fn pass(flow: &Flow, asked: &Asked, how: &How, cancel: CancellationToken) 
         id: uuid::Uuid::now_v7().to_string(),
         session: how.session.clone(),
         query: asked.question.query.clone(),
-        conversation: Vec::new(),
+        conversation: asked.question.conversation.clone(),
         seed: asked.seed,
         prior: None,
         taint: Taint::default(),

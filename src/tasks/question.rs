@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::canonical;
 use crate::tasks::scorers::{choice, gaia, game24, names, number};
 use crate::tasks::{Answer, Task, check};
 use crate::tools::sandbox::WORKSPACE_DIR;
@@ -15,6 +16,9 @@ pub struct Question {
     /// Family or benchmark: the rows of a table.
     pub group: String,
     pub query: String,
+    /// What was said before it, where it goes on from something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conversation: Vec<(String, String)>,
     /// The reference, for readers.
     pub answer: String,
     pub key: Key,
@@ -83,6 +87,12 @@ pub enum Key {
     Gaia {
         reference: String,
     },
+    /// What people said of answers to it, in their canonical form. Equal to a good one is right; anything else is
+    /// wrong where one answer alone is good, and open where several are, unless it was called bad.
+    Ledger {
+        good: Vec<String>,
+        bad: Vec<String>,
+    },
 }
 
 impl Key {
@@ -94,6 +104,18 @@ impl Key {
             Key::Game24 { numbers } => game24::solves(text, numbers),
             Key::Choice { letter, options } => choice::chosen(text, options) == Some(*letter),
             Key::Gaia { reference } => gaia::matches(text, reference),
+            Key::Ledger { good, .. } => good.contains(&canonical(text)),
+        }
+    }
+
+    /// Nobody has said whether this answer is right: it is neither right nor wrong, and no evidence.
+    pub fn is_open(&self, text: &str) -> bool {
+        match self {
+            Key::Ledger { good, bad } => {
+                let form = canonical(text);
+                good.len() > 1 && !good.contains(&form) && !bad.contains(&form)
+            }
+            _ => false,
         }
     }
 
@@ -131,7 +153,7 @@ impl Key {
                 Some(result.lines().any(|line| check(checker, line)))
             }
             Key::Game24 { numbers } => Some(result.lines().any(|line| game24::solves(line, numbers))),
-            Key::Choice { .. } | Key::Gaia { .. } => None,
+            Key::Choice { .. } | Key::Gaia { .. } | Key::Ledger { .. } => None,
         }
     }
 }
@@ -148,6 +170,7 @@ impl From<Task> for Question {
             id: task.id,
             group: task.family.name().to_string(),
             query: task.query,
+            conversation: Vec::new(),
             answer,
             key: Key::Task { checker: task.answer },
             attachment: None,

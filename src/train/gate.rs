@@ -12,7 +12,7 @@ mod report;
 use serde::{Deserialize, Serialize};
 
 use evidence::{Counts, e_value};
-pub use questions::{Draw, QuestionsError, disjoint, draw, window};
+pub use questions::{Draw, QuestionsError, chosen, disjoint, draw, gate_seed, window};
 pub use report::Report;
 
 /// Evidence for gain that calls a candidate better: under no difference it is reached by chance in at most
@@ -66,7 +66,8 @@ pub struct Gate {
     pub losses: u64,
     pub both_right: u64,
     pub both_wrong: u64,
-    /// Pairs in which the machine, not the adapter, failed a pass (engine died, cancelled): no evidence.
+    /// Pairs that are no evidence: the machine, not the adapter, failed a pass (engine died, cancelled), or nobody
+    /// has said whether an answer is right.
     pub left_out: u64,
     /// The first verdict other than "cannot tell", and after how many pairs; later pairs do not undo it.
     pub decided: Option<(Verdict, u64)>,
@@ -84,6 +85,16 @@ impl Gate {
             left_out: 0,
             decided: None,
         }
+    }
+
+    /// The comparison again from what was kept of it: every pair that counted, in the order drawn, and how many did
+    /// not. A verdict that fell stays.
+    pub fn kept(opponent: Opponent, against: Option<String>, pairs: &[(bool, bool)], left_out: u64) -> Gate {
+        let mut gate = Gate { left_out, ..Gate::new(opponent, against) };
+        pairs.iter().for_each(|(candidate, champion)| {
+            gate.add(*candidate, *champion);
+        });
+        gate
     }
 
     /// Count one paired rollout; answers the verdict so far. A pass the adapter itself may have spoilt (turn
@@ -113,7 +124,7 @@ impl Gate {
         self.verdict()
     }
 
-    /// Count a pair in which the machine failed a pass; both passes are dropped.
+    /// Count a pair that is no evidence; both passes are dropped.
     pub fn leave_out(&mut self) {
         self.left_out += 1;
     }
@@ -184,31 +195,9 @@ pub struct Trial {
     pub gates: Vec<Gate>,
 }
 
-/// A trial was to be continued with another adapter than it began with.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this gate's evidence belongs to adapter {began}, not to {now}; begin a new gate: evidence of one candidate says nothing about another"
-)]
-pub struct OtherCandidate {
-    pub began: String,
-    pub now: String,
-}
-
 impl Trial {
     pub fn new(candidate: impl Into<String>, seed: u64, gates: Vec<Gate>) -> Trial {
         Trial { candidate: candidate.into(), seed, gates }
-    }
-
-    /// Continue a kept trial.
-    ///
-    /// # Errors
-    /// The kept evidence belongs to another candidate.
-    pub fn resume(kept: Trial, candidate: &str) -> Result<Trial, OtherCandidate> {
-        if kept.candidate == candidate {
-            Ok(kept)
-        } else {
-            Err(OtherCandidate { began: kept.candidate, now: candidate.to_string() })
-        }
     }
 
     pub fn decision(&self) -> Decision {
@@ -348,13 +337,15 @@ mod tests {
             }
             whole.gates[0].add(x, y);
             let text = serde_json::to_string(&parts).unwrap();
-            parts = Trial::resume(serde_json::from_str(&text).unwrap(), "a1").unwrap();
+            parts = serde_json::from_str(&text).unwrap();
             parts.gates[0].add(x, y);
         }
         assert_eq!(whole, parts);
+        let mut again = Gate::kept(Opponent::Champion, Some("c0".into()), &[(true, false); 6], 2);
+        assert_eq!((again.next_draw(), again.verdict()), (8, Verdict::CannotTell));
+        assert_eq!(again.add(true, false), Verdict::Better);
+        assert_eq!(again.decided, Some((Verdict::Better, 7)));
         assert_eq!(whole.gates[0].next_draw(), 66);
-        let error = Trial::resume(parts, "a2").unwrap_err().to_string();
-        assert!(error.contains("a1") && error.contains("a2"), "{error}");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::flow::solve::Flow;
 use crate::store::GatePair;
-use crate::tasks::Task;
 use crate::tasks::eval::{Asked, How, Scored, score};
+use crate::tasks::question::Question;
 use crate::train::gate::{Gate, Opponent, Report, Verdict, draw};
 
 /// How long a gate looks.
@@ -32,7 +32,7 @@ impl Default for Patience {
 /// Hears every look's report and the pairs that are new in it.
 pub type Look<'a> = dyn FnMut(&Report, &[GatePair]) -> Result<(), Error> + Send + 'a;
 
-/// Add pairs to `gate` until it decides or patience ends. `candidate` and `opponent` are adapter files (None:
+/// Add pairs to `gate` until it decides or it has `patience.pairs` of them, those it began with included. `candidate` and `opponent` are adapter files (None:
 /// the bare model).
 ///
 /// # Errors
@@ -41,7 +41,7 @@ pub type Look<'a> = dyn FnMut(&Report, &[GatePair]) -> Result<(), Error> + Send 
 pub async fn judge(
     flow: &Flow,
     gate: &mut Gate,
-    tasks: &[Task],
+    tasks: &[Question],
     seed: u64,
     candidate: Option<PathBuf>,
     opponent: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub async fn judge(
         let first = gate.next_draw();
         let block: Vec<Asked> = (first..(first + patience.block).min(patience.pairs))
             .map(|number| draw(seed, number, tasks.len()))
-            .map(|draw| Asked { question: tasks[draw.question].clone().into(), seed: draw.seed })
+            .map(|draw| Asked { question: tasks[draw.question].clone(), seed: draw.seed })
             .collect();
         let ours = answers(flow, &block, candidate.clone(), patience.parallel, cancel).await?;
         let theirs = answers(flow, &block, opponent.clone(), patience.parallel, cancel).await?;
@@ -84,7 +84,7 @@ pub async fn judge(
     Ok(gate.verdict())
 }
 
-/// In the block's order; None where the pass did not end.
+/// In the block's order; None where the pass did not end, or nobody has said whether its answer is right.
 async fn answers(
     flow: &Flow,
     block: &[Asked],
@@ -99,7 +99,9 @@ async fn answers(
         .iter()
         .map(|asked| {
             let same = |row: &Scored| row.id == asked.question.id && row.seed == asked.seed;
-            rows.iter().position(same).map(|at| rows.swap_remove(at))
+            let row = rows.iter().position(same).map(|at| rows.swap_remove(at))?;
+            let open = row.answer.as_deref().is_some_and(|answer| asked.question.key.is_open(answer));
+            (!open).then_some(row)
         })
         .collect())
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Role;
 use crate::error::Error;
 use crate::flow::trajectory::Trajectory;
-use crate::store::{LabelValue, Source, Store};
+use crate::store::{GroupRow, LabelValue, Source, Store};
 use crate::train::reward::{Contrast, Known, Rewards, contrast, rewards};
 use crate::train::rollout::{Group, Question};
 use crate::train::rows::{LeftOut, Policy, TrainGroup, TrainRollout, turns};
@@ -32,6 +32,23 @@ pub struct GroupReport {
     pub wrong: usize,
     /// Why nothing is learned from it; None: it trains.
     pub without: Option<String>,
+    /// What of it does not train although it was drawn.
+    #[serde(default)]
+    pub left: LeftOut,
+}
+
+impl GroupReport {
+    /// What a step makes of it, in words.
+    pub fn text(&self) -> String {
+        match (&self.without, self.left.words()) {
+            (Some(why), _) => why.clone(),
+            (None, left) => {
+                let left = if left.is_empty() { left } else { format!("; left out: {left}") };
+                let (right, wrong) = (self.right, self.wrong);
+                format!("a step learns from {right} right and {wrong} wrong rollouts of this question{left}")
+            }
+        }
+    }
 }
 
 /// The rows of a step, and what was left out of them.
@@ -67,6 +84,11 @@ impl Lesson {
             Contrast::None(why) => {
                 let right = kept.rewards.iter().flatten().filter(|reward| **reward > 0.5).count();
                 let teaches = self.imitates && right > 0;
+                // The labels alone may well tell its rollouts apart: then what was left out is the reason.
+                let why = match left.words() {
+                    words if words.is_empty() || kept.reached() == rewards.reached() => why,
+                    words => format!("{why}; left out: {words}"),
+                };
                 (right, kept.reached() - right, (!teaches).then_some(why))
             }
         };
@@ -89,6 +111,7 @@ impl Lesson {
             right,
             wrong,
             without,
+            left,
         });
         Ok(())
     }
@@ -238,38 +261,95 @@ pub fn past_questions(store: &Store, limit: usize) -> Result<Vec<Question>, Erro
     let mut questions = Vec::new();
     for past in store.past_questions(limit)? {
         let trajectory = store.trajectory(&past.trajectory)?;
-        questions.push(Question {
-            id: past.question_id,
-            taint: trajectory.inherited,
-            ..Question::new(&trajectory.query, trajectory.conversation)
-        });
+        questions.push(Question { id: past.question_id, ..Question::again(&trajectory) });
     }
     Ok(questions)
 }
 
-/// The newest `limit` stored groups (0: all) that this policy drew and that have contrast, newest first.
+/// What the record holds for one step on labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stored {
+    /// Newest first, all of one policy.
+    pub groups: Vec<(Group, Rewards)>,
+    /// What their plans were sampled at; a step divides by the same.
+    pub temperature: f32,
+    pub passed: PassedOver,
+}
+
+/// Labelled groups that a step on all labels does not take, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Drawn by another model, or with another adapter than plans now.
+    pub other_policy: usize,
+    /// Sampled at another temperature than most.
+    pub other_temperature: usize,
+    /// A step learned from them already, and nothing was said since.
+    pub trained: usize,
+    pub without_contrast: usize,
+}
+
+impl PassedOver {
+    /// In words, with what helps; empty where nothing was passed over.
+    pub fn words(&self) -> String {
+        let said = [
+            (self.other_policy, "drawn with another planner than plans now: roll their questions out again"),
+            (self.trained, "trained already: --again takes them too, and so does naming them with --groups"),
+            (self.other_temperature, "drawn at another temperature: they wait for a step of their own"),
+            (self.without_contrast, "without contrast: their labels are all alike"),
+        ];
+        let found = said.iter().filter(|(n, _)| *n > 0);
+        found.map(|(n, why)| format!("{n} labelled groups {why}")).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The stored groups that this planner drew, that labels give contrast and that have not trained since they were
+/// last spoken of (`again`: those as well). A step has one temperature, that of its rollouts: of several, the one
+/// most groups were drawn at is taken, the newest of equals.
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn stored_groups(store: &Store, policy: &Policy, limit: usize) -> Result<Vec<(Group, Rewards)>, Error> {
-    let mut found = Vec::new();
+pub fn stored_groups(
+    store: &Store,
+    model: &str,
+    adapter: Option<&str>,
+    again: bool,
+) -> Result<Stored, Error> {
+    let (mut found, mut passed) = (Vec::new(), PassedOver::default());
     for row in store.groups(0)? {
-        if limit > 0 && found.len() == limit {
-            break;
+        if store.question_labels(&row.question_id)?.is_empty() {
+            continue;
         }
-        let same = row.model_hash == policy.model
-            && row.adapter == policy.adapter
-            && row.temperature.to_bits() == policy.temperature.to_bits();
-        if !same || store.question_labels(&row.question_id)?.is_empty() {
+        if row.model_hash != model || row.adapter.as_deref() != adapter {
+            passed.other_policy += 1;
+            continue;
+        }
+        if !again && is_learned(store, &row)? {
+            passed.trained += 1;
             continue;
         }
         let Ok(group) = Group::load(store, &row.id) else { continue };
         let rewards = rewards(&group, &Known::of(store, &group.question.id)?);
         if matches!(contrast(&rewards), Contrast::Some { .. }) {
-            found.push((group, rewards));
+            found.push((row.temperature, group, rewards));
+        } else {
+            passed.without_contrast += 1;
         }
     }
-    Ok(found)
+    let count = |at: f32| found.iter().filter(|(drawn, ..)| drawn.to_bits() == at.to_bits()).count();
+    let temperature = found.iter().rev().map(|(drawn, ..)| *drawn).max_by_key(|drawn| count(*drawn));
+    let temperature = temperature.unwrap_or_default();
+    passed.other_temperature = found.len() - count(temperature);
+    found.retain(|(drawn, ..)| drawn.to_bits() == temperature.to_bits());
+    let groups = found.into_iter().map(|(_, group, rewards)| (group, rewards)).collect();
+    Ok(Stored { groups, temperature, passed })
+}
+
+/// A step learned from this group, and nothing was said of its question since.
+fn is_learned(store: &Store, group: &GroupRow) -> Result<bool, Error> {
+    let Some(trained_ms) = store.group_trained(&group.id)? else { return Ok(false) };
+    let labels = store.question_labels(&group.question_id)?;
+    let newest = labels.iter().map(|label| label.cleared_ms.unwrap_or(label.created_ms)).max();
+    Ok(newest.is_none_or(|said_ms| said_ms <= trained_ms))
 }
 
 impl Policy {
@@ -405,10 +485,16 @@ mod tests {
         let lesson = Lesson::new(policy()).tap(&group, &rewards);
         assert!(lesson.groups.is_empty(), "the right one is left out, so there is no contrast");
         assert_eq!(lesson.left.tainted, 2);
+        // Whoever labelled hears why, with the count, not that all their labels are alike.
+        let told = lesson.ready().unwrap_err().to_string();
+        assert!(told.contains("2 rollouts met text from outside"), "{told}");
         let rewards = Rewards { labelled: vec![0], ..rewards };
         let lesson = Lesson::new(policy()).tap(&group, &rewards);
         let kept: Vec<&str> = lesson.groups[0].rollouts.iter().map(|r| r.trajectory.as_str()).collect();
         assert_eq!((kept, lesson.left.tainted), (vec!["t0", "t2"], 1));
+        let told = lesson.reports[0].text();
+        assert!(told.starts_with("a step learns from 1 right and 1 wrong rollouts"), "{told}");
+        assert!(told.contains("left out: 1 rollouts met text from outside"), "{told}");
         // Private reading alone poisons nothing.
         group.rollouts[1].trajectory.inherited = Taint { outside: false, private: true };
         assert_eq!(Lesson::new(policy()).tap(&group, &rewards).left.tainted, 0);

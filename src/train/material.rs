@@ -8,7 +8,6 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Error;
 use crate::flow::trajectory::Turn;
 use crate::store::{LabelValue, Source};
-use crate::tasks::{Task, check};
 use crate::tools::ToolFault;
 use crate::train::labelled::Lesson;
 use crate::train::reward::Rewards;
@@ -28,7 +27,7 @@ pub fn step_seed(seed: u64, step: usize) -> u64 {
 
 /// The next questions after `before` others: every task once per epoch, in an order that follows from seed and
 /// epoch alone.
-pub fn draw(tasks: &[Task], count: usize, seed: u64, before: usize) -> Vec<&Task> {
+pub fn draw<T>(tasks: &[T], count: usize, seed: u64, before: usize) -> Vec<&T> {
     let count = count.clamp(1, tasks.len().max(1));
     let mut drawn = Vec::with_capacity(count);
     let mut at = before;
@@ -45,7 +44,7 @@ pub fn draw(tasks: &[Task], count: usize, seed: u64, before: usize) -> Vec<&Task
 /// The checker's word on every rollout that ended.
 pub fn checked(group: &Group) -> Rewards {
     let reward = |answer: &str| {
-        let right = group.question.answer.as_ref().is_some_and(|wanted| check(wanted, answer));
+        let right = group.question.key.as_ref().is_some_and(|key| key.right(answer));
         f64::from(u8::from(right))
     };
     Rewards {
@@ -132,7 +131,7 @@ fn spread(turns: &[TrainTurn], count: usize) -> Vec<TrainTurn> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::{Answer, Family};
+    use crate::tasks::{Answer, Family, Task};
 
     fn task(n: usize) -> Task {
         Task {
@@ -180,7 +179,7 @@ mod tests {
         };
         let group = Group {
             id: "g".into(),
-            question: Question::of_task(&task(1)),
+            question: Question::of_task(&task(1).into()),
             rollouts: vec![
                 rolled(vec![ran(1, None), ran(2, Some(ToolFault::Failed)), no_plan(3), ran(4, None)]),
                 rolled(vec![]),

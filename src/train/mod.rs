@@ -20,6 +20,7 @@ pub mod judge;
 pub mod kernels;
 pub mod kl_budget;
 pub mod labelled;
+pub mod ledger;
 pub mod lora;
 pub mod material;
 pub mod memory;

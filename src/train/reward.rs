@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::flow::run::unix_ms;
 use crate::store::{Label, LabelValue, LedgerEntry, Pick, Scope, Source, Store, canonical};
-use crate::tasks::check;
 use crate::train::advantage::CONTRAST_LEAST;
 use crate::train::rollout::Group;
 
@@ -29,6 +28,15 @@ impl Known {
     /// The store cannot be read.
     pub fn of(store: &Store, question_id: &str) -> Result<Known, Error> {
         Ok(Known { ledger: store.ledger(question_id)?, labels: store.question_labels(question_id)? })
+    }
+
+    /// The words on answers that hold, judges' apart: a typed answer settles the question, and what was said before
+    /// it no longer holds for other answers.
+    pub fn holding(&self) -> impl Iterator<Item = &LedgerEntry> {
+        let known = self;
+        let ledger = || known.ledger.iter().filter(|entry| entry.source != Source::Judge);
+        let settled = ledger().filter(|entry| entry.typed).map(|entry| entry.label).max();
+        ledger().filter(move |entry| settled.is_none_or(|settled| entry.label >= settled))
     }
 
     fn has_persons_label(&self, trajectory: &str) -> bool {
@@ -113,20 +121,16 @@ fn direct(entry: &LedgerEntry) -> Word {
 
 /// A person's or a checker's word on one answer: said of it, computed, or following from the right one.
 fn word(group: &Group, known: &Known, cluster: &Cluster) -> Option<Word> {
-    let ledger = || known.ledger.iter().filter(|entry| entry.source != Source::Judge);
-    // A typed answer settles the question; what was said before it no longer holds for other answers.
-    let settled = ledger().filter(|entry| entry.typed).max_by_key(|entry| entry.label);
-    let holds = |entry: &&LedgerEntry| settled.is_none_or(|settled| entry.label >= settled.label);
-    let said = ledger().filter(holds).find(|entry| entry.canonical_answer == cluster.canonical);
-    if let (Some(answer), None | Some(Source::Checker)) = (&group.question.answer, said.map(|e| e.source)) {
-        let right = cluster.answers.iter().any(|text| check(answer, text));
+    let said = known.holding().find(|entry| entry.canonical_answer == cluster.canonical);
+    if let (Some(key), None | Some(Source::Checker)) = (&group.question.key, said.map(|e| e.source)) {
+        let right = cluster.answers.iter().any(|text| key.right(text));
         let value = if right { LabelValue::Good } else { LabelValue::Bad };
         return Some(Word { value, source: Source::Checker, label: None, implied: false });
     }
     if let Some(entry) = said {
         return Some(direct(entry));
     }
-    let mut right = ledger().filter(holds).filter(|entry| entry.value == LabelValue::Good);
+    let mut right = known.holding().filter(|entry| entry.value == LabelValue::Good);
     let (only, more) = (right.next()?, right.next());
     // Two right answers show that there are several; then one says nothing about the others.
     let implied = Word { value: LabelValue::Bad, implied: true, ..direct(only) };
@@ -294,6 +298,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::flow::trajectory::{Outcome, Turn};
     use crate::tasks::Answer;
+    use crate::tasks::question::Key;
     use crate::train::rollout::{Question, Rollout};
     use crate::train::rows::tests::trajectory;
 
@@ -382,7 +387,8 @@ pub(crate) mod tests {
     #[test]
     fn a_checker_labels_its_task_and_a_person_overrules_it() {
         let mut group = group(&["41", "42", "43", "!"]);
-        group.question.answer = Some(Answer::Number { value: 42.0, tolerance: 0.01 });
+        let checker = Answer::Number { value: 42.0, tolerance: 0.01 };
+        group.question.key = Some(Key::Task { checker });
         let checked = rewards(&group, &Known::default());
         assert_eq!(checked.rewards, [Some(0.0), Some(1.0), Some(0.0), None]);
         assert_eq!((checked.source, checked.words), (Some(Source::Checker), 1));

@@ -15,7 +15,7 @@ use crate::flow::event::{Event, Sink};
 use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{GroupRow, Member, Store, StoreSink, new_id, now_ms, question_id};
-use crate::tasks::{Answer, Task};
+use crate::tasks::question::{self, Key};
 use crate::tools::Taint;
 
 /// Most rollouts of one group; beyond it a question is better asked again than drawn again.
@@ -28,8 +28,8 @@ pub struct Question {
     pub id: String,
     pub query: String,
     pub conversation: Vec<(String, String)>,
-    /// The right answer, where a program knows it.
-    pub answer: Option<Answer>,
+    /// What says whether an answer is right, where a program knows it.
+    pub key: Option<Key>,
     /// What the session of its conversation had met.
     pub taint: Taint,
 }
@@ -37,11 +37,19 @@ pub struct Question {
 impl Question {
     pub fn new(query: &str, conversation: Vec<(String, String)>) -> Question {
         let id = question_id(query, &conversation);
-        Question { id, query: query.to_string(), conversation, answer: None, taint: Taint::default() }
+        Question { id, query: query.to_string(), conversation, key: None, taint: Taint::default() }
     }
 
-    pub fn of_task(task: &Task) -> Question {
-        Question { answer: Some(task.answer.clone()), ..Question::new(&task.query, Vec::new()) }
+    /// A question of a task file, with what checks its answers.
+    pub fn of_task(task: &question::Question) -> Question {
+        Question { key: Some(task.key.clone()), ..Question::new(&task.query, task.conversation.clone()) }
+    }
+
+    /// What a recorded trajectory was asked: the same question after the same conversation, with what its session
+    /// had met.
+    pub fn again(trajectory: &Trajectory) -> Question {
+        let asked = Question::new(&trajectory.query, trajectory.conversation.clone());
+        Question { taint: trajectory.inherited, ..asked }
     }
 }
 
@@ -123,8 +131,7 @@ impl Group {
         })?;
         let question = Question {
             id: row.question_id,
-            taint: first.trajectory.inherited,
-            ..Question::new(&first.trajectory.query, first.trajectory.conversation.clone())
+            ..Question::again(&first.trajectory)
         };
         Ok(Group { id: row.id, question, rollouts })
     }

@@ -86,6 +86,25 @@ impl LeftOut {
         self.truncated_turns += other.truncated_turns;
         self.forced_tokens += other.forced_tokens;
     }
+
+    /// What was left out and why, in words; empty where nothing was.
+    pub fn words(&self) -> String {
+        let said = [
+            (self.tainted, "met text from outside (only a label on that very rollout lets it train, not one on an equal answer)"),
+            (self.redacted, "had a secret taken out of their record"),
+            (self.failed, "have no answer"),
+            (self.without_turn, "hold no plan"),
+        ];
+        let rollouts = said.iter().filter(|(n, _)| *n > 0);
+        let mut parts: Vec<String> = rollouts.map(|(n, why)| format!("{n} rollouts {why}")).collect();
+        if self.truncated_turns > 0 {
+            parts.push(format!("{} turns were cut short", self.truncated_turns));
+        }
+        if self.forced_tokens > 0 {
+            parts.push(format!("{} tokens were forced", self.forced_tokens));
+        }
+        parts.join(", ")
+    }
 }
 
 /// The planner turns of a trajectory, or None (counted in `left`) where it cannot train.

@@ -16,14 +16,15 @@ use crate::flow::solve::Flow;
 use crate::store::{
     Adapter, NewAdapter, OPTIMIZER, Origin, RunStatus, Store, TrainingRun, TrainingStep, WEIGHTS, now_ms,
 };
-use crate::tasks::Task;
+use crate::tasks::question::Question as Task;
 use crate::train::client;
 use crate::train::labelled::Lesson;
+use crate::train::ledger;
 use crate::train::material::{checked, draw, faults, lesson, probes, shuffle, step_seed};
 use crate::train::presets::Settings;
 use crate::train::progress::{Look, Progress, Rolled, Stepped, Validated, Watch};
 use crate::train::reward::Rewards;
-use crate::train::rollout::{Group, Question, RollOptions, roll};
+use crate::train::rollout::{Group, RollOptions, roll};
 use crate::train::rows::{Policy, TrainTurn};
 use crate::train::step::{Done, Job};
 use crate::train::validation::{Marks, Validation, best};
@@ -78,6 +79,8 @@ pub struct Plan {
     /// No step begins after this many seconds; 0: no limit.
     pub seconds: f64,
     pub validation: Validation,
+    /// How often a look was asked for; 0: never. There may be too few questions to look at.
+    pub validate_every: usize,
 }
 
 /// State of a run between two steps; everything else is in the store.
@@ -108,7 +111,7 @@ impl Trainer {
     ) -> Result<Option<Adapter>, Error> {
         let began = std::time::Instant::now();
         let model = self.flow.engine.model().await?;
-        let mut state = self.begin(plan, &model)?;
+        let mut state = self.begin(plan, tasks, &model)?;
         self.put(state.adapter.as_ref()).await?;
         let result = loop {
             // First thing, because an interruption may have come between a step and the look due after it.
@@ -169,8 +172,12 @@ impl Trainer {
         Ok(())
     }
 
-    fn begin(&self, plan: &Plan, model: &ModelInfo) -> Result<State, Error> {
-        let done = self.store.steps(&plan.run)?;
+    /// Keep what a run is, so that it can be gone on with; of a run that is on record nothing changes.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn record(&self, plan: &Plan, tasks: &[Task], model: &ModelInfo) -> Result<(), Error> {
+        let asks: Vec<String> = tasks.iter().map(ledger::id_of).collect();
         self.store.begin_run(&TrainingRun {
             id: plan.run.clone(),
             created_ms: now_ms(),
@@ -178,11 +185,19 @@ impl Trainer {
             parent: plan.parent.as_ref().map(|adapter| adapter.id.clone()),
             seed: plan.seed,
             settings: json!({
-                "settings": plan.settings, "questions": plan.questions, "shuffle_rewards": plan.shuffle_rewards,
+                "settings": plan.settings, "questions": plan.questions, "draws": plan.draws,
+                "shuffle_rewards": plan.shuffle_rewards, "validate_every": plan.validate_every, "steps": plan.steps,
+                "parallel": plan.parallel, "asks": asks, "validates": plan.validation.print(),
             }),
             status: RunStatus::Running,
             note: None,
         })?;
+        Ok(())
+    }
+
+    fn begin(&self, plan: &Plan, tasks: &[Task], model: &ModelInfo) -> Result<State, Error> {
+        let done = self.store.steps(&plan.run)?;
+        self.record(plan, tasks, model)?;
         let mut last = None;
         let mut marks = Vec::new();
         let mut drawn = 0;
@@ -253,7 +268,7 @@ impl Trainer {
         let (mut groups, mut rewards) = (Vec::new(), Vec::new());
         for again in 0..plan.draws.max(1) {
             let drawn = draw(tasks, plan.questions, plan.seed, state.drawn);
-            let questions: Vec<Question> = drawn.iter().map(|task| Question::of_task(task)).collect();
+            let questions = drawn.iter().map(|task| ledger::asked(task)).collect::<Result<Vec<_>, _>>()?;
             let options = RollOptions { seed: step_seed(seed, again), ..options.clone() };
             let more = roll(&self.flow, &questions, &options, kept, None, cancel.clone()).await?;
             if cancel.is_cancelled() {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::flow::solve::Flow;
-use crate::tasks::Task;
+use crate::tasks::question::Question as Task;
 use crate::tasks::eval::{Asked, How, score, seeded};
 use crate::tasks::stats::Pairs;
 
@@ -76,6 +76,12 @@ impl Validation {
         (Validation { questions, every }, rest)
     }
 
+    /// What tells these questions from others; None where there are none.
+    pub fn print(&self) -> Option<String> {
+        let ids: Vec<&str> = self.questions.iter().map(|question| question.id.as_str()).collect();
+        (!ids.is_empty()).then(|| blake3::hash(ids.join("\n").as_bytes()).to_hex()[..16].to_string())
+    }
+
     pub fn due(&self, step: usize, last: bool) -> bool {
         self.every > 0 && !self.questions.is_empty() && (last || step.is_multiple_of(self.every))
     }
@@ -113,6 +119,10 @@ mod tests {
     use super::*;
     use crate::tasks::{Split, files};
 
+    fn bundled() -> Vec<Task> {
+        files::bundled(Split::Gate).into_iter().map(Task::from).collect()
+    }
+
     fn marks(adapter: &str, right: &str) -> Marks {
         Marks { adapter: Some(adapter.to_string()), right: right.to_string() }
     }
@@ -136,13 +146,13 @@ mod tests {
 
     #[test]
     fn the_bundled_gate_gives_questions_that_neither_train_nor_judge() {
-        let all = files::bundled(Split::Gate);
+        let all = bundled();
         let (validation, judges) = Validation::split(all.clone(), 5);
         assert_eq!(validation.questions.len() + judges.len(), all.len());
         assert!(validation.questions.iter().all(|task| judges.iter().all(|judge| judge.id != task.id)));
         // Each family is in both.
         for task in &all {
-            assert!(validation.questions.iter().any(|v| v.family == task.family), "{:?}", task.family);
+            assert!(validation.questions.iter().any(|v| v.group == task.group), "{:?}", task.group);
         }
         assert!(validation.due(5, false) && validation.due(3, true) && !validation.due(3, false));
         let (none, few) = Validation::split(all[..20].to_vec(), 5);

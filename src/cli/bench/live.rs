@@ -45,7 +45,7 @@ pub(super) async fn label_to_live(runs: usize) -> anyhow::Result<Figure> {
     settings.start_rate(&setup.config.train, model.parameters);
     let mut trainer = train::trainer(&setup, store, Arc::new(|_| ()));
     let (group, rewards) = group(&trainer, &settings).await?;
-    let gate = files::bundled(Split::Gate);
+    let gate: Vec<_> = files::bundled(Split::Gate).into_iter().map(Into::into).collect();
     let policy = Policy { model: model.hash.clone(), adapter: None, temperature: settings.temperature };
     let cancel = CancellationToken::new();
     let mut seconds = Vec::new();
@@ -86,7 +86,7 @@ async fn group(trainer: &Trainer, settings: &Settings) -> anyhow::Result<(Group,
     let options =
         RollOptions { size: SIZE, temperature: Some(settings.temperature), ..RollOptions::default() };
     for task in files::bundled(Split::Train).iter().take(100) {
-        let questions = [Question::of_task(task)];
+        let questions = [Question::of_task(&task.clone().into())];
         let groups = roll(&trainer.flow, &questions, &options, None, None, CancellationToken::new()).await?;
         for group in groups {
             let rewards = checked(&group);

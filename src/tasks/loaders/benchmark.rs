@@ -105,6 +105,7 @@ impl Benchmark {
             query: text_of(row, "query")?,
             answer: answer(&answers).unwrap_or_default(),
             key,
+            conversation: Vec::new(),
             attachment: None,
         };
         match self {

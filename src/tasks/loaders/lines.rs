@@ -45,6 +45,7 @@ fn question(row: &Value) -> Result<Question, String> {
         query,
         answer,
         key,
+        conversation: Vec::new(),
         attachment: None,
     })
 }

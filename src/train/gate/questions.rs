@@ -12,7 +12,7 @@ pub enum QuestionsError {
         "{shared} of {gate} gate questions are training questions too, {first:?} for one; a gate on what was trained measures memory: take them out of one of the two"
     )]
     Shared { shared: usize, gate: usize, first: String },
-    #[error("question id {0:?} stands twice among the gate questions; give every question its own id")]
+    #[error("question {0:?} stands twice among the gate questions; ask it once")]
     Twice(String),
     #[error("there are no gate questions; name a task file whose questions do not train")]
     Empty,
@@ -46,6 +46,26 @@ pub fn disjoint<'a>(
             first: (*first).to_string(),
         }),
     }
+}
+
+/// Questions of a gate's file that judge one step; fewer are asked whole.
+pub const WINDOW: usize = 120;
+
+/// The questions of a pool that judge the step after `accepted` accepted ones: [`window`] over an order that
+/// mixes whatever the file groups (families), and depends on the ids alone.
+pub fn chosen<T: Clone>(pool: &[T], id: impl Fn(&T) -> &str, accepted: usize) -> Vec<T> {
+    let mut order: Vec<usize> = (0..pool.len()).collect();
+    order.sort_by_key(|place| *blake3::hash(id(&pool[*place]).as_bytes()).as_bytes());
+    window(pool.len(), WINDOW, accepted).into_iter().map(|place| pool[order[place]].clone()).collect()
+}
+
+/// Seed of the draws of a candidate's gate: other ones for every candidate, the same whenever this one is looked
+/// at again, so that what is added are draws it has not had.
+pub fn gate_seed(candidate: &str, seed: u64) -> u64 {
+    let hash = blake3::hash(format!("gate {seed} {candidate}").as_bytes());
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hash.as_bytes()[..8]);
+    u64::from_le_bytes(bytes) >> 12
 }
 
 /// One paired rollout to make: candidate and champion both answer `question` with `seed`.
@@ -135,5 +155,23 @@ mod tests {
         assert_eq!(one, (0..8).collect::<Vec<_>>());
         assert_eq!(one.iter().filter(|q| !two.contains(q)).count(), 2);
         assert_eq!(window(10, 8, 4), [8, 9, 0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn every_family_judges_every_step_and_steps_are_judged_by_other_draws() {
+        use crate::tasks::{Split, files::bundled};
+        let pool = bundled(Split::Gate);
+        let families: HashSet<_> = pool.iter().map(|task| task.family).collect();
+        let of = |accepted| chosen(&pool, |task| &task.id, accepted);
+        for accepted in 0..15 {
+            let judges = of(accepted);
+            assert_eq!(judges.len(), WINDOW);
+            assert_eq!(judges.iter().map(|task| task.family).collect::<HashSet<_>>(), families, "{accepted}");
+        }
+        let (one, two) = (of(0), of(1));
+        assert_eq!(one.iter().filter(|task| two.iter().all(|other| other.id != task.id)).count(), WINDOW / 4);
+        assert_eq!(chosen(&pool[..7], |task| &task.id, 3).len(), 7);
+        assert_eq!(gate_seed("a1", 1), gate_seed("a1", 1));
+        assert_ne!(draw(gate_seed("a1", 1), 0, 40), draw(gate_seed("a2", 1), 0, 40));
     }
 }

@@ -64,7 +64,7 @@ impl Report {
     pub fn figures_text(&self) -> String {
         let left_out = match self.left_out {
             0 => String::new(),
-            n => format!("; {n} left out because the machine failed"),
+            n => format!("; {n} left out: a pass failed, or nobody has judged its answer"),
         };
         format!(
             "{} pairs: {} won, {} lost, {} equal{left_out}; difference {:+.1} points (95 % at every look: {:+.1}..{:+.1}); evidence for better {} of {BETTER_AT}, for worse {} of {WORSE_AT}",
