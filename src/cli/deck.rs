@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
+use crate::deck::study::{After, StudyCommand};
 use crate::deck::{
     self, DeckCommand, DeckEvent, DeckHandle, DeckOptions, LabelRequest, LabelValue as Press, Level,
     StatusLine,
@@ -20,6 +21,7 @@ use crate::flow::solve::{Ask, Flow, solve};
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Label, LabelValue, Scope, Store, StoreSink, new_id, short};
 use crate::tools::Approvals;
+use crate::train::rollout::Question;
 
 use super::Global;
 use super::deck_approve::Dialogs;
@@ -178,6 +180,20 @@ impl Wire {
                 DeckCommand::Remember { key, value } => self.remember(key, &value),
                 DeckCommand::NewConversation => self.send(DeckEvent::Conversation { session: new_id() }),
                 DeckCommand::Library(command) => self.library(command).await,
+                DeckCommand::Study(StudyCommand::RollGroup {
+                    query,
+                    size,
+                    after: After::Session(session),
+                }) => {
+                    // What was rewound is no session's record yet.
+                    match self.library.conversation(&session) {
+                        Ok((conversation, taint)) => {
+                            let question = Question { taint, ..Question::new(&query, conversation) };
+                            self.study.roll_out(question, size);
+                        }
+                        Err(error) => self.trouble("rollouts", &error),
+                    }
+                }
                 DeckCommand::Study(command) => self.study.serve(command),
                 DeckCommand::Doctor => self.doctor(),
                 DeckCommand::ApproveServer { name } => self.approve_server(name),

@@ -295,8 +295,26 @@ mod tests {
     #[test]
     fn every_flag_of_this_program_is_handed_on() {
         let all = [
-            "tillerman", "--model", "m.gguf", "--adapter", "none", "--home", "/h", "--seed", "7", "--config", "c.toml",
-            "--folder", "/a", "--folder", "/b", "--workspace", "/w", "--approve", "never", "--offline",
+            "tillerman",
+            "--model",
+            "m.gguf",
+            "--adapter",
+            "none",
+            "--home",
+            "/h",
+            "--seed",
+            "7",
+            "--config",
+            "c.toml",
+            "--folder",
+            "/a",
+            "--folder",
+            "/b",
+            "--workspace",
+            "/w",
+            "--approve",
+            "never",
+            "--offline",
         ];
         let asked = Cli::parse_from(all).global;
         let flags = asked.flags();

@@ -23,6 +23,9 @@ use super::{Global, plain, setup};
 pub struct RolloutArgs {
     /// The question
     pub query: String,
+    /// Go on from this session, as `ask --session` would: its earlier questions and answers are seen
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
     /// Rollouts in the group
     #[arg(long, value_name = "G", default_value_t = 8)]
     pub size: usize,
@@ -63,6 +66,17 @@ pub async fn run(global: &Global, args: &RolloutArgs) -> anyhow::Result<i32> {
         .into());
     }
     let store = Arc::new(Store::open(&setup.home)?);
+    let question = match &args.session {
+        None => Question::new(&args.query, Vec::new()),
+        Some(piece) => {
+            let session = store.find_session(piece)?;
+            store.can_go_on(&session)?;
+            Question {
+                taint: store.taint(&session)?,
+                ..Question::new(&args.query, store.conversation(&session)?)
+            }
+        }
+    };
     let options = RollOptions {
         size: args.size,
         seed: global.seed.unwrap_or_else(setup::fresh_seed),
@@ -82,7 +96,7 @@ pub async fn run(global: &Global, args: &RolloutArgs) -> anyhow::Result<i32> {
         }
     });
     let watch: Option<Arc<dyn Sink>> = if args.json { None } else { Some(Arc::new(Progress)) };
-    let questions = [Question::new(&args.query, Vec::new())];
+    let questions = [question];
     let groups = roll(&setup.flow, &questions, &options, Some(&store), watch, cancel.clone()).await?;
     watcher.abort();
     let Some(group) = groups.first() else { return Ok(130) };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 
-use crate::deck::study::{Difference, Side, StudyCommand, StudyEvent};
+use crate::deck::study::{After, Difference, Side, StudyCommand, StudyEvent};
 use crate::deck::{DeckEvent, LabelValue as Press, Level};
 use crate::engine::{Engine as _, ModelInfo, Role};
 use crate::error::Error;
@@ -116,9 +116,12 @@ impl Study {
             StudyCommand::UseModel { path } => self.use_model(&path).await?,
             StudyCommand::PullModel(offer) => self.pull(offer).await?,
             StudyCommand::StopPull => self.stop_pull(),
-            StudyCommand::RollGroup { query, size } => self.roll(&query, size).await?,
-            StudyCommand::LabelCluster { group, cluster, value, correction } => {
-                self.label_cluster(&group, cluster, value, correction)?;
+            StudyCommand::RollGroup { query, size, after } => {
+                let question = self.question(&query, &after)?;
+                self.roll(question, size).await?;
+            }
+            StudyCommand::LabelCluster { group, answer, value, correction } => {
+                self.label_cluster(&group, &answer, value, correction)?;
             }
             StudyCommand::LabelPlan { group, trajectory, value } => {
                 self.label_plan(&group, &trajectory, value)?;
@@ -163,7 +166,29 @@ impl Study {
         Ok(setup)
     }
 
-    async fn roll(&self, query: &str, size: usize) -> anyhow::Result<()> {
+    /// Roll this out, and say what came of it.
+    pub fn roll_out(&self, question: Question, size: usize) {
+        let study = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = study.roll(question, size).await {
+                study.send(StudyEvent::Failed { what: "rollouts".to_string(), why: format!("{error:#}") });
+            }
+        });
+    }
+
+    /// The question as it is asked after what it goes on from: labels of the one reach the other.
+    fn question(&self, query: &str, after: &After) -> Result<Question, Error> {
+        Ok(match after {
+            After::Session(session) => Question {
+                taint: self.store.taint(session)?,
+                ..Question::new(query, self.store.conversation(session)?)
+            },
+            After::Trajectory(id) => Question::again(&self.store.trajectory(id)?),
+            After::Group(id) => Group::load(&self.store, id)?.question,
+        })
+    }
+
+    async fn roll(&self, question: Question, size: usize) -> anyhow::Result<()> {
         let setup = self.ready().await?;
         let _planning = self.engine.read().await;
         let options = RollOptions {
@@ -172,7 +197,7 @@ impl Study {
             ..RollOptions::default()
         };
         let watch = Arc::new(Rolling { study: self.clone() });
-        let questions = [Question::new(query, Vec::new())];
+        let questions = [question];
         let flow = self.flow(&setup);
         let cancel = CancellationToken::new();
         roll(&flow, &questions, &options, Some(&self.store), Some(watch), cancel).await?;
@@ -182,14 +207,18 @@ impl Study {
     fn label_cluster(
         &self,
         id: &str,
-        place: usize,
+        answer: &str,
         value: Press,
         correction: Option<String>,
     ) -> anyhow::Result<()> {
         let group = Group::load(&self.store, id)?;
         let known = Known::of(&self.store, &group.question.id)?;
         let clusters = clusters(&group, &known);
-        let Some(cluster) = clusters.get(place) else { return Ok(()) };
+        let Some(place) = clusters.iter().position(|cluster| cluster.canonical == answer) else {
+            let told = format!("group {id} holds no such answer any more");
+            return Err(Error::Usage(told).into());
+        };
+        let cluster = &clusters[place];
         // What was said before about this answer is taken back, wherever it was said.
         for label in &known.labels {
             let same = label.scope == Scope::Answer

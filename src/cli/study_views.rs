@@ -14,12 +14,15 @@ use crate::store::{
 use crate::tasks::stats::wilson;
 use crate::train::advantage::{self, Rated, Scaling};
 use crate::train::gate::{Opponent, Report, Verdict};
+use crate::train::labelled::{GroupReport, Lesson};
 use crate::train::reward::{self, Contrast, Known, Rewards, contrast, rewards};
 use crate::train::rollout::Group;
+use crate::train::rows::Policy;
 use crate::train::watch::Alarm;
 
 use super::library::press;
 use super::sessions::when;
+use super::standing::Standing;
 
 /// Groups and steps that are read at most; older ones stay in the store.
 const GROUPS: usize = 50;
@@ -48,16 +51,12 @@ pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
     let failed = group.rollouts.iter().filter(|r| r.failed.is_some() && !running(&r.trajectory)).count();
     let clusters = reward::clusters(&group, &known).into_iter().map(|cluster| Cluster {
         answer: cluster.answers.first().cloned().unwrap_or_default(),
+        canonical: cluster.canonical,
         label: cluster.label.map(|word| press(word.value)),
         said_by: cluster.label.map(said_by).unwrap_or_default(),
         rollouts: cluster.rollouts.iter().map(|place| rollout(&group, *place, &known)).collect(),
     });
-    let verdict = match contrast(&rewards(&group, &known)) {
-        Contrast::Some { right, wrong } => {
-            format!("a step learns from {right} right and {wrong} wrong rollouts of this question")
-        }
-        Contrast::None(why) => why,
-    };
+    let verdict = verdict(&group, &rewards(&group, &known));
     let trained = store.group_trained(id)?.is_some();
     Ok(GroupView {
         query: group.question.query.clone(),
@@ -70,6 +69,21 @@ pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
         trained,
         id: group.id,
     })
+}
+
+/// What a step would learn from a group: as the step itself counts, so that what it leaves out is left out here.
+fn verdict(group: &Group, rewards: &Rewards) -> String {
+    let why = |words: &Rewards| match contrast(words) {
+        Contrast::None(why) => why,
+        Contrast::Some { right, wrong } => format!("{right} right, {wrong} wrong"),
+    };
+    let Some(policy) = Policy::of(group) else { return why(rewards) };
+    let mut lesson = Lesson::new(policy);
+    match lesson.add(group, rewards) {
+        Ok(()) => lesson.reports.first().map(GroupReport::text).unwrap_or_default(),
+        // Of another planner than its siblings, say: a step would refuse it in these words.
+        Err(error) => error.to_string(),
+    }
 }
 
 /// Who says so, where it was not a person about this very answer.
@@ -141,7 +155,12 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
         format!("run {} is under way: {done} steps so far", short(&run.id))
     });
     let skip = steps.len().saturating_sub(STEPS);
-    let steps: Vec<StepLine> = steps.iter().skip(skip).map(|step| line(store, step)).collect();
+    let budget = |step: &TrainingStep| {
+        let run = runs.iter().find(|run| run.id == step.run);
+        run.and_then(|run| run.settings["settings"]["kl_budget"].as_f64()).unwrap_or(0.0)
+    };
+    let line = |step| StepLine { kl_budget: budget(step), ..line(store, step) };
+    let steps: Vec<StepLine> = steps.iter().skip(skip).map(line).collect();
     let steps = steps.into_iter().enumerate().map(|(n, step)| StepLine { step: n + 1 + skip, ..step });
     let mut adapters = store.adapters(None)?;
     adapters.reverse();
@@ -151,7 +170,10 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
         running,
         steps: steps.collect(),
         gate,
-        adapters: adapters.iter().map(|adapter| adapter_line(adapter, current)).collect(),
+        adapters: adapters
+            .iter()
+            .map(|adapter| adapter_line(store, adapter, current))
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -190,7 +212,7 @@ fn gate(store: &Store, step: &TrainingStep) -> Option<GateView> {
     Some(GateView { only_new: count(met.wins), only_old: count(met.losses), asked: count(met.n), ..view })
 }
 
-fn adapter_line(adapter: &Adapter, current: Option<&str>) -> AdapterLine {
+fn adapter_line(store: &Store, adapter: &Adapter, current: Option<&str>) -> Result<AdapterLine, Error> {
     let made = &adapter.manifest["made_from"];
     let words = match (made["step"].as_u64(), made["groups"].as_array()) {
         _ if adapter.origin == Origin::Shipped => "came with the program".to_string(),
@@ -200,14 +222,16 @@ fn adapter_line(adapter: &Adapter, current: Option<&str>) -> AdapterLine {
         _ => format!("rank {}", adapter.rank),
     };
     let serves = current == Some(adapter.id.as_str());
-    AdapterLine {
+    let standing = Standing::of(store, adapter)?;
+    Ok(AdapterLine {
         id: adapter.id.clone(),
         parent: adapter.parent.clone(),
         words,
         when: when(adapter.created_ms),
         current: serves,
-        status: if serves { "plans now".to_string() } else { adapter.origin.name().to_string() },
-    }
+        status: if serves { format!("plans now, {}", standing.word) } else { standing.word },
+        worse: standing.worse.filter(|_| !serves),
+    })
 }
 
 /// A step as recorded. What its rollouts were worth stands in its own figures, or follows from the labels of
@@ -251,7 +275,8 @@ fn line(store: &Store, step: &TrainingStep) -> StepLine {
         reward_low: low,
         reward_high: high,
         rollouts: known,
-        kl: figure(&stats["kl_mean"]),
+        kl: figure(&stepped["drift"]),
+        kl_budget: 0.0,
         clip_share: figure(&stats["clip_share"]),
         tokens_per_plan: tokens as f64 / turns.max(1) as f64,
         tools: tools.into_iter().map(|(tool, count)| (tool, count as f64 / plans)).collect(),

@@ -158,8 +158,7 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
     };
     let questions = pool.questions(&store, &trained, judging::accepted(&store, &model.hash)?)?;
     let how = Judging { json: args.json, seed: global.seed.unwrap_or(0), pairs: args.pairs };
-    let decision =
-        judging::judged(&trainer, how, &candidate, champion.as_ref(), &questions, &cancel).await?;
+    let decision = judging::judged(&trainer, how, &candidate, champion.as_ref(), &questions, &cancel).await?;
     concluded(&store, &model, &candidate, decision, args.ship, args.json)?;
     Ok(0)
 }
@@ -237,8 +236,7 @@ pub async fn judge(
     let trainer = trainer(&setup, store.clone(), watch(json));
     let how = Judging { json, seed: global.seed.unwrap_or(0), pairs };
     let cancel = cancelled_by_ctrl_c();
-    let decision =
-        judging::judged(&trainer, how, &candidate, champion.as_ref(), &questions, &cancel).await?;
+    let decision = judging::judged(&trainer, how, &candidate, champion.as_ref(), &questions, &cancel).await?;
     concluded(&store, &model, &candidate, decision, false, json)?;
     Ok(0)
 }

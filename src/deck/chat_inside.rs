@@ -9,7 +9,7 @@ use crate::deck::inside::{Face, Inside};
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
 use crate::deck::live::Live;
 use crate::deck::message::{DeckCommand, DeckEvent, Past};
-use crate::deck::study::StudyCommand;
+use crate::deck::study::{After, StudyCommand};
 use crate::deck::tab::groups::SIZE;
 use crate::deck::tab::{Context, TabName};
 use crate::deck::transcript::Cell;
@@ -92,12 +92,17 @@ impl Chat {
     fn roll(&mut self, argument: &str, cx: &mut Context) {
         let typed = self.composer.value().trim().to_string();
         let typed = Some(typed).filter(|typed| !typed.is_empty());
-        let query = typed.or_else(|| self.followed().map(|(live, _)| live.trajectory.query.clone()));
-        let Some(query) = query else { return cx.say("type a query first: it is rolled out as a group") };
+        // What is typed goes on from here; the query that shows goes on from what it was asked after.
+        let asked = |live: &Live| (live.trajectory.query.clone(), live.trajectory.id.clone());
+        let (query, after) = match (typed, self.followed().map(|(live, _)| asked(live))) {
+            (Some(typed), _) => (typed, After::Session(cx.session.to_string())),
+            (None, Some((query, id))) => (query, After::Trajectory(id)),
+            (None, None) => return cx.say("type a query first: it is rolled out as a group"),
+        };
         let size = argument.trim().parse().ok().filter(|size| (2..=64).contains(size)).unwrap_or(SIZE);
         // What was typed has been sent, as by Enter; Up brings it back.
         self.composer.take();
-        cx.effect(Effect::Command(DeckCommand::Study(StudyCommand::RollGroup { query, size })));
+        cx.effect(Effect::Command(DeckCommand::Study(StudyCommand::RollGroup { query, size, after })));
         cx.wishes.tab = Some(TabName::Groups);
     }
 

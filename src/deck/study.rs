@@ -7,11 +7,12 @@ use crate::deck::message::LabelValue;
 #[derive(Clone, Debug, PartialEq)]
 pub enum StudyCommand {
     /// Roll `query` out `size` times. Answered by `Group` as rollouts end.
-    RollGroup { query: String, size: usize },
+    RollGroup { query: String, size: usize, after: After },
     /// The newest groups; answered by `Groups`.
     ListGroups,
-    /// Label every answer of a cluster, or take its label back.
-    LabelCluster { group: String, cluster: usize, value: LabelValue, correction: Option<String> },
+    /// Label every rollout with this answer (in its canonical form: places move while rollouts end), or take the label
+    /// back.
+    LabelCluster { group: String, answer: String, value: LabelValue, correction: Option<String> },
     /// The plan of one rollout was bad whatever its answer; `Clear` takes it back.
     LabelPlan { group: String, trajectory: String, value: LabelValue },
     /// One step on these groups; empty: every labelled group that has not trained. Answered by `Training`.
@@ -34,6 +35,17 @@ pub enum StudyCommand {
     PullModel(Offer),
     /// Stop the download; what came is kept.
     StopPull,
+}
+
+/// What a query that is rolled out goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The conversation of this session, as far as it is.
+    Session(String),
+    /// What this trajectory went on from: it is the same question again.
+    Trajectory(String),
+    /// What the rollouts of this group went on from.
+    Group(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +104,8 @@ pub struct GroupView {
 pub struct Cluster {
     /// As the first rollout of it wrote it.
     pub answer: String,
+    /// What all of them come to; tells clusters apart.
+    pub canonical: String,
     pub rollouts: Vec<RolloutLine>,
     pub label: Option<LabelValue>,
     /// Who said so, where it was not this person now ("earlier label", "checker").
@@ -148,8 +162,10 @@ pub struct StepLine {
     pub reward_low: f64,
     pub reward_high: f64,
     pub rollouts: usize,
-    /// k3 divergence from the reference policy, per token.
+    /// How far its adapter is from the bare model, nats per planner token on frozen prompts; NaN: not measured.
     pub kl: f64,
+    /// How far it may go; 0: not on record.
+    pub kl_budget: f64,
     /// Share of tokens whose ratio was clipped, 0 to 1.
     pub clip_share: f64,
     pub tokens_per_plan: f64,
@@ -197,8 +213,10 @@ pub struct AdapterLine {
     pub when: String,
     /// The planner plans with it now.
     pub current: bool,
-    /// "live", "candidate", "refused", "rolled back" ...
+    /// "plans now", "better", "cannot tell", "worse", "not judged" ...
     pub status: String,
+    /// Whom the gate found it worse than, with the figures: it plans only if asked for twice.
+    pub worse: Option<String>,
 }
 
 /// One question under two adapters.

@@ -23,6 +23,7 @@ pub(super) fn group() -> GroupView {
     };
     let cluster = |answer: &str, rollouts, label| Cluster {
         answer: answer.to_string(),
+        canonical: answer.to_lowercase(),
         rollouts,
         label,
         said_by: String::new(),
@@ -66,8 +67,9 @@ fn one_key_labels_a_cluster_and_moves_on() {
     let mut deck = Deck::new((120, 40));
     deck.press(KeyCode::F(3));
     study(&mut deck, StudyEvent::Groups(vec![group()]));
-    let label = |cluster, value, correction| {
-        Some(StudyCommand::LabelCluster { group: "g-1".to_string(), cluster, value, correction })
+    let label = |cluster: usize, value, correction| {
+        let answer = group().clusters[cluster].canonical.clone();
+        Some(StudyCommand::LabelCluster { group: "g-1".to_string(), answer, value, correction })
     };
     deck.press(KeyCode::Char('t'));
     assert!(deck.text().contains("no contrast"), "one outcome alone teaches nothing");
@@ -91,6 +93,74 @@ fn one_key_labels_a_cluster_and_moves_on() {
     );
     deck.press(KeyCode::Char('t'));
     assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::Train { groups: vec!["g-1".to_string()] }));
+}
+
+#[test]
+fn a_key_hits_the_answer_that_was_seen_and_undo_brings_back_what_was_said() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(3));
+    let mut shown = group();
+    // It follows from the first being right; nobody said it of this one.
+    (shown.clusters[1].label, shown.clusters[1].said_by) =
+        (Some(LabelValue::Bad), "another is right".to_string());
+    study(&mut deck, StudyEvent::Groups(vec![shown.clone()]));
+    deck.press(KeyCode::Right);
+    // Rollouts end, and what stood second now stands first.
+    shown.clusters.swap(0, 1);
+    study(&mut deck, StudyEvent::Group(shown));
+    let label = |value| {
+        let (group, answer, correction) = ("g-1".to_string(), "0.58".to_string(), None);
+        Some(StudyCommand::LabelCluster { group, answer, value, correction })
+    };
+    deck.press(KeyCode::Char('+'));
+    assert_eq!(asked_of_study(&mut deck), label(LabelValue::Good));
+    deck.press(KeyCode::Char('u'));
+    assert_eq!(asked_of_study(&mut deck), label(LabelValue::Clear), "no word of its own was there before");
+}
+
+#[test]
+fn rolled_again_a_question_keeps_what_it_was_asked_after() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(3));
+    study(&mut deck, StudyEvent::Groups(vec![group()]));
+    deck.press(KeyCode::Char('r')).press(KeyCode::Char('r'));
+    let (query, after) = (QUERY.to_string(), After::Group("g-1".to_string()));
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::RollGroup { query, size: 8, after }));
+}
+
+#[test]
+fn an_adapter_found_worse_plans_only_when_asked_for_twice() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(4));
+    let mut view = training_view();
+    view.adapters[0].worse = Some("worse than the champion: 6 pairs: 0 won, 6 lost".to_string());
+    study(&mut deck, StudyEvent::Training(view.clone()));
+    deck.effects.clear();
+    deck.press(KeyCode::Enter);
+    assert_eq!(deck.effects, []);
+    assert!(deck.text().contains("0 won, 6 lost"), "{}", deck.text());
+    // Another key, and it is asked about anew.
+    deck.press(KeyCode::Down).press(KeyCode::Up);
+    deck.effects.clear();
+    deck.press(KeyCode::Enter);
+    assert_eq!(deck.effects, []);
+    deck.press(KeyCode::Enter);
+    let id = Some(view.adapters[0].id.clone());
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::UseAdapter { id }));
+}
+
+#[test]
+fn drift_stands_beside_its_budget() {
+    let mut deck = Deck::new((200, 50));
+    deck.press(KeyCode::F(4));
+    let mut view = training_view();
+    let last = view.steps.last_mut().unwrap();
+    (last.kl, last.kl_budget) = (0.15, 0.2);
+    study(&mut deck, StudyEvent::Training(view.clone()));
+    assert!(deck.text().contains("0.1500 a token, 75 % of 0.2"), "{}", deck.text());
+    view.steps.last_mut().unwrap().kl = f64::NAN;
+    study(&mut deck, StudyEvent::Training(view));
+    assert!(deck.text().contains("not measured"), "{}", deck.text());
 }
 
 #[test]
@@ -120,6 +190,7 @@ pub(super) fn training_view() -> TrainingView {
         reward_high: 0.45 + 0.05 * n as f64,
         rollouts: 8,
         kl: 0.0004 * (n * n) as f64,
+        kl_budget: 0.0,
         clip_share: 0.01 * (n % 3) as f64,
         tokens_per_plan: 31.0 - n as f64,
         tools: vec![
@@ -144,6 +215,7 @@ pub(super) fn training_view() -> TrainingView {
         when: "2026-11-22 14:05".to_string(),
         current,
         status: status.to_string(),
+        worse: None,
     };
     TrainingView {
         running: Some("forward 3 of 8".to_string()),

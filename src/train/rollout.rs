@@ -129,10 +129,7 @@ impl Group {
         let first = &rollouts.first().ok_or_else(|| {
             Error::Usage(format!("group {id} holds no rollout (any more); roll its question again"))
         })?;
-        let question = Question {
-            id: row.question_id,
-            ..Question::again(&first.trajectory)
-        };
+        let question = Question { id: row.question_id, ..Question::again(&first.trajectory) };
         Ok(Group { id: row.id, question, rollouts })
     }
 }

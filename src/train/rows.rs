@@ -90,7 +90,10 @@ impl LeftOut {
     /// What was left out and why, in words; empty where nothing was.
     pub fn words(&self) -> String {
         let said = [
-            (self.tainted, "met text from outside (only a label on that very rollout lets it train, not one on an equal answer)"),
+            (
+                self.tainted,
+                "met text from outside (only a label on that very rollout lets it train, not one on an equal answer)",
+            ),
             (self.redacted, "had a secret taken out of their record"),
             (self.failed, "have no answer"),
             (self.without_turn, "hold no plan"),

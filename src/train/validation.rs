@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::flow::solve::Flow;
-use crate::tasks::question::Question as Task;
 use crate::tasks::eval::{Asked, How, score, seeded};
+use crate::tasks::question::Question as Task;
 use crate::tasks::stats::Pairs;
 
 /// Two marks differ when their exact paired test says so at this level.

@@ -164,8 +164,7 @@ pub async fn judged(
     // Steps that each lose too little to see add up: what beats the champion meets base and an earlier one, too.
     for theirs in std::iter::once(champion).chain(others) {
         let mut gate = kept(store, candidate, &theirs)?;
-        let patience =
-            Patience { pairs: gate.next_draw() + how.pairs, parallel: 16, ..Patience::default() };
+        let patience = Patience { pairs: gate.next_draw() + how.pairs, parallel: 16, ..Patience::default() };
         let whom = gate.opponent;
         let mut look = |report: &Report, pairs: &[GatePair]| {
             store.add_gate_look(&candidate.id, theirs.id.as_deref(), pairs, &json!(report))?;

@@ -117,21 +117,12 @@ pub async fn step(
 }
 
 /// The groups asked for, and the planner that drew them. What was sampled at a temperature trains at that one.
-fn chosen(
-    trainer: &Trainer,
-    args: &TrainArgs,
-    settings: &Settings,
-    model: &str,
-) -> Result<Chosen, Error> {
+fn chosen(trainer: &Trainer, args: &TrainArgs, settings: &Settings, model: &str) -> Result<Chosen, Error> {
     let (store, adapter) = (&trainer.store, trainer.flow.adapter.clone());
     let policy = |temperature| Policy { model: model.to_string(), adapter: adapter.clone(), temperature };
     if args.labelled {
         let found = stored_groups(store, model, adapter.as_deref(), args.again)?;
-        return Ok(Chosen {
-            policy: policy(found.temperature),
-            groups: found.groups,
-            passed: found.passed,
-        });
+        return Ok(Chosen { policy: policy(found.temperature), groups: found.groups, passed: found.passed });
     }
     let mut groups = Vec::new();
     for id in &args.groups {

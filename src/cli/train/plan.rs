@@ -46,9 +46,8 @@ impl Begun {
     /// # Errors
     /// There is none, several fit, or it took one step on labels: there is nothing to go on with.
     pub fn find(store: &Store, piece: &str, device: &str) -> Result<Begun, Error> {
-        let fits = |run: &TrainingRun| {
-            !piece.is_empty() && (run.id.starts_with(piece) || run.id.ends_with(piece))
-        };
+        let fits =
+            |run: &TrainingRun| !piece.is_empty() && (run.id.starts_with(piece) || run.id.ends_with(piece));
         let mut found: Vec<TrainingRun> = store.runs()?.into_iter().filter(fits).collect();
         let run = match (found.pop(), found.len()) {
             (None, _) => return Err(StoreError::NoRun(piece.to_string()).into()),

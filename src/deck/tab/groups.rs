@@ -15,7 +15,7 @@ use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
 use crate::deck::shelf::fitted;
-use crate::deck::study::{Cluster, GroupView, StudyCommand, StudyEvent};
+use crate::deck::study::{After, Cluster, GroupView, StudyCommand, StudyEvent};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::{Ink, Theme};
@@ -74,6 +74,12 @@ impl Groups {
 
     fn keep(&mut self, mut group: GroupView) {
         by_way(&mut group);
+        // Clusters change places while rollouts end; what is chosen stays chosen.
+        let held =
+            self.chosen().filter(|(chosen, _)| chosen.id == group.id).map(|(_, c)| c.canonical.clone());
+        if let Some(at) = held.and_then(|held| group.clusters.iter().position(|c| c.canonical == held)) {
+            self.cluster = at;
+        }
         match self.groups.iter_mut().find(|known| known.id == group.id) {
             Some(known) => *known = group,
             None => {
@@ -107,10 +113,12 @@ impl Groups {
         let Some((group, cluster)) = self.chosen() else {
             return cx.say("no answer to label yet");
         };
-        let before = cluster.label.unwrap_or(LabelValue::Clear);
+        // What only follows from another answer's label was not said of this one: nothing was there to come back to.
+        let own = cluster.label.filter(|_| cluster.said_by.is_empty());
+        let before = own.unwrap_or(LabelValue::Clear);
         let label = |value, correction| StudyCommand::LabelCluster {
             group: group.id.clone(),
-            cluster: self.cluster,
+            answer: cluster.canonical.clone(),
             value,
             correction,
         };
@@ -156,7 +164,10 @@ impl Groups {
     fn roll(&self, argument: &str, cx: &mut Context) {
         let size = argument.trim().parse().ok().filter(|size| (2..=64).contains(size)).unwrap_or(SIZE);
         match self.group() {
-            Some(group) => cx.effect(ask(StudyCommand::RollGroup { query: group.query.clone(), size })),
+            Some(group) => {
+                let after = After::Group(group.id.clone());
+                cx.effect(ask(StudyCommand::RollGroup { query: group.query.clone(), size, after }));
+            }
             None => cx.say("ask something in the chat first; there, Alt+g rolls it out"),
         }
     }

@@ -36,6 +36,8 @@ pub struct Training {
     query: Option<String>,
     /// What planned before the person moved the adapter: one key brings it back.
     before: Option<Option<String>>,
+    /// The adapter that was asked for although the gate found it worse, and was warned of.
+    doubted: Option<String>,
     /// The deck's clock, and when what goes on was told.
     now_ms: u64,
     told_ms: u64,
@@ -119,6 +121,19 @@ impl Training {
         match step.groups.first() {
             Some(group) => cx.wishes.run = Some((Action::Tab(TabName::Groups), group.clone())),
             None => cx.say("its step kept no group of its own; F3 shows every group"),
+        }
+    }
+
+    /// Let the selected adapter plan; one that the gate found worse is asked about first.
+    fn let_plan(&mut self, doubted: Option<String>, cx: &mut Context) {
+        let Some(line) = self.selected() else { return cx.say("there is no adapter yet") };
+        let (id, worse) = (line.id.clone(), line.worse.clone());
+        match worse.filter(|_| doubted.as_ref() != Some(&id)) {
+            Some(worse) => {
+                cx.warn(format!("Enter once more: it plans all the same. Adapter {} is {worse}", short(&id)));
+                self.doubted = Some(id);
+            }
+            None => cx.effect(ask(StudyCommand::UseAdapter { id: Some(id) })),
         }
     }
 
@@ -332,6 +347,8 @@ impl Tab for Training {
 
     fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
         let count = self.view.adapters.len();
+        // Only the very next key says that a worse one is meant.
+        let doubted = self.doubted.take();
         match action {
             Action::Escape if self.difference.is_some() => self.difference = None,
             Action::ScrollUp | Action::ScrollDown if self.difference.is_some() => {
@@ -339,10 +356,7 @@ impl Tab for Training {
             }
             Action::ScrollUp => self.adapter = moved(self.adapter, -1, count),
             Action::ScrollDown => self.adapter = moved(self.adapter, 1, count),
-            Action::Open => match self.selected() {
-                Some(line) => cx.effect(ask(StudyCommand::UseAdapter { id: Some(line.id.clone()) })),
-                None => cx.say("there is no adapter yet"),
-            },
+            Action::Open => self.let_plan(doubted, cx),
             Action::Rollback => cx.effect(ask(StudyCommand::Rollback)),
             Action::Undo => match self.before.take() {
                 Some(id) => cx.effect(ask(StudyCommand::UseAdapter { id })),

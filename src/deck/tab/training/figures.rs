@@ -37,7 +37,7 @@ pub(super) fn charts(steps: &[StepLine], width: usize, height: usize) -> Vec<Vec
         ),
         with(
             "from the plans of the bare model",
-            curve(title("drift", format!("{:.4} a token", last.kl)), &exact(|s| s.kl), width, small),
+            curve(title("drift", drift(&last)), &exact(|s| s.kl), width, small),
         ),
         with(
             "tokens a step held back",
@@ -64,6 +64,17 @@ pub(super) fn charts(steps: &[StepLine], width: usize, height: usize) -> Vec<Vec
     ]
 }
 
+/// How far the newest step's adapter is from the bare model, and how much of the way it may go that is.
+fn drift(step: &StepLine) -> String {
+    match (step.kl.is_nan(), step.kl_budget > 0.0) {
+        (true, _) => "not measured".to_string(),
+        (false, false) => format!("{:.4} a token", step.kl),
+        (false, true) => {
+            format!("{:.4} a token, {:.0} % of {}", step.kl, 100.0 * step.kl / step.kl_budget, step.kl_budget)
+        }
+    }
+}
+
 /// Steps, newest last; in a narrow column what they learned from comes before clipping and seconds.
 pub(super) fn step_rows(steps: &[StepLine], room: usize, width: usize) -> Vec<Row> {
     let wide = width >= WIDE;
@@ -73,8 +84,13 @@ pub(super) fn step_rows(steps: &[StepLine], room: usize, width: usize) -> Vec<Ro
     let skip = steps.len().saturating_sub(room.saturating_sub(1));
     for step in steps.iter().skip(skip) {
         let mut words = format!(
-            "{:>4}  {:.2} [{:.2}, {:.2}] {:>3} {:.4} ",
-            step.step, step.reward, step.reward_low, step.reward_high, step.rollouts, step.kl,
+            "{:>4}  {:.2} [{:.2}, {:.2}] {:>3} {:<6} ",
+            step.step,
+            step.reward,
+            step.reward_low,
+            step.reward_high,
+            step.rollouts,
+            if step.kl.is_nan() { "-".to_string() } else { format!("{:.4}", step.kl) },
         );
         if wide {
             words.push_str(&format!("{:>4.1} % {:>5.1} ", step.clip_share * 100.0, step.seconds));
