@@ -40,7 +40,8 @@ pub struct GroupReport {
 impl GroupReport {
     /// What a step makes of it, in words.
     pub fn text(&self) -> String {
-        match (&self.without, self.left.words()) {
+        // What came to no answer was never scored, and may still be under way.
+        match (&self.without, LeftOut { failed: 0, ..self.left }.words()) {
             (Some(why), _) => why.clone(),
             (None, left) => {
                 let left = if left.is_empty() { left } else { format!("; left out: {left}") };
@@ -298,7 +299,10 @@ impl PassedOver {
             (self.without_contrast, "without contrast: their labels are all alike"),
         ];
         let found = said.iter().filter(|(n, _)| *n > 0);
-        found.map(|(n, why)| format!("{n} labelled groups {why}")).collect::<Vec<_>>().join("; ")
+        found
+            .map(|(n, why)| format!("{n} labelled group{} {why}", if *n == 1 { "" } else { "s" }))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }
 
@@ -494,7 +498,7 @@ mod tests {
         assert_eq!((kept, lesson.left.tainted), (vec!["t0", "t2"], 1));
         let told = lesson.reports[0].text();
         assert!(told.starts_with("a step learns from 1 right and 1 wrong rollouts"), "{told}");
-        assert!(told.contains("left out: 1 rollouts met text from outside"), "{told}");
+        assert!(told.contains("left out: 1 rollout met text from outside"), "{told}");
         // Private reading alone poisons nothing.
         group.rollouts[1].trajectory.inherited = Taint { outside: false, private: true };
         assert_eq!(Lesson::new(policy()).tap(&group, &rewards).left.tainted, 0);

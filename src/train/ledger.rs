@@ -3,6 +3,7 @@
 //!
 //! A word is about (question, canonical answer). One good answer settles the others as wrong, as it does for rewards;
 //! where several are good an answer that nobody has judged is open, and its pair is no evidence: missing is not zero.
+//! A verdict is about these questions alone, however few they are; the gate says how many it asks.
 
 use std::collections::HashSet;
 
@@ -62,6 +63,8 @@ pub fn id_of(question: &Question) -> String {
 pub fn trained(store: &Store, adapter: &Adapter) -> Result<HashSet<String>, Error> {
     let made = &adapter.manifest["made_from"];
     let labelled = made["labels"].as_array().into_iter().flatten();
+    // What was left out of the step trained nothing.
+    let labelled = labelled.filter(|report| report["without"].is_null());
     let mut ids: HashSet<String> =
         labelled.filter_map(|report| report["question_id"].as_str().map(String::from)).collect();
     if let Some(run) = made["run"].as_str() {

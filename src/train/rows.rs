@@ -95,16 +95,18 @@ impl LeftOut {
                 "met text from outside (only a label on that very rollout lets it train, not one on an equal answer)",
             ),
             (self.redacted, "had a secret taken out of their record"),
-            (self.failed, "have no answer"),
-            (self.without_turn, "hold no plan"),
+            (self.failed, "came to no answer"),
+            (self.without_turn, "held no plan"),
         ];
         let rollouts = said.iter().filter(|(n, _)| *n > 0);
-        let mut parts: Vec<String> = rollouts.map(|(n, why)| format!("{n} rollouts {why}")).collect();
+        let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let mut parts: Vec<String> =
+            rollouts.map(|(n, why)| format!("{} {why}", counted(*n, "rollout"))).collect();
         if self.truncated_turns > 0 {
-            parts.push(format!("{} turns were cut short", self.truncated_turns));
+            parts.push(format!("{} cut short", counted(self.truncated_turns, "turn")));
         }
         if self.forced_tokens > 0 {
-            parts.push(format!("{} tokens were forced", self.forced_tokens));
+            parts.push(format!("{} forced by a constraint", counted(self.forced_tokens, "token")));
         }
         parts.join(", ")
     }
