@@ -1,5 +1,8 @@
 //! Learning from labels as a person meets it, and what surrounds a step: the binary, the embedded planner, real steps.
 
+#[path = "learn/modes.rs"]
+mod modes;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::error::Error;
-use crate::store::{Label, LabelValue, Scope, Store, StoreError, short};
+use crate::store::{Label, LabelValue, Pick, Row, Scope, Store, StoreError, now_ms, short};
 
 use super::sessions::open;
 use super::{Global, plain};
@@ -24,6 +24,9 @@ pub struct LabelArgs {
     /// Judge one turn
     #[arg(long, value_name = "N", conflicts_with = "scope")]
     pub turn: Option<usize>,
+    /// With `better`: the rollout of the same question that it is better than; neither need be right
+    #[arg(long, value_name = "ID")]
+    pub than: Option<String>,
     /// With `bad`: the right answer; settles the question
     #[arg(long, value_name = "TEXT")]
     pub correction: Option<String>,
@@ -33,6 +36,8 @@ pub struct LabelArgs {
 pub enum Value {
     Good,
     Bad,
+    /// Better than another answer to the same question
+    Better,
     Clear,
 }
 
@@ -59,14 +64,25 @@ fn apply(store: &Store, args: &LabelArgs) -> Result<String, Error> {
         (Some(LabelScope::Plan), None) => Some(Scope::Plan),
         (None, None) => None,
     };
+    if args.than.is_some() != (args.value == Value::Better) {
+        return Err(Error::Usage(
+            "better and --than go together: tillerman label ID better --than ID".to_string(),
+        ));
+    }
     let value = match args.value {
+        Value::Better => return better(store, &row, args),
         Value::Good => LabelValue::Good,
         Value::Bad => LabelValue::Bad,
         Value::Clear => {
             if args.note.is_some() || args.correction.is_some() {
                 return Err(Error::Usage("clear takes neither --note nor --correction".to_string()));
             }
-            let count = store.clear_labels(&row.id, scope, args.turn)?;
+            let mut count = store.clear_labels(&row.id, scope, args.turn)?;
+            if scope.is_none() {
+                for pick in store.picks(&row.question_id)?.iter().filter(|pick| pick.better == row.id) {
+                    count += store.clear_pick(pick.id)?;
+                }
+            }
             return Ok(format!("{name}: {count} label{} taken back", if count == 1 { "" } else { "s" }));
         }
     };
@@ -91,6 +107,31 @@ fn apply(store: &Store, args: &LabelArgs) -> Result<String, Error> {
         (scope, ..) => scope.name().to_string(),
     };
     Ok(format!("{name}: {} ({what})", value.name()))
+}
+
+/// Keep which of two rollouts of a question is the better one.
+fn better(store: &Store, row: &Row, args: &LabelArgs) -> Result<String, Error> {
+    let other = store.row(&store.find(args.than.as_deref().unwrap_or_default())?)?;
+    if other.question_id != row.question_id {
+        let (one, two) = (short(&row.id), short(&other.id));
+        return Err(Error::Usage(format!(
+            "{one} and {two} answer different questions: only equal ones are compared"
+        )));
+    }
+    if args.note.is_some() || args.correction.is_some() || args.turn.is_some() || args.scope.is_some() {
+        return Err(Error::Usage("better takes --than and nothing else".to_string()));
+    }
+    store.add_pick(&Pick {
+        id: 0,
+        question_id: row.question_id.clone(),
+        better: row.id.clone(),
+        worse: other.id.clone(),
+        better_left: true,
+        seconds: None,
+        created_ms: now_ms(),
+        cleared_ms: None,
+    })?;
+    Ok(format!("{}: better than {}", short(&row.id), short(&other.id)))
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! `tillerman train`: labels or checkable tasks in, an adapter out, judged before it serves.
 //!
-//! Three sources: `--groups` and `--labelled` take one step on what people (or a checker) said of recorded
-//! rollouts; `--tasks` draws its own rollouts and takes many. Progress goes to stderr, or as JSON lines to
+//! Five sources: `--groups` and `--labelled` take one step on what people (or a checker) said of recorded rollouts,
+//! `--past` rolls out again what they spoke of earlier, `--lone` learns from single answers; `--tasks` draws its own
+//! rollouts and takes many. Progress goes to stderr, or as JSON lines to
 //! stdout; the served adapter changes only at the end, by the gate's word or the person's.
 
+mod forming;
 mod judging;
 mod labels;
 mod plan;
@@ -33,7 +35,7 @@ use self::plan::Begun;
 use super::{Global, setup};
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).args(["groups", "labelled", "tasks"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["groups", "labelled", "past", "lone", "tasks"])))]
 pub struct TrainArgs {
     /// Train one step on these recorded groups (ids, comma-separated)
     #[arg(long, value_delimiter = ',', value_name = "ID,...")]
@@ -41,6 +43,14 @@ pub struct TrainArgs {
     /// Train one step on every recorded group that labels give contrast and that has not trained yet
     #[arg(long)]
     pub labelled: bool,
+    /// Train one step on so many questions that labels know answers to (0: all), rolled out again with what plans now,
+    /// the longest not rolled first; with `--adapter none` a new adapter from the bare model
+    #[arg(long, value_name = "N")]
+    pub past: Option<usize>,
+    /// Train one step on these single labelled answers (ids, comma-separated), each beside the mean of your labels and
+    /// at a quarter of a group's weight
+    #[arg(long, value_delimiter = ',', value_name = "ID,...")]
+    pub lone: Vec<String>,
     /// With --labelled: also the groups that trained already
     #[arg(long, requires = "labelled")]
     pub again: bool,
@@ -144,7 +154,8 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         let plan = plan::plan(args, global, settings, champion.clone(), validation, begun)?;
         (on_tasks(&mut trainer, args.json, &plan, &tasks, &model, &cancel).await?, trained)
     } else {
-        let made = labels::step(&trainer, args, settings, champion.as_ref(), &cancel).await?;
+        let seed = global.seed.unwrap_or_else(setup::fresh_seed);
+        let made = labels::step(&trainer, args, settings, seed, champion.as_ref(), &cancel).await?;
         let trained = made.as_ref().map(|(made, _)| ledger::trained(&store, made)).transpose()?;
         (made, trained.unwrap_or_default())
     };

@@ -9,7 +9,7 @@ use crate::engine::Role;
 use crate::error::Error;
 use crate::flow::trajectory::Trajectory;
 use crate::store::{GroupRow, LabelValue, Source, Store};
-use crate::train::reward::{Contrast, Known, Rewards, contrast, rewards};
+use crate::train::reward::{Contrast, Rewards, contrast, rewards_or_picks};
 use crate::train::rollout::{Group, Question};
 use crate::train::rows::{LeftOut, Policy, TrainGroup, TrainRollout, turns};
 
@@ -320,7 +320,7 @@ pub fn stored_groups(
 ) -> Result<Stored, Error> {
     let (mut found, mut passed) = (Vec::new(), PassedOver::default());
     for row in store.groups(0)? {
-        if store.question_labels(&row.question_id)?.is_empty() {
+        if store.question_labels(&row.question_id)?.is_empty() && store.picks(&row.question_id)?.is_empty() {
             continue;
         }
         if row.model_hash != model || row.adapter.as_deref() != adapter {
@@ -332,7 +332,7 @@ pub fn stored_groups(
             continue;
         }
         let Ok(group) = Group::load(store, &row.id) else { continue };
-        let rewards = rewards(&group, &Known::of(store, &group.question.id)?);
+        let rewards = rewards_or_picks(store, &group)?;
         if matches!(contrast(&rewards), Contrast::Some { .. }) {
             found.push((row.temperature, group, rewards));
         } else {
@@ -352,7 +352,9 @@ pub fn stored_groups(
 fn is_learned(store: &Store, group: &GroupRow) -> Result<bool, Error> {
     let Some(trained_ms) = store.group_trained(&group.id)? else { return Ok(false) };
     let labels = store.question_labels(&group.question_id)?;
-    let newest = labels.iter().map(|label| label.cleared_ms.unwrap_or(label.created_ms)).max();
+    let said = labels.iter().map(|label| label.cleared_ms.unwrap_or(label.created_ms));
+    let picks = store.picks(&group.question_id)?;
+    let newest = said.chain(picks.iter().map(|pick| pick.created_ms)).max();
     Ok(newest.is_none_or(|said_ms| said_ms <= trained_ms))
 }
 
@@ -376,6 +378,7 @@ mod tests {
     use crate::store::LedgerEntry;
     use crate::tools::Taint;
     use crate::train::reward::tests::group;
+    use crate::train::reward::{Known, rewards};
     use crate::train::rows::tests::{policy, trajectory};
 
     fn lesson(groups: &[(Group, Rewards)]) -> Lesson {

@@ -52,6 +52,7 @@ pub fn checked(group: &Group) -> Rewards {
         source: Some(Source::Checker),
         turns: Vec::new(),
         labelled: Vec::new(),
+        relative: false,
         words: group.rollouts.len(),
     }
 }
@@ -203,6 +204,7 @@ mod tests {
             source: Some(Source::Checker),
             turns: Vec::new(),
             labelled: Vec::new(),
+            relative: false,
             words: values.len(),
         };
         let before = [group(&[Some(1.0); 20]), group(&[Some(0.0), None, Some(0.0)]), group(&[Some(0.0); 20])];

@@ -156,6 +156,9 @@ pub struct Rewards {
     pub labelled: Vec<usize>,
     /// Words given: what the group's evidence really amounts to.
     pub words: usize,
+    /// One is better than another; nothing says that either is right.
+    #[serde(default)]
+    pub relative: bool,
 }
 
 impl Rewards {
@@ -242,7 +245,7 @@ fn worth(value: LabelValue) -> f64 {
 /// Mode B, the better of two: only the rollouts picked between are rewarded. It is relative, so nothing of it
 /// enters the ledger.
 pub fn picked(group: &Group, picks: &[Pick]) -> Rewards {
-    let mut out = Rewards { rewards: vec![None; group.rollouts.len()], ..Rewards::default() };
+    let mut out = Rewards { rewards: vec![None; group.rollouts.len()], relative: true, ..Rewards::default() };
     let place = |id: &str| group.rollouts.iter().position(|r| r.trajectory.id == id && r.failed.is_none());
     for pick in picks.iter().filter(|pick| pick.cleared_ms.is_none()) {
         if let (Some(better), Some(worse)) = (place(&pick.better), place(&pick.worse)) {
@@ -256,6 +259,19 @@ pub fn picked(group: &Group, picks: &[Pick]) -> Rewards {
         }
     }
     out
+}
+
+/// What the ledger says of a group's answers; where that tells none of them apart, what was picked between them.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn rewards_or_picks(store: &Store, group: &Group) -> Result<Rewards, Error> {
+    let known = rewards(group, &Known::of(store, &group.question.id)?);
+    if known.contrast() {
+        return Ok(known);
+    }
+    let picks = picked(group, &store.picks(&group.question.id)?);
+    Ok(if picks.contrast() { picks } else { known })
 }
 
 /// Two rollouts to pick between: one of each of the two biggest unlabelled clusters.

@@ -7,23 +7,15 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::store::{Adapter, RunStatus, TrainingRun, TrainingStep, new_id, now_ms, short};
 use crate::train::kl_budget::Drift;
-use crate::train::labelled::{Lesson, PassedOver, stored_groups};
+use crate::train::labelled::{Baseline, Lesson};
 use crate::train::material::probes;
 use crate::train::presets::Settings;
 use crate::train::progress::{Progress, Stepped};
-use crate::train::reward::{Known, Rewards, rewards};
 use crate::train::rollout::Group;
-use crate::train::rows::Policy;
 use crate::train::train_loop::{Lessons, Trainer};
 
+use super::forming::{Formed, Lone, chosen};
 use super::{TrainArgs, say};
-
-/// What a step is taken on.
-struct Chosen {
-    groups: Vec<(Group, Rewards)>,
-    policy: Policy,
-    passed: PassedOver,
-}
 
 /// One step on recorded groups; the adapter and its run, None where none was kept.
 ///
@@ -33,6 +25,7 @@ pub async fn step(
     trainer: &Trainer,
     args: &TrainArgs,
     mut settings: Settings,
+    seed: u64,
     champion: Option<&Adapter>,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Option<(Adapter, String)>> {
@@ -43,23 +36,24 @@ pub async fn step(
         return Err(used_up(&Drift { budget: settings.kl_budget, ..drift }).into());
     }
     let model = trainer.flow.engine.model().await?;
-    let chosen = chosen(trainer, args, &settings, &model.hash)?;
+    let chosen = chosen(trainer, args, &settings, seed, cancel).await?;
     let passed = chosen.passed.words();
     if !passed.is_empty() && !chosen.groups.is_empty() {
         say(args.json, &json!({"kind": "passed_over", "words": passed}), &format!("passed over: {passed}"));
     }
     settings.temperature = chosen.policy.temperature;
     let mut lesson = Lesson::new(chosen.policy);
-    for (group, rewards) in &chosen.groups {
+    for (group, rewards, _) in &chosen.groups {
         lesson.add(group, rewards)?;
     }
-    for report in &lesson.reports {
+    for (report, (_, _, formed)) in lesson.reports.iter().zip(&chosen.groups) {
         say(
             args.json,
-            &json!({"kind": "group", "report": report}),
+            &json!({"kind": "group", "mode": formed, "report": report}),
             &format!(
-                "group {}: {} rollouts, {} rewarded by {} words; {}",
+                "group {}: {}: {} rollouts, {} rewarded by {} words; {}",
                 short(&report.group),
+                formed.words(),
                 report.rollouts,
                 report.reached,
                 report.words,
@@ -67,18 +61,37 @@ pub async fn step(
             ),
         );
     }
+    for one in &chosen.lone {
+        let baseline = Baseline::of_store(store)?;
+        lesson.add_lone(&one.trajectory, &one.question_id, one.value, baseline)?;
+        say(
+            args.json,
+            &json!({"kind": "group", "mode": Formed::Lone, "trajectory": one.trajectory.id, "value": one.value,
+                "baseline": baseline.mean, "labels": baseline.n}),
+            &format!(
+                "{}: {}: {}, beside {:.2}, the mean of {} labels, at a quarter of a group's weight",
+                short(&one.trajectory.id),
+                Formed::Lone.words(),
+                one.value.name(),
+                baseline.mean,
+                baseline.n
+            ),
+        );
+    }
     if lesson.reports.is_empty() && !passed.is_empty() {
         return Err(Error::Train(format!("nothing to learn from: {passed}")).into());
     }
     lesson.ready()?;
-    let drawn: Vec<Group> = chosen.groups.into_iter().map(|(group, _)| group).collect();
-    let probes = probes(&drawn, &lesson)?;
+    let drawn: Vec<Group> = chosen.groups.into_iter().map(|(group, ..)| group).collect();
+    let alone: Vec<Group> = chosen.lone.iter().map(Lone::group).collect();
+    let probes = probes(&[drawn.as_slice(), &alone].concat(), &lesson)?;
     let frozen = match champion {
         None => probes.clone(),
         Some(champion) => trainer.frozen_of(champion)?,
     };
     let ids: Vec<&String> = drawn.iter().map(|group| &group.id).collect();
-    let made_from = json!({ "groups": ids, "labels": lesson.reports });
+    let lone: Vec<&String> = alone.iter().map(|group| &group.id).collect();
+    let made_from = json!({ "groups": ids, "labels": lesson.reports, "lone": lone });
     let lessons = Lessons { groups: lesson.groups.clone(), probes, frozen };
     let (done, adapter) = trainer.take(&settings, 0, &model, champion, lessons, made_from, cancel).await?;
     // A step that overdraws the budget stays on the shelf: it is neither judged nor does it ever serve by itself.
@@ -94,7 +107,7 @@ pub async fn step(
         created_ms: now_ms(),
         model_hash: model.hash.clone(),
         parent: champion.map(|adapter| adapter.id.clone()),
-        seed: 0,
+        seed,
         settings: json!({ "settings": settings }),
         status: RunStatus::Running,
         note: None,
@@ -114,25 +127,6 @@ pub async fn step(
         Some(drift) => Err(used_up(&drift).into()),
         None => Ok(adapter.map(|adapter| (adapter, run))),
     }
-}
-
-/// The groups asked for, and the planner that drew them. What was sampled at a temperature trains at that one.
-fn chosen(trainer: &Trainer, args: &TrainArgs, settings: &Settings, model: &str) -> Result<Chosen, Error> {
-    let (store, adapter) = (&trainer.store, trainer.flow.adapter.clone());
-    let policy = |temperature| Policy { model: model.to_string(), adapter: adapter.clone(), temperature };
-    if args.labelled {
-        let found = stored_groups(store, model, adapter.as_deref(), args.again)?;
-        return Ok(Chosen { policy: policy(found.temperature), groups: found.groups, passed: found.passed });
-    }
-    let mut groups = Vec::new();
-    for id in &args.groups {
-        let group = Group::load(store, &store.find_group(id)?)?;
-        let rewards = rewards(&group, &Known::of(store, &group.question.id)?);
-        groups.push((group, rewards));
-    }
-    let drawn = groups.first().and_then(|(group, _)| Policy::of(group));
-    let temperature = drawn.map_or(settings.temperature, |drawn| drawn.temperature);
-    Ok(Chosen { policy: policy(temperature), groups, passed: PassedOver::default() })
 }
 
 /// How far an adapter was from the bare model when it was made, if that was measured.
