@@ -139,6 +139,9 @@ impl Shelf {
             return written(writeln!(out, "{none}").and_then(|()| out.flush()));
         }
         let current = self.store.current_adapter(&self.model_hash()?)?;
+        if let Some(alarm) = super::study_views::live(&self.store, current.as_deref())? {
+            eprintln!("alarm: {alarm}");
+        }
         written(self.print_list(&adapters, current.as_deref(), &mut out))
     }
 

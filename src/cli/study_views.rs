@@ -15,6 +15,7 @@ use crate::tasks::stats::wilson;
 use crate::train::advantage::{self, Rated, Scaling};
 use crate::train::gate::{Opponent, Report, Verdict};
 use crate::train::labelled::{GroupReport, Lesson};
+use crate::train::live::Live;
 use crate::train::reward::{self, Contrast, Known, Rewards, contrast, rewards};
 use crate::train::rollout::Group;
 use crate::train::rows::Policy;
@@ -167,6 +168,7 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
     Ok(TrainingView {
         alive: running.is_some(),
         own: false,
+        live: live(store, current)?,
         running,
         steps: steps.collect(),
         gate,
@@ -175,6 +177,12 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
             .map(|adapter| adapter_line(store, adapter, current))
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// The alarm of a person's labels on what plans now (`current`: an adapter's id), if it is on.
+pub fn live(store: &Store, current: Option<&str>) -> Result<Option<String>, Error> {
+    let hash = current.map(|id| store.adapter(id)).transpose()?.map(|adapter| adapter.hash);
+    Ok(Live::of(store, hash.as_deref())?.and_then(|live| live.words()))
 }
 
 /// It says that it runs and has lately done something: what was killed cannot say so.

@@ -147,6 +147,8 @@ pub struct TrainingView {
     pub alive: bool,
     /// It is this deck's own step, and ends with it.
     pub own: bool,
+    /// What plans now does worse by a person's labels than what planned before, in words.
+    pub live: Option<String>,
     /// Oldest first.
     pub steps: Vec<StepLine>,
     pub gate: Option<GateView>,

@@ -182,6 +182,17 @@ fn from_an_adapter_one_comes_to_a_group_it_learned_from() {
     assert!(deck.app.tabs.shown == TabName::Training && deck.text().contains("F3 shows every group"));
 }
 
+#[test]
+fn labels_that_got_worse_set_an_alarm_off_where_one_rolls_back() {
+    for size in [(120, 40), (80, 24), (60, 14)] {
+        let mut deck = Deck::new(size);
+        deck.press(KeyCode::F(4));
+        let live = Some("9 of 12 labelled answers are bad".to_string());
+        study(&mut deck, StudyEvent::Training(TrainingView { live, ..training_view() }));
+        assert!(deck.text().contains("alarm: 9 of 12 labelled answers are bad"), "{}", deck.text());
+    }
+}
+
 pub(super) fn training_view() -> TrainingView {
     let step = |n: usize| StepLine {
         step: n,
@@ -218,6 +229,7 @@ pub(super) fn training_view() -> TrainingView {
         worse: None,
     };
     TrainingView {
+        live: None,
         running: Some("forward 3 of 8".to_string()),
         alive: true,
         own: false,

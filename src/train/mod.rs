@@ -21,6 +21,7 @@ pub mod kernels;
 pub mod kl_budget;
 pub mod labelled;
 pub mod ledger;
+pub mod live;
 pub mod lora;
 pub mod material;
 pub mod memory;

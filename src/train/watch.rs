@@ -19,6 +19,9 @@ pub struct Behaviour {
     /// Planner calls and the tokens they sampled.
     pub plans: usize,
     pub plan_tokens: usize,
+    /// Summed -log p of these tokens as sampled, nats: the policy's entropy times their number, estimated.
+    #[serde(default)]
+    pub surprise: f64,
     /// Plans whose first draw was no plan: refused, or repaired.
     pub format_failures: usize,
     /// Plans cut at their token limit.
@@ -46,6 +49,7 @@ impl Behaviour {
             for call in trajectory.calls.iter().filter(|call| call.role == Role::Planner) {
                 found.plans += 1;
                 found.plan_tokens += call.completion.completion_ids.len();
+                found.surprise -= call.completion.logprobs.iter().map(|logp| f64::from(*logp)).sum::<f64>();
                 found.truncated += usize::from(call.completion.stop == Some(StopReason::Length));
             }
         }
@@ -58,6 +62,11 @@ impl Behaviour {
 
     pub fn tokens_per_plan(&self) -> f64 {
         share(self.plan_tokens, self.plans)
+    }
+
+    /// Nats a token; 0 of nothing.
+    pub fn entropy(&self) -> f64 {
+        self.surprise / self.plan_tokens.max(1) as f64
     }
 
     /// Of all turns.
@@ -151,7 +160,11 @@ impl Alarm {
     }
 }
 
-/// What moved by more than 30 % (tool mix: a third of all plans; format failures: 10 points) between the start
+/// Of the entropy a run began with: below and above it alarms.
+const ENTROPY_LEAST: f64 = 0.1;
+const ENTROPY_MOST: f64 = 2.0;
+
+/// What moved by more than 30 % (tool mix: a third of all plans; format failures: 10 points; entropy: below a tenth or above twice) between the start
 /// of a run and now. Figures of fewer than `LEAST` rollouts on either side alarm nobody.
 pub fn alarms(start: &Behaviour, now: &Behaviour) -> Vec<Alarm> {
     /// Rollouts below which a mean is mostly noise.
@@ -166,6 +179,12 @@ pub fn alarms(start: &Behaviour, now: &Behaviour) -> Vec<Alarm> {
     ];
     let mut found: Vec<(&str, f64, f64)> =
         means.into_iter().filter(|(_, start, now)| moved(*start, *now)).collect();
+    // Learning makes a planner surer; one that is sure of nearly everything explores no more, one that is twice as
+    // unsure has come apart.
+    let entropy = (start.entropy(), now.entropy());
+    if entropy.0 > 0.0 && !(ENTROPY_LEAST..=ENTROPY_MOST).contains(&(entropy.1 / entropy.0)) {
+        found.push(("entropy, nats a token", entropy.0, entropy.1));
+    }
     let failures = (start.format_failure_share(), now.format_failure_share());
     if failures.1 > failures.0 + 0.1 {
         found.push(("format failures", failures.0, failures.1));
@@ -288,6 +307,14 @@ mod tests {
         );
         assert_eq!(names(&behaviour(40, 200, 8, &start_tools())), ["tokens per plan", "format failures"]);
         assert_eq!(names(&behaviour(40, 800, 2, &[("calculator", 40)])), ["tool mix"]);
+        let sure =
+            |surprise| Behaviour { surprise, ..behaviour(40, 800, 2, &[("search", 30), ("calculator", 10)]) };
+        for (before, now, alarmed) in
+            [(80.0, 20.0, false), (80.0, 7.0, true), (80.0, 170.0, true), (0.0, 9.0, false)]
+        {
+            let named = |alarm: &Alarm| alarm.figure.starts_with("entropy");
+            assert_eq!(alarms(&sure(before), &sure(now)).iter().any(named), alarmed, "{before} {now}");
+        }
         let few = Behaviour { rollouts: 3, ..behaviour(9, 10, 9, &[]) };
         assert_eq!(alarms(&start, &few), [], "three rollouts say nothing");
     }

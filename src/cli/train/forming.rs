@@ -2,20 +2,23 @@
 //! (B), questions that labels know answers to, rolled again (C), single labelled answers (D).
 
 use serde::Serialize;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Role;
 use crate::error::Error;
 use crate::flow::trajectory::Trajectory;
-use crate::store::{LabelValue, Scope, Source, Store, short};
+use crate::store::{LabelValue, Scope, Source, Store, canonical, short};
 use crate::train::labelled::{PassedOver, past_questions, stored_groups};
 use crate::train::presets::Settings;
 use crate::train::reward::{Known, Rewards, rewards, rewards_or_picks};
 use crate::train::rollout::{Group, Question, RollOptions, Rollout, roll};
 use crate::train::rows::Policy;
 use crate::train::train_loop::Trainer;
+use crate::train::watch::Flips;
 
-use super::TrainArgs;
+use super::super::plain::excerpt;
+use super::{TrainArgs, say};
 
 /// How a group came together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -86,7 +89,7 @@ pub async fn chosen(
         chosen.passed = found.passed;
         chosen.groups = found.groups.into_iter().map(formed).collect();
     } else if let Some(count) = args.past {
-        chosen.groups = past(trainer, settings, count, seed, cancel).await?;
+        chosen.groups = past(trainer, settings, count, (seed, args.json), cancel).await?;
     } else if !args.lone.is_empty() {
         chosen.lone = lone(store, &args.lone)?;
         let drawn = chosen.lone.iter().find_map(|one| temperature_of(&one.trajectory));
@@ -113,7 +116,7 @@ async fn past(
     trainer: &Trainer,
     settings: &Settings,
     count: usize,
-    seed: u64,
+    (seed, json): (u64, bool),
     cancel: &CancellationToken,
 ) -> Result<Vec<(Group, Rewards, Formed)>, Error> {
     let store = &trainer.store;
@@ -136,10 +139,28 @@ async fn past(
     }
     let mut out = Vec::new();
     for group in groups {
+        say_flip(store, &group, json)?;
         let rewards = rewards(&group, &Known::of(store, &group.question.id)?);
         out.push((group, rewards, Formed::Past));
     }
     Ok(out)
+}
+
+/// Tell whether most rollouts answer otherwise than when the question was rolled last.
+fn say_flip(store: &Store, group: &Group, json: bool) -> Result<(), Error> {
+    let answers = |group: &Group| -> Vec<String> {
+        group.rollouts.iter().filter_map(|rollout| rollout.answer().map(canonical)).collect()
+    };
+    let earlier = store.question_groups(&group.question.id)?.into_iter().find(|row| row.id != group.id);
+    let Some(earlier) = earlier.and_then(|row| Group::load(store, &row.id).ok()) else { return Ok(()) };
+    let (before, after) = (answers(&earlier), answers(group));
+    let flips = Flips::of([(&before[..], &after[..])]);
+    if flips.flipped > 0 {
+        let query = excerpt(&group.question.query, 60);
+        let told = json!({"kind": "flipped", "group": group.id, "before": earlier.id});
+        say(json, &told, &format!("most rollouts answer {query:?} otherwise than when it was rolled last"));
+    }
+    Ok(())
 }
 
 /// Mode D: the trajectories named, each with the newest word a person said of its answer or plan.

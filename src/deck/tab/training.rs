@@ -176,6 +176,15 @@ impl Training {
         });
     }
 
+    /// Labels that got worse with what plans now.
+    fn live_rows(&self, width: usize) -> Vec<Row> {
+        let plain = Row::new();
+        let rows = self.view.live.iter().flat_map(|words| {
+            Prose::of("alarm: ", Ink::Warning).say(words.as_str(), Ink::Text).wrap(width, &plain, &plain)
+        });
+        rows.collect()
+    }
+
     /// What moved in the newest step that moved anything, while its run is the newest.
     fn alarm_rows(&self, width: usize) -> Vec<Row> {
         let Some(step) = self.view.steps.last().filter(|step| !step.alarms.is_empty()) else {
@@ -260,6 +269,7 @@ impl Training {
     fn draw_small(&self, buffer: &mut Buffer, area: Rect, look: &Look) {
         let width = usize::from(area.width).saturating_sub(4);
         let mut gate = self.running_rows(width);
+        gate.extend(self.live_rows(width));
         gate.extend(self.gate_rows(width));
         let tall = u16::try_from(gate.len() + 2).unwrap_or(4).min(area.height / 2);
         Training::draw_block(buffer, Rect { height: tall, ..area }, "gate", &gate, look);
@@ -310,6 +320,7 @@ impl Training {
         }
         let below = Rect { y: charts.bottom(), height: area.bottom() - charts.bottom(), ..area };
         let mut gate = self.running_rows(width.saturating_sub(4));
+        gate.extend(self.live_rows(width.saturating_sub(4)));
         gate.extend(self.alarm_rows(width.saturating_sub(4)));
         gate.extend(self.gate_rows(width.saturating_sub(4)));
         let gate_height = u16::try_from(gate.len() + 2).unwrap_or(4).min(below.height);
