@@ -125,6 +125,11 @@ fn rollout_label_and_train_labelled_make_a_step_with_the_settings_there_are() {
         pairs(home, &id)[after.len()..].iter().map(|(question, _)| question.clone()).collect();
     assert!(!asked.is_empty() && asked.iter().all(|question| *question == own), "{asked:?}: {err}");
     assert_ne!(own, trained);
+    let args = ["train", "--groups", &whole, "--gate", "ledger", "--pairs", "4", "--json"];
+    let told = lines(home, &args);
+    assert_eq!(text(&find(&told, "trained")[0]["adapter"]), id, "the same step, whose evidence goes on");
+    let count = pairs(home, &id).len() - after.len() - asked.len();
+    assert!(count > 0 || find(&told, "verdict")[0]["report"]["verdict"] != "cannot_tell", "{told:?}");
 
     // What the gate finds worse serves by force alone, and the list says how each stands.
     let store = Store::open(&Home::open(Some(home)).unwrap()).unwrap();

@@ -316,6 +316,30 @@ mod tests {
     use crate::train::gate::Gate;
 
     #[test]
+    fn what_a_step_leaves_out_the_deck_does_not_promise() {
+        let mut group = crate::train::reward::tests::group(&["42", "42", "7", "7"]);
+        let entry = |answer: &str, value, label| crate::store::LedgerEntry {
+            canonical_answer: crate::store::canonical(answer),
+            value,
+            source: Source::Person,
+            label,
+            typed: false,
+        };
+        let ledger = vec![entry("42", LabelValue::Good, 1), entry("7", LabelValue::Bad, 2)];
+        let known = Known { ledger, labels: Vec::new() };
+        let told = |group: &Group| verdict(group, &rewards(group, &known));
+        assert_eq!(told(&group), "a step learns from 2 right and 2 wrong rollouts of this question");
+        let outside = crate::tools::Taint { outside: true, private: false };
+        group.rollouts[0].trajectory.inherited = outside;
+        let one = told(&group);
+        assert!(one.starts_with("a step learns from 1 right and 2 wrong rollouts"), "{one}");
+        assert!(one.contains("left out: 1 rollout met text from outside"), "{one}");
+        group.rollouts[1].trajectory.inherited = outside;
+        let none = told(&group);
+        assert!(none.starts_with("no contrast") && none.contains("2 rollouts met text"), "{none}");
+    }
+
+    #[test]
     fn the_gates_word_names_whom_it_is_worse_than_and_counts_the_pairs_with_the_champion() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&Home::open(Some(dir.path())).unwrap()).unwrap();

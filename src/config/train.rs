@@ -45,7 +45,7 @@ pub struct Train {
     pub group: usize,
     /// Mean k3 to the parent that one step may reach, nats per planner token.
     pub step_kl: f64,
-    /// Mean k3 to base over all steps, nats per planner token.
+    /// Divergence from base over all steps, nats per planner token.
     pub kl_budget: f64,
     /// Learning rate of AdamW.
     pub lr: Option<f64>,
@@ -53,7 +53,7 @@ pub struct Train {
     pub clip_high: Option<f32>,
     /// Weight of the KL to base; 0: none.
     pub kl_beta: Option<f32>,
-    /// Rollouts sample with it.
+    /// Rollouts of a run on questions sample with it; a step on labels takes what its groups were drawn at.
     pub temperature: Option<f32>,
     /// Turns of a training rollout; 0: no limit of its own.
     pub turns: Option<usize>,

@@ -22,6 +22,7 @@ pub struct Settings {
     pub clip_low: f32,
     pub clip_high: f32,
     pub kl_beta: f32,
+    /// What the rollouts of a step were sampled at, or are to be.
     pub temperature: f32,
     /// Turns of a training rollout; 0: no limit of its own.
     pub turns: usize,
