@@ -21,8 +21,9 @@ impl Standing {
     pub fn of(store: &Store, adapter: &Adapter) -> Result<Standing, Error> {
         let looks = store.gate_looks(&adapter.id)?;
         let decision = looks.iter().rev().find_map(|look| look.decision.clone());
-        let reports = looks.into_iter().filter_map(|look| serde_json::from_value::<Report>(look.report).ok());
-        let worse: Option<Report> = reports.filter(|report| report.verdict == Verdict::Worse).last();
+        let mut reports =
+            looks.into_iter().filter_map(|look| serde_json::from_value::<Report>(look.report).ok());
+        let worse = reports.rfind(|report| report.verdict == Verdict::Worse);
         if let Some(report) = worse {
             let worse = format!("worse than {}: {}", report.opponent.words(), report.figures_text());
             return Ok(Standing { word: "worse".to_string(), worse: Some(worse) });

@@ -1,7 +1,7 @@
 //! The screens that make a better planner, by keys: groups, training, adapters, models, the doctor.
 //! As in `tests`: keys and events in, screens out.
 
-use crossterm::event::KeyCode;
+use crossterm::event::{KeyCode, KeyModifiers};
 
 use super::tests::{Deck, QUERY, each_size, snapshot};
 use crate::deck::app::{Effect, Input};
@@ -126,6 +126,27 @@ fn rolled_again_a_question_keeps_what_it_was_asked_after() {
     deck.press(KeyCode::Char('r')).press(KeyCode::Char('r'));
     let (query, after) = (QUERY.to_string(), After::Group("g-1".to_string()));
     assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::RollGroup { query, size: 8, after }));
+}
+
+#[test]
+fn what_is_typed_is_rolled_out_in_the_conversation_and_what_shows_where_it_was_asked() {
+    let rolled = |deck: &mut Deck| {
+        let found = deck.effects.iter().rev().find_map(|effect| match effect {
+            Effect::Command(DeckCommand::Study(StudyCommand::RollGroup { query, after, .. })) => {
+                Some((query.clone(), after.clone()))
+            }
+            _ => None,
+        });
+        found.expect("nothing was rolled out")
+    };
+    let mut deck = Deck::answered((120, 40), QUERY);
+    deck.effects.clear();
+    deck.chord(KeyModifiers::ALT, 'g');
+    let (query, after) = rolled(&mut deck);
+    assert!(query == QUERY && matches!(&after, After::Trajectory(id) if !id.is_empty()), "{after:?}");
+    deck.press(KeyCode::F(1)).type_text("and half of that?").chord(KeyModifiers::ALT, 'g');
+    let (query, after) = rolled(&mut deck);
+    assert!(query == "and half of that?" && matches!(after, After::Session(_)), "{query} {after:?}");
 }
 
 #[test]
