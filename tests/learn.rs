@@ -114,8 +114,9 @@ fn rollout_label_and_train_labelled_make_a_step_with_the_settings_there_are() {
     assert_eq!(after[..8], before[..]);
     assert_eq!(after.iter().collect::<HashSet<_>>().len(), after.len(), "a pair stands twice: {after:?}");
     let trained = text(&group["question_id"]);
-    let (_, out, _) = tillerman(home, &["adapters", "judge", &id, "--gate", "ledger", "--json"]);
-    assert!(out.contains("no questions to judge by"), "only the question that trained is labelled: {out}");
+    let (code, _, err) = tillerman(home, &["adapters", "judge", &id, "--gate", "ledger"]);
+    assert_eq!(code, 2, "only the question that trained is labelled: {err}");
+    assert!(err.contains("no questions to judge by"), "{err}");
 
     // Another labelled question judges: what was said of its answers is the checker.
     let other = labelled(home, "Which date is 8 days after 1969-10-14?");
@@ -141,6 +142,11 @@ fn rollout_label_and_train_labelled_make_a_step_with_the_settings_there_are() {
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("0 won, 6 lost") && err.contains("--force"), "{err}");
     assert_eq!(lines(home, &["adapters", "list", "--json"])[0]["standing"], "worse");
+    // Nor does the same step again let it through, however it is asked for.
+    let args = ["train", "--groups", &whole, "--pairs", "0", "--ship", "--json"];
+    let told = lines(home, &args);
+    let trained = find(&told, "trained")[0];
+    assert_eq!((&trained["decision"], &trained["serves"]), (&json!("refuse"), &json!(false)), "{told:?}");
     let (code, _, err) = tillerman(home, &["adapters", "use", &id, "--force"]);
     assert_eq!(code, 0, "{err}");
 }

@@ -63,7 +63,7 @@ enum AdaptersCommand {
 pub struct JudgeArgs {
     id: String,
     /// Most paired rollouts to add, of questions and seeds it has not met
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..))]
     pairs: u64,
     /// Questions to ask: a file, or `ledger` for those that labels know a right answer to (default: as `train`)
     #[arg(long, value_name = "ledger|FILE")]

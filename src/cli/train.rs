@@ -244,6 +244,9 @@ pub async fn judge(
     let pool = Pool::of(gate, setup.embedded)?;
     let trained = ledger::trained(&store, &candidate)?;
     let questions = pool.questions(&store, &trained, judging::accepted(&store, &model.hash)?)?;
+    if questions.is_empty() {
+        return Err(Error::Usage(judging::NO_QUESTIONS.to_string()).into());
+    }
     let trainer = trainer(&setup, store.clone(), watch(json));
     let how = Judging { json, seed: global.seed.unwrap_or(0), pairs };
     let cancel = cancelled_by_ctrl_c();

@@ -18,10 +18,15 @@ use crate::train::judge::{self, Met, PINNED_STEPS, Patience};
 use crate::train::ledger;
 use crate::train::train_loop::Trainer;
 
+use super::super::standing::Standing;
 use super::say;
 
 /// `--gate` for the questions that labels know answers to.
 pub const LEDGER: &str = "ledger";
+
+/// Why a gate cannot be asked.
+pub const NO_QUESTIONS: &str = "there are no questions to judge by: roll out and label another question than those that \
+                                train, or name a file with --gate";
 
 /// What a gate may ask.
 #[derive(Clone, Debug, Default)]
@@ -125,12 +130,16 @@ pub async fn judged(
     questions: &[Question],
     cancel: &CancellationToken,
 ) -> anyhow::Result<Decision> {
+    let store = &trainer.store;
+    // What was found worse once stays so: no further pairs, nor none, let it through.
+    if let Some(worse) = Standing::of(store, candidate)?.worse {
+        let text = format!("gate: on record it is {worse}");
+        say(how.json, &json!({"kind": "gate", "n": 0, "why": worse}), &text);
+        return Ok(Decision::Refuse);
+    }
     let none = match (questions.is_empty(), how.pairs) {
         (_, 0) => Some("none were asked for"),
-        (true, _) => Some(
-            "there are no questions to judge by: roll out and label another question than those that train, or name \
-             a file with --gate",
-        ),
+        (true, _) => Some(NO_QUESTIONS),
         _ => None,
     };
     if let Some(why) = none {
@@ -138,7 +147,6 @@ pub async fn judged(
         say(how.json, &json!({"kind": "gate", "n": 0, "why": why}), &text);
         return Ok(Decision::Hold);
     }
-    let store = &trainer.store;
     let met = |opponent, adapter: Option<&Adapter>| -> anyhow::Result<Met> {
         let folder = adapter.map(|adapter| store.adapter_dir(adapter)).transpose()?;
         let (id, hash) = adapter.map(|adapter| (adapter.id.clone(), adapter.hash.clone())).unzip();
