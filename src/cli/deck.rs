@@ -3,6 +3,8 @@
 //! The deck has the main thread; queries run on the runtime. Events go through the store first, then to the
 //! screen, over one channel.
 
+use std::collections::VecDeque;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -74,7 +76,8 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         seed: global.seed,
         settings,
         model,
-        running: None,
+        turn: Arc::default(),
+        running: VecDeque::new(),
     };
     let newest = past.last().map(|past| past.trajectory.id.clone());
     let wired = runtime.spawn(wire.serve(received, newest));
@@ -84,7 +87,6 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         manners,
         past,
         history,
-        farewell: Some(farewell(global, &session)),
         session,
         first_lines: Vec::new(),
         status: StatusLine { busy: Some("loading the model".into()), ..StatusLine::default() },
@@ -95,11 +97,16 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         let _ = tokio::time::timeout(std::time::Duration::from_secs(3), wired).await;
     });
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    result?;
+    let session = result?;
+    // Of a session in which nothing was kept there is nothing to come back to.
+    if !store.trajectories(Some(&session), 1)?.is_empty() {
+        // Nobody may be there to read it.
+        let _ = writeln!(std::io::stdout(), "{}", crate::text::safe(&farewell(global, &session)));
+    }
     Ok(0)
 }
 
-/// How to come back to this session, in this data directory.
+/// How to come back to the session one was in last, in this data directory.
 fn farewell(global: &Global, session: &str) -> String {
     // What stands in the environment stands there the next time, too.
     let home = global
@@ -154,7 +161,10 @@ struct Wire {
     /// The settings file, where there is to be one.
     settings: std::path::PathBuf,
     model: Arc<std::sync::Mutex<ModelInfo>>,
-    running: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    /// Queries under way, the one that runs first: one asked right behind a fork waits for it.
+    running: VecDeque<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    /// Held by the query that runs.
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// Questions about calls, as they stand on the screen.
     dialogs: Dialogs,
     approvals: Arc<Approvals>,
@@ -171,7 +181,8 @@ impl Wire {
             match command {
                 DeckCommand::Ask { query, conversation } => self.ask(query, conversation).await,
                 DeckCommand::Cancel => {
-                    if let Some((cancel, _)) = &self.running {
+                    self.ended();
+                    if let Some((cancel, _)) = self.running.front() {
                         cancel.cancel();
                     }
                 }
@@ -200,10 +211,15 @@ impl Wire {
                 DeckCommand::Quit => break,
             }
         }
-        if let Some((cancel, query)) = self.running.take() {
-            cancel.cancel();
+        self.running.iter().for_each(|(cancel, _)| cancel.cancel());
+        for (_, query) in self.running {
             let _ = query.await;
         }
+    }
+
+    /// Let go of the queries that have ended.
+    fn ended(&mut self) {
+        self.running.retain(|(_, query)| !query.is_finished());
     }
 
     /// A deck that has gone hears nothing more; what is recorded stays.
@@ -271,7 +287,8 @@ impl Wire {
     }
 
     async fn fork(&mut self, fork: Fork) {
-        if self.running.as_ref().is_some_and(|(_, query)| !query.is_finished()) {
+        self.ended();
+        if !self.running.is_empty() {
             let text = "a query runs; cancel it first, then fork".to_string();
             return self.send(DeckEvent::Notice { level: Level::Warning, text });
         }
@@ -279,13 +296,13 @@ impl Wire {
         let forked = LibraryEvent::Forked { session: session.clone(), query: query.clone() };
         self.send(DeckEvent::Library(forked));
         let ask = Ask { session, query, conversation, prior: Some(prior), ..Ask::default() };
-        self.solve(ask).await;
+        self.solve(ask);
     }
 
     async fn ask(&mut self, query: String, session: String) {
         match self.library.conversation(&session) {
             Ok((conversation, taint)) => {
-                self.solve(Ask { session, query, conversation, taint, ..Ask::default() }).await;
+                self.solve(Ask { session, query, conversation, taint, ..Ask::default() });
             }
             Err(error) => {
                 let remedy = "see `tillerman doctor`".to_string();
@@ -294,30 +311,41 @@ impl Wire {
         }
     }
 
-    /// Begin a pass; id and seed are given here.
-    async fn solve(&mut self, ask: Ask) {
+    /// Begin a pass; id and seed are given here. Nothing is waited for: a cancel must always be read.
+    fn solve(&mut self, ask: Ask) {
+        self.ended();
         // The deck sends one at a time; should two meet, the first ends first.
-        if let Some((_, earlier)) = self.running.take() {
-            let _ = earlier.await;
-        }
+        let turn = Arc::clone(&self.turn);
+        // Taken here where it is free: of two tasks that begin together either may come first.
+        let held = Arc::clone(&self.turn).try_lock_owned().ok();
         let ask = Ask { id: new_id(), seed: self.seed.unwrap_or_else(setup::fresh_seed), ..ask };
         let cancel = CancellationToken::new();
         let (parts, token, events) = (self.parts.clone(), cancel.clone(), self.events.clone());
         let (store, model, study) = (self.store.clone(), self.model.clone(), self.study.clone());
         let approvals = self.approvals.clone();
         let query = tokio::spawn(async move {
-            let ready = tokio::select! {
-                () = token.cancelled() => Err("cancelled before anything ran".to_string()),
-                ready = parts.ready() => ready,
+            let begins = async {
+                let turn = match held {
+                    Some(held) => held,
+                    None => turn.lock_owned().await,
+                };
+                // What cannot be put together is told at once.
+                parts.ready().await?;
+                // No adapter is swapped while a query plans.
+                let planning = study.engine.read().await;
+                // What served when it was asked may have given way meanwhile.
+                Ok((turn, parts.ready().await?, planning))
             };
-            let setup = match ready {
-                Ok(setup) => setup,
+            let begun = tokio::select! {
+                () = token.cancelled() => Err("cancelled before anything ran".to_string()),
+                begun = begins => begun,
+            };
+            let (_turn, setup, _planning) = match begun {
+                Ok(begun) => begun,
                 Err(reason) => {
                     return drop(events.send(DeckEvent::Refused { reason, remedy: String::new() }));
                 }
             };
-            // No adapter is swapped while a query plans.
-            let _planning = study.engine.read().await;
             // Rollouts of a study keep asking nobody; the conversation has a person in it.
             let flow = Flow { approvals, ..study.flow(&setup).asked() };
             let adapter = flow.adapter.clone();
@@ -329,7 +357,7 @@ impl Wire {
                 let _ = events.send(DeckEvent::Notice { level: Level::Warning, text });
             }
         });
-        self.running = Some((cancel, query));
+        self.running.push_back((cancel, query));
     }
 
     /// Check everything beside the loop: some of it takes seconds.

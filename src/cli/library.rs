@@ -264,7 +264,11 @@ fn line(row: Row) -> TrajectoryLine {
         label: row.label.map(|label| label.name().to_string()),
         status: row.status.name().to_string(),
         id: row.id,
-        query: row.query,
+        // Lists are searched and drawn with every key: a pasted book would make them slow.
+        query: match row.query.char_indices().nth(LISTED_CHARS) {
+            Some((at, _)) => format!("{} [..]", &row.query[..at]),
+            None => row.query,
+        },
         answer: row.answer,
         turns: row.turns,
         seconds: row.seconds,
@@ -292,6 +296,9 @@ pub fn press(value: LabelValue) -> Press {
         LabelValue::Bad => Press::Bad,
     }
 }
+
+/// Characters of a query that a list holds.
+const LISTED_CHARS: usize = 2_000;
 
 /// Labels are read whole for this many of the newest queries; older ones show their newest label.
 const LABELLED: usize = 50;
@@ -473,6 +480,16 @@ mod tests {
         let fork = library.fork("t-1", 2).unwrap();
         assert_eq!((fork.prior.turns.len(), fork.prior.parent.as_str()), (2, "t-1"));
         assert_eq!((fork.query.as_str(), fork.conversation.len()), ("two", 1));
+    }
+
+    #[test]
+    fn a_long_query_comes_back_whole() {
+        let long = format!("{} and the end", "long ".repeat(1_000));
+        let (_folder, library) = library(&[&long]);
+        assert_eq!(past(&library.store, "s").unwrap()[0].trajectory.query, long);
+        assert_eq!(library.store.asked(10).unwrap()[0].query, long, "what Up brings");
+        let listed = sessions(library.list().unwrap());
+        assert!(listed[0].trajectories[0].query.ends_with("[..]"), "a list holds its start");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 
-use crate::deck::study::{After, Difference, Side, StudyCommand, StudyEvent};
+use crate::deck::study::{After, Difference, Side, StudyCommand, StudyEvent, Work};
 use crate::deck::{DeckEvent, LabelValue as Press, Level};
 use crate::engine::{Engine as _, ModelInfo, Role};
 use crate::error::Error;
@@ -39,9 +39,29 @@ pub struct Study {
     /// Held while the engine's adapter is changed for a comparison: no query may plan meanwhile.
     pub engine: Arc<tokio::sync::RwLock<()>>,
     training: Arc<Mutex<Told>>,
+    /// What a person may stop, each with its token.
+    works: Arc<Mutex<Vec<(Work, CancellationToken)>>>,
     pub(super) pulling: Pulling,
     /// What serves, for the status line.
     model: Arc<Mutex<ModelInfo>>,
+}
+
+/// What comes of work that a person stopped.
+const STOPPED: &str = "stopped; what had finished is kept";
+
+/// Work under way, which the deck is told of while this lives.
+struct Working {
+    study: Study,
+    work: Work,
+    cancel: CancellationToken,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        // Tokens cannot be compared: a cancelled one is how its entry is found.
+        self.cancel.cancel();
+        self.study.tell_work(self.work);
+    }
 }
 
 /// What the deck was told of training last.
@@ -63,7 +83,8 @@ impl Study {
     ) -> Study {
         let (adapter, engine, training) = (Arc::default(), Arc::default(), Arc::default());
         let (global, pulling) = (global.clone(), Pulling::default());
-        Study { global, store, parts, events, adapter, engine, training, pulling, model }
+        let works = Arc::default();
+        Study { global, store, parts, events, adapter, engine, training, works, pulling, model }
     }
 
     /// The flow with the adapter that plans now.
@@ -116,6 +137,7 @@ impl Study {
             StudyCommand::UseModel { path } => self.use_model(&path).await?,
             StudyCommand::PullModel(offer) => self.pull(offer).await?,
             StudyCommand::StopPull => self.stop_pull(),
+            StudyCommand::Stop(work) => self.stop(work),
             StudyCommand::RollGroup { query, size, after } => {
                 let question = self.question(&query, &after)?;
                 self.roll(question, size).await?;
@@ -188,9 +210,38 @@ impl Study {
         })
     }
 
+    /// Work begins that `stop` can end.
+    fn working(&self, work: Work) -> Working {
+        let cancel = CancellationToken::new();
+        if let Ok(mut works) = self.works.lock() {
+            works.push((work, cancel.clone()));
+        }
+        self.tell_work(work);
+        Working { study: self.clone(), work, cancel }
+    }
+
+    fn stop(&self, work: Work) {
+        if let Ok(works) = self.works.lock() {
+            works.iter().filter(|(kind, _)| *kind == work).for_each(|(_, cancel)| cancel.cancel());
+        }
+    }
+
+    fn tell_work(&self, work: Work) {
+        let Ok(mut works) = self.works.lock() else { return };
+        works.retain(|(_, cancel)| !cancel.is_cancelled());
+        let count = works.iter().filter(|(kind, _)| *kind == work).count();
+        drop(works);
+        self.send(StudyEvent::Working { work, count });
+    }
+
     async fn roll(&self, question: Question, size: usize) -> anyhow::Result<()> {
         let setup = self.ready().await?;
-        let _planning = self.engine.read().await;
+        let working = self.working(Work::Rollouts);
+        let cancel = working.cancel.clone();
+        let _planning = tokio::select! {
+            () = cancel.cancelled() => anyhow::bail!(STOPPED),
+            planning = self.engine.read() => planning,
+        };
         let options = RollOptions {
             size,
             seed: self.global.seed.unwrap_or_else(setup::fresh_seed),
@@ -199,7 +250,6 @@ impl Study {
         let watch = Arc::new(Rolling { study: self.clone() });
         let questions = [question];
         let flow = self.flow(&setup);
-        let cancel = CancellationToken::new();
         roll(&flow, &questions, &options, Some(&self.store), Some(watch), cancel).await?;
         Ok(())
     }
@@ -366,7 +416,8 @@ impl Study {
         if !self.begins("getting ready") {
             anyhow::bail!("one is under way already; its words stand above the figures (F4)");
         }
-        let ended = self.follow(command).await;
+        let working = self.working(Work::Step);
+        let ended = self.follow(command, &working.cancel).await;
         self.says(None);
         let (status, last) = ended?;
         // Only what the step made serve replaces what plans here.
@@ -374,6 +425,9 @@ impl Study {
             self.show_training().await?;
         } else {
             self.swap(&setup).await?;
+        }
+        if working.cancel.is_cancelled() {
+            anyhow::bail!(STOPPED);
         }
         if !status.success() {
             // Its words begin with what stands before an error here, too.
@@ -387,6 +441,7 @@ impl Study {
     async fn follow(
         &self,
         mut command: tokio::process::Command,
+        cancel: &CancellationToken,
     ) -> anyhow::Result<(std::process::ExitStatus, String)> {
         // A step goes on though it cannot be shown.
         let _ = self.show_training().await;
@@ -394,11 +449,20 @@ impl Study {
         let mut last = String::new();
         if let Some(stderr) = child.stderr.take() {
             let mut lines = BufReader::new(stderr).lines();
-            while let Some(line) = lines.next_line().await? {
+            loop {
+                let line = tokio::select! {
+                    () = cancel.cancelled() => break,
+                    line = lines.next_line() => line?,
+                };
+                let Some(line) = line else { break };
                 self.says(Some(line.clone()));
                 let _ = self.show_training().await;
                 last = line;
             }
+        }
+        if cancel.is_cancelled() {
+            // Until its adapter is kept it has changed nothing, so it can end at any moment.
+            child.start_kill()?;
         }
         Ok((child.wait().await?, last))
     }
@@ -411,13 +475,20 @@ impl Study {
         after: Option<String>,
     ) -> anyhow::Result<()> {
         let setup = self.ready().await?;
-        let _planning = self.engine.write().await;
+        let working = self.working(Work::Comparison);
+        let _planning = tokio::select! {
+            () = working.cancel.cancelled() => anyhow::bail!(STOPPED),
+            planning = self.engine.write() => planning,
+        };
         let current = self.planning(&setup)?;
         let sides = [before, after];
         let mut shown = Vec::new();
         let mut failed = None;
         for side in &sides {
-            match self.side(&setup, query, side.as_deref()).await {
+            if working.cancel.is_cancelled() {
+                break;
+            }
+            match self.side(&setup, query, side.as_deref(), &working.cancel).await {
                 Ok(side) => shown.push(side),
                 Err(error) => failed = Some(error),
             }
@@ -426,6 +497,9 @@ impl Study {
         if let Some(error) = failed {
             return Err(error);
         }
+        if working.cancel.is_cancelled() {
+            anyhow::bail!(STOPPED);
+        }
         if let Ok([before, after]) = <[Side; 2]>::try_from(shown) {
             let query = query.to_string();
             self.send(StudyEvent::Difference(Box::new(Difference { query, before, after })));
@@ -433,12 +507,18 @@ impl Study {
         Ok(())
     }
 
-    async fn side(&self, setup: &Setup, query: &str, id: Option<&str>) -> anyhow::Result<Side> {
+    async fn side(
+        &self,
+        setup: &Setup,
+        query: &str,
+        id: Option<&str>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Side> {
         let adapter = self.put(setup, id).await?;
         // Greedy: what differs is the adapter's doing, not the dice's.
         let flow = Flow { adapter, planner_temperature: Some(0.0), ..setup.flow.clone() };
         let ask = Ask { id: new_id(), query: query.to_string(), ..Ask::default() };
-        let trajectory = solve(&flow, &ask, Arc::new(Collect::default()), CancellationToken::new()).await;
+        let trajectory = solve(&flow, &ask, Arc::new(Collect::default()), cancel.clone()).await;
         let model = setup.engine.model().await?;
         let planned = trajectory.calls.iter().find(|call| call.role == Role::Planner);
         let tokens = planned.map(|call| {
@@ -502,6 +582,7 @@ fn name(command: &StudyCommand) -> &'static str {
         StudyCommand::UseAdapter { .. } => "adapter",
         StudyCommand::WhatChanged { .. } => "comparison",
         StudyCommand::ShowTraining | StudyCommand::WatchTraining => "training",
+        StudyCommand::Stop(_) => "stopping",
         StudyCommand::UseModel { .. } => "the model stays as it was",
         StudyCommand::FindModels => "models",
         StudyCommand::PullModel(_) | StudyCommand::StopPull => "the download",

@@ -26,6 +26,9 @@ use crate::deck::tab::{Context, Look, Tab, TabName, Tabs, Wishes};
 use crate::deck::theme::Theme;
 use crate::flow::event::{Body, Event};
 
+/// Why no other conversation can be gone to now.
+const RUNS_FIRST: &str = "a query runs in the chat (F1): let it end, or cancel it there with Esc, then press it again";
+
 /// Rows one notch of the mouse wheel scrolls.
 const WHEEL_ROWS: usize = 3;
 
@@ -83,6 +86,8 @@ pub enum Effect {
     /// Answered by `Input::Said`.
     Export {
         path: String,
+        /// The person named no file: where this one is there already, another is found beside it.
+        own_name: bool,
         text: String,
     },
     /// Answered by `Input::Edited` or `Input::Said`.
@@ -106,6 +111,8 @@ pub struct App {
     manners: Held,
     /// Ctrl+C was the last key: once more quits.
     pub(super) quit_armed: bool,
+    /// What would be lost, as it was said when quitting was asked for last.
+    pub(super) told_of_loss: String,
     /// What is done now was asked by a key, not by name.
     pub(super) by_key: bool,
     /// Letters typed where no input is.
@@ -146,6 +153,7 @@ impl App {
             session: options.session.clone(),
             manners,
             quit_armed: false,
+            told_of_loss: String::new(),
             by_key: false,
             astray: Astray::default(),
             now_ms: 0,
@@ -255,6 +263,15 @@ impl App {
             }
             _ => {}
         }
+        let begins_again = matches!(
+            event,
+            DeckEvent::Library(LibraryEvent::Resumed { .. } | LibraryEvent::Rewound { .. })
+        );
+        if begins_again && self.tabs.chat.is_running() {
+            // Asked after the key was pressed and before its answer came: the running query keeps its place.
+            self.notice = Some((Level::Warning, RUNS_FIRST.to_string()));
+            return Vec::new();
+        }
         if let DeckEvent::Conversation { session }
         | DeckEvent::Library(
             LibraryEvent::Resumed { session, .. }
@@ -298,14 +315,19 @@ impl App {
     pub(super) fn perform(&mut self, action: Action, argument: &str, now_ms: u64) -> Vec<Effect> {
         match action {
             Action::Interrupt => return self.interrupt(),
-            Action::QuitIfEmpty if self.tabs.chat.composer.is_empty() => return self.quit_unless_learning(),
+            Action::QuitIfEmpty if self.tabs.chat.composer.is_empty() => return self.quit_unless_lost(false),
             Action::QuitIfEmpty if self.tabs.shown == TabName::Chat => {
                 self.tabs.chat.composer.edit(Edit::Delete);
             }
             Action::QuitIfEmpty => {
                 self.say("words wait in the input (F1): send or clear them first, or Ctrl+C twice quits");
             }
-            Action::Quit => return quit(),
+            Action::Quit => return self.quit_unless_lost(true),
+            Action::Resume | Action::Rewind | Action::Fork
+                if self.tabs.shown == TabName::Replay && self.tabs.chat.is_running() =>
+            {
+                self.notice = Some((Level::Warning, RUNS_FIRST.to_string()));
+            }
             Action::Suspend => return vec![Effect::Suspend],
             Action::Redraw => return vec![Effect::Redraw],
             Action::Help => self.layers.push(Box::new(Help::on(self.tabs.shown))),

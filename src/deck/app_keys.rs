@@ -262,21 +262,52 @@ impl App {
             return quit();
         }
         self.quit_armed = true;
-        if chat.is_running() {
-            self.say("cancelling; Ctrl+C once more quits");
+        let runs = chat.is_running();
+        let lost = self.lost(false);
+        let so = if lost.is_empty() { String::new() } else { format!(" though {lost} would be lost") };
+        if runs {
+            self.say(&format!("cancelling; Ctrl+C once more quits{so}"));
             return vec![Effect::Command(DeckCommand::Cancel)];
         }
-        self.say("Ctrl+C once more quits");
+        self.say(&format!("Ctrl+C once more quits{so}"));
         Vec::new()
     }
 
-    /// A step that runs in this deck ends with it: that is said first.
-    pub(super) fn quit_unless_learning(&mut self) -> Vec<Effect> {
-        if self.quit_armed || !self.tabs.training.is_stepping() {
+    /// What ends with this deck is said first, and asked about once.
+    pub(super) fn quit_unless_lost(&mut self, named: bool) -> Vec<Effect> {
+        let lost = self.lost(true);
+        // Who names the command twice means it, though letters were typed between.
+        if self.quit_armed || lost.is_empty() || (named && self.told_of_loss == lost) {
             return quit();
         }
         self.quit_armed = true;
-        self.say("a step is under way and would be lost; Ctrl+D once more quits");
+        let again = if self.tabs.chat.composer.is_empty() { "Ctrl+D" } else { "the same command" };
+        self.say(&format!("{lost} would be lost; {again} once more quits"));
+        self.told_of_loss = lost;
         Vec::new()
+    }
+
+    /// What quitting now would end, in words; empty: nothing.
+    fn lost(&self, query_too: bool) -> String {
+        let chat = &self.tabs.chat;
+        let mut lost = Vec::new();
+        if query_too && chat.is_running() {
+            lost.push("the running query".to_string());
+        }
+        match chat.queue_len() {
+            0 => {}
+            1 => lost.push("a queued query".to_string()),
+            n => lost.push(format!("{n} queued queries")),
+        }
+        if self.tabs.groups.is_rolling() {
+            lost.push("rollouts under way".to_string());
+        }
+        if self.tabs.training.is_stepping() {
+            lost.push("a step under way".to_string());
+        }
+        if !chat.composer.value().trim().is_empty() {
+            lost.push("words in the input".to_string());
+        }
+        lost.join(", ")
     }
 }

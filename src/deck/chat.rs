@@ -19,6 +19,7 @@ use crate::deck::theme::Ink;
 use crate::deck::transcript::{Cell, Transcript};
 use crate::flow::event::{Body, Event, Progress};
 use crate::flow::trajectory::Outcome;
+use crate::text::one_line;
 
 /// The keys a person needs first; the rest is on the help page.
 const FIRST_KEYS: &str = "Type a query and press Enter. + and - label an answer, [ and ] walk its turns, Tab walks \
@@ -45,7 +46,10 @@ pub struct Chat {
     /// Cell of the selected exchange; None is the running one, else the newest.
     selected: Option<usize>,
     running: Option<usize>,
-    queue: VecDeque<usize>,
+    /// What waits, with the session it was sent in: a conversation begun meanwhile is not its own.
+    queue: VecDeque<(usize, String)>,
+    /// Asked already, and behind a fork that came first.
+    asked: VecDeque<usize>,
     /// Choices above the input, and the files they are made of.
     pub completion: Option<Completion>,
     pub files: Files,
@@ -78,6 +82,24 @@ impl Chat {
         self.queue.len()
     }
 
+    /// What waits, the next first, with its cell.
+    pub fn queued(&self) -> impl Iterator<Item = (usize, &str)> {
+        let known = |cell: usize| Some((cell, self.transcript.exchange(cell)?.query.as_str()));
+        self.queue.iter().filter_map(move |(cell, _)| known(*cell))
+    }
+
+    /// Take a query out of the queue; None when it has been asked.
+    pub fn unqueue(&mut self, cell: usize) -> Option<String> {
+        let at = self.queue.iter().position(|(waiting, _)| *waiting == cell)?;
+        self.queue.remove(at);
+        let query = self.transcript.exchange(cell)?.query.clone();
+        self.transcript.replace(cell, Cell::Notice(Level::Info, format!("not asked: {}", one_line(&query))));
+        if self.selected == Some(cell) {
+            self.newest();
+        }
+        Some(query)
+    }
+
     /// The exchange the panes and the label keys are about.
     pub fn current(&self) -> Option<usize> {
         let newest =
@@ -101,25 +123,25 @@ impl Chat {
         let query = self.composer.take().trim().to_string();
         let queued = self.running.is_some();
         let cell = self.transcript.push(Cell::Exchange(Box::new(Exchange::asked(query, queued))));
-        self.queue.push_back(cell);
-        self.next_query(session, now_ms)
+        self.queue.push_back((cell, session.to_string()));
+        self.next_query(now_ms)
     }
 
     /// Ask the oldest queued query if none runs.
-    fn next_query(&mut self, session: &str, now_ms: u64) -> Vec<Effect> {
+    fn next_query(&mut self, now_ms: u64) -> Vec<Effect> {
         if self.running.is_some() {
             return Vec::new();
         }
-        let Some(cell) = self.queue.pop_front() else { return Vec::new() };
+        let Some((cell, conversation)) = self.queue.pop_front() else { return Vec::new() };
         let Some(exchange) = self.transcript.exchange_mut(cell) else { return Vec::new() };
         exchange.queued = false;
         (exchange.asked_ms, exchange.now_ms) = (now_ms, now_ms);
         let query = exchange.query.clone();
         self.running = Some(cell);
-        vec![Effect::Command(DeckCommand::Ask { query, conversation: session.to_string() })]
+        vec![Effect::Command(DeckCommand::Ask { query, conversation })]
     }
 
-    pub fn flow_event(&mut self, event: &Event, session: &str, now_ms: u64) -> Vec<Effect> {
+    pub fn flow_event(&mut self, event: &Event, now_ms: u64) -> Vec<Effect> {
         let cell = match self.cell_of(&event.trajectory) {
             Some(cell) => cell,
             None => match &event.body {
@@ -134,7 +156,7 @@ impl Chat {
             return Vec::new();
         }
         exchange.ended_ms = Some(now_ms);
-        self.ended(cell, session, now_ms)
+        self.ended(cell, now_ms)
     }
 
     /// Let the running query show how long it has run.
@@ -156,19 +178,19 @@ impl Chat {
     }
 
     /// The query asked last could not start.
-    pub fn refused(&mut self, reason: &str, remedy: &str, session: &str, now_ms: u64) -> Vec<Effect> {
+    pub fn refused(&mut self, reason: &str, remedy: &str, now_ms: u64) -> Vec<Effect> {
         let Some(cell) = self.running else { return Vec::new() };
         if let Some(exchange) = self.transcript.exchange_mut(cell) {
             exchange.refused = Some((reason.to_string(), remedy.to_string()));
         }
-        self.ended(cell, session, now_ms)
+        self.ended(cell, now_ms)
     }
 
-    fn ended(&mut self, cell: usize, session: &str, now_ms: u64) -> Vec<Effect> {
+    fn ended(&mut self, cell: usize, now_ms: u64) -> Vec<Effect> {
         if self.running == Some(cell) {
-            self.running = None;
+            self.running = self.asked.pop_front();
         }
-        self.next_query(session, now_ms)
+        self.next_query(now_ms)
     }
 
     /// The cell a new trajectory belongs to: the query that was asked, else a new one.
@@ -186,6 +208,8 @@ impl Chat {
     pub fn forked(&mut self, query: &str, now_ms: u64) {
         let mut exchange = Exchange::asked(query.to_string(), false);
         (exchange.asked_ms, exchange.now_ms) = (now_ms, now_ms);
+        // A query sent while the fork was on its way runs after it.
+        self.asked.extend(self.running);
         self.running = Some(self.transcript.push(Cell::Exchange(Box::new(exchange))));
     }
 

@@ -94,6 +94,46 @@ impl Chat {
         }
     }
 
+    /// What waits for the running query, the next first: each to be taken back into the input or removed.
+    pub fn choose_queued(&mut self, cx: &mut Context) {
+        let mut items = Vec::new();
+        for (cell, query) in self.queued() {
+            let name = one_line(query);
+            let item = |words: &str, action| Item {
+                name: name.clone(),
+                words: words.to_string(),
+                run: (action, cell.to_string()),
+            };
+            items.push(item("back into the input", Action::TakeBack));
+            items.push(item("remove", Action::DropQueued));
+        }
+        if items.is_empty() {
+            cx.say("nothing waits: what you send while a query runs stands here");
+        } else {
+            cx.open(Picker::new("queued queries", items).in_order());
+        }
+    }
+
+    /// A queued query comes back into the input.
+    pub fn take_back(&mut self, cell: &str, cx: &mut Context) {
+        match cell.parse().ok().and_then(|cell| self.unqueue(cell)) {
+            Some(query) => {
+                let kept = self.composer.replace(&query);
+                let draft = if kept { "; what stood there: Up" } else { "" };
+                cx.say(format!("taken back into the input{draft}"));
+            }
+            None => cx.say("it runs already; Esc cancels it"),
+        }
+    }
+
+    /// A queued query is not asked at all.
+    pub fn drop_queued(&mut self, cell: &str, cx: &mut Context) {
+        cx.say(match cell.parse().ok().and_then(|cell| self.unqueue(cell)) {
+            Some(_) => "removed: it will not be asked; Up still finds its words",
+            None => "it runs already; Esc cancels it",
+        });
+    }
+
     /// Copy a part by its name, without one the answer.
     pub fn copy(&mut self, name: &str, cx: &mut Context) {
         let name = if name.is_empty() { "answer" } else { name };
@@ -127,11 +167,10 @@ impl Chat {
         if self.transcript.exchanges().next().is_none() {
             return cx.say("there is nothing to export yet");
         }
-        let path = match path {
-            "" => format!("tillerman-{}.md", cx.session.rsplit('-').next().unwrap_or(cx.session)),
-            path => path.to_string(),
-        };
-        cx.effect(Effect::Export { path, text: export::conversation(self, cx.session) });
+        let own = format!("tillerman-{}.md", cx.session.rsplit('-').next().unwrap_or(cx.session));
+        let own_name = path.is_empty();
+        let path = if own_name { own } else { path.to_string() };
+        cx.effect(Effect::Export { path, own_name, text: export::conversation(self, cx.session) });
     }
 
     /// Search the conversation, and say when there is nothing (more).

@@ -125,8 +125,11 @@ impl Chat {
             DeckEvent::Library(LibraryEvent::Rewound { past, query, .. }) => {
                 self.begin_again(past.clone());
                 self.read_outline(cx);
-                self.composer.set(query);
-                cx.say("rewound: the conversation before stays as it was, in its own session");
+                let kept = self.composer.replace(query);
+                let draft = if kept { "; what stood in the input: Up" } else { "" };
+                cx.say(format!(
+                    "rewound: the conversation before stays as it was, in its own session{draft}"
+                ));
             }
             DeckEvent::Library(LibraryEvent::Forked { query, .. }) => {
                 self.newest();

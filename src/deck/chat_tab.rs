@@ -77,9 +77,14 @@ impl Tab for Chat {
             Action::Export => self.export(argument, cx),
             Action::History => self.choose_earlier(cx),
             Action::Recall => {
-                self.composer.set(argument);
+                if self.composer.replace(argument) {
+                    cx.say("what stood in the input is kept: Up brings it back");
+                }
                 self.completion = None;
             }
+            Action::Queue => self.choose_queued(cx),
+            Action::TakeBack => self.take_back(argument, cx),
+            Action::DropQueued => self.drop_queued(argument, cx),
             Action::Editor => cx.effect(Effect::Edit(self.composer.value())),
             Action::Find => self.find(argument, true, true, cx),
             Action::FindBack | Action::FindForward => {
@@ -127,19 +132,25 @@ impl Tab for Chat {
         self.library_event(event, cx);
         match event {
             DeckEvent::Flow(event) => {
-                let effects = self.flow_event(event, cx.session, cx.now_ms);
+                let effects = self.flow_event(event, cx.now_ms);
                 cx.wishes.effects.extend(effects);
             }
             DeckEvent::Progress(progress) => self.progress(progress),
             DeckEvent::Conversation { .. } => {
-                self.notice(Level::Info, "a new conversation begins here".to_string());
+                let text = match self.queue_len() {
+                    0 => "a new conversation begins here".to_string(),
+                    n => format!(
+                        "a new conversation begins here; the {n} queued before still belong to the one above"
+                    ),
+                };
+                self.notice(Level::Info, text);
             }
             DeckEvent::Notice { level, text } => self.notice(*level, text.clone()),
             DeckEvent::LabelStored { trajectory, turn, scope, value, .. } => {
                 self.label_stored(trajectory, *scope, *turn, *value);
             }
             DeckEvent::Refused { reason, remedy } => {
-                let effects = self.refused(reason, remedy, cx.session, cx.now_ms);
+                let effects = self.refused(reason, remedy, cx.now_ms);
                 cx.wishes.effects.extend(effects);
             }
             // A running query tells it itself, in its place.
@@ -174,6 +185,9 @@ impl Tab for Chat {
         let mut hints = Vec::new();
         if running {
             hints.push((Action::Escape, "cancel"));
+        }
+        if self.queue_len() > 0 {
+            hints.push((Action::Queue, "queued"));
         }
         if self.completion.is_some() {
             let enter = if self.composer.value().starts_with('/') { "run" } else { "take" };
@@ -269,7 +283,11 @@ impl Chat {
             return;
         }
         if self.is_running() {
-            cx.say("cancelling");
+            cx.say(match self.queue_len() {
+                0 => "cancelling".to_string(),
+                1 => "cancelling; the queued query runs next (Alt+q takes it back)".to_string(),
+                n => format!("cancelling; the first of {n} queued runs next (Alt+q takes them back)"),
+            });
             cx.effect(Effect::Command(DeckCommand::Cancel));
         } else {
             self.newest();

@@ -73,6 +73,8 @@ pub enum Action {
     Compare,
     Roll,
     Step,
+    /// End rollouts, a step or a comparison under way.
+    Stop,
     Rollback,
     /// The groups tab, at a group this adapter learned from.
     ItsGroup,
@@ -88,6 +90,12 @@ pub enum Action {
     History,
     /// Put the argument into the input.
     Recall,
+    /// Choose among the queued queries.
+    Queue,
+    /// A queued query, by its place: back into the input.
+    TakeBack,
+    /// The same, removed.
+    DropQueued,
     Editor,
     /// Take the selected completion.
     Complete,
@@ -114,9 +122,10 @@ impl Action {
     pub fn changes(self) -> bool {
         use Action::{
             Compare, Fork, Mark, Model, NewConversation, NoAdapter, Open, Quit, Remove, Rename, Resume,
-            Rewind, Roll, Rollback, Step, Undo,
+            Rewind, Roll, Rollback, Step, Stop, Undo,
         };
-        let works = matches!(self, Compare | Fork | Mark | Model | NoAdapter | Open | Roll | Rollback | Step);
+        let works =
+            matches!(self, Compare | Fork | Mark | Model | NoAdapter | Open | Roll | Rollback | Step | Stop);
         let keeps = matches!(self, NewConversation | Quit | Remove | Rename | Resume | Rewind | Undo);
         works || keeps || self.judges() || self == Action::Label
     }
@@ -209,6 +218,9 @@ pub const COMMANDS: &[Command] = &[
     key(Action::Complete, "complete", Ask, "after / or @: take the command or file that is offered"),
     key(Action::CompleteSend, "complete-send", Ask, "after / or @: take the command or file that is offered"),
     key(Action::Recall, "recall", Ask, ""),
+    named(Action::Queue, "queue", Ask, "queued queries: take one back or remove it"),
+    key(Action::TakeBack, "take-back", Ask, ""),
+    key(Action::DropQueued, "drop-queued", Ask, ""),
 
     named(Action::Good, "good", Label, "good answer"),
     named(Action::Bad, "bad", Label, "bad answer"),
@@ -278,6 +290,7 @@ pub const COMMANDS: &[Command] = &[
 
     named(Action::Roll, "roll", Learning, "roll a query out as a group").with("SIZE").also(&["group"]),
     key(Action::Step, "step", Learning, "learn from what is labelled"),
+    key(Action::Stop, "stop", Learning, "stop what runs: rollouts, a step, a comparison"),
     named(Action::Rollback, "rollback", Learning, "back to the adapter before"),
     named(Action::Model, "model", Learning, "serve another GGUF").with("[FILE]"),
     key(Action::ItsGroup, "its-group", Learning, "what the adapter learned from"),

@@ -3,7 +3,7 @@
 //! Turns are aligned by their number: turn n of one is the other's answer to the same moment. Every line
 //! carries a mark (`=` same, `~` changed, `<` and `>` only in one), so colour is never the only sign.
 
-use crate::deck::pane::arguments_line;
+use crate::deck::pane::whole_arguments;
 use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
 use crate::flow::trajectory::{Decision, Outcome, Trajectory, Turn};
@@ -81,7 +81,7 @@ pub fn parts(left: &Trajectory, right: &Trajectory) -> Vec<Part> {
             of("sub-goal", |t| t.plan.as_ref().map(|plan| plan.sub_goal.clone())),
             of("tool", |t| t.plan.as_ref().map(|plan| plan.tool.clone())),
             of("refused", |t| t.refused.as_ref().map(|(_, reason)| reason.clone())),
-            of("command", |t| t.command.as_ref().map(|command| arguments_line(&command.arguments))),
+            of("command", |t| t.command.as_ref().map(|command| whole_arguments(&command.arguments))),
             of("result", |t| t.result.as_ref().map(|result| result.text.trim().to_string())),
             of("verdict", verdict),
         ];
@@ -142,6 +142,8 @@ fn summary(parts: &[Part]) -> String {
 
 /// Characters of a field on one side.
 const SHOWN: usize = 400;
+/// Characters before the first difference that show with it.
+const BEFORE: usize = 80;
 
 /// The comparison in rows: side by side where there is room, else one under the other. Equal parts fold
 /// into one line unless `whole`.
@@ -168,7 +170,8 @@ fn side_by_side(field: &Field, width: usize, rows: &mut Vec<Row>) {
     let (sign, ink) = field.mark.sign();
     let lead = 14;
     let column = (width - lead - 3) / 2;
-    let cells = [&field.left, &field.right].map(|text| cell(text.as_deref(), field.mark, column));
+    let from = first_shown(field);
+    let cells = [&field.left, &field.right].map(|text| cell(text.as_deref(), field.mark, column, from));
     for n in 0..cells[0].len().max(cells[1].len()) {
         let mut row = match n {
             0 => Row::new().say(format!("  {sign} "), ink).say(format!("{:<10}", field.name), Ink::Dim),
@@ -185,11 +188,12 @@ fn stacked(field: &Field, width: usize, rows: &mut Vec<Row>) {
     let (sign, ink) = field.mark.sign();
     rows.push(Row::new().say(format!("  {sign} "), ink).say(field.name, Ink::Dim));
     let same = field.mark == Mark::Same;
+    let from = first_shown(field);
     let sides = [("   left  ", &field.left), ("   right ", &field.right)];
     for (name, text) in sides.into_iter().take(if same { 1 } else { 2 }) {
         let name = if same { "         " } else { name };
         for (n, row) in
-            cell(text.as_deref(), field.mark, width.saturating_sub(9).max(8)).into_iter().enumerate()
+            cell(text.as_deref(), field.mark, width.saturating_sub(9).max(8), from).into_iter().enumerate()
         {
             let lead = if n == 0 { name } else { "         " };
             rows.push(Row::new().say(lead, Ink::Dim).join(row));
@@ -197,11 +201,24 @@ fn stacked(field: &Field, width: usize, rows: &mut Vec<Row>) {
     }
 }
 
-fn cell(text: Option<&str>, mark: Mark, width: usize) -> Vec<Row> {
+/// The character from which both sides show: their start, unless what differs first would then not show.
+fn first_shown(field: &Field) -> usize {
+    let (Some(left), Some(right)) = (&field.left, &field.right) else { return 0 };
+    let same = left.chars().zip(right.chars()).take_while(|(l, r)| l == r).count();
+    if field.mark == Mark::Changed && same + BEFORE > SHOWN { same - BEFORE } else { 0 }
+}
+
+/// `from`: characters left out before what shows.
+fn cell(text: Option<&str>, mark: Mark, width: usize, from: usize) -> Vec<Row> {
     let Some(text) = text else { return vec![Row::new().say("(none)", Ink::Dim)] };
-    let cut = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
+    let at = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
+    let (start, cut) = (at(from), at(from + SHOWN));
     let ink = if mark == Mark::Same { Ink::Dim } else { Ink::Text };
-    let mut prose = Prose::of(&text[..cut], ink);
+    let mut prose = Prose::new();
+    if from > 0 {
+        prose = prose.say(format!("[.. {from} characters, the same on both sides] "), Ink::Dim);
+    }
+    prose = prose.say(&text[start..cut], ink);
     if cut < text.len() {
         prose = prose.say(" [..]", Ink::Dim);
     }
@@ -228,6 +245,39 @@ mod tests {
         let shown = rows(&one, &one, false, 100);
         assert_eq!(shown.len(), 2 + 2 + one.turns.len());
         assert!(shown[0].text().starts_with("Nothing differs"), "{}", shown[0].text());
+    }
+
+    #[test]
+    fn programs_differ_where_any_of_their_lines_does() {
+        let program = |third: &str| {
+            let mut one = trajectory("a query");
+            let code = format!("import math\nx = 2\n{third}\nprint(x)");
+            one.turns[0].command.as_mut().unwrap().arguments = serde_json::json!({"code": code});
+            one
+        };
+        let (left, right) = (program("x = x + 1"), program("x = x * 7"));
+        assert!(marks(&parts(&left, &right)[1]).contains(&("command", Mark::Changed)));
+        assert!(marks(&parts(&left, &left)[1]).contains(&("command", Mark::Same)));
+        for width in [60, 120] {
+            let text: String = rows(&left, &right, false, width).iter().map(|row| row.text() + "\n").collect();
+            assert!(text.contains("x = x + 1") && text.contains("x = x * 7"), "{text}");
+            assert!(text.starts_with("They part in turn 1 (command)"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_differs_late_in_a_long_text_shows() {
+        let result = |end: &str| {
+            let mut one = trajectory("a query");
+            one.turns[0].result.as_mut().unwrap().text = format!("{}{end}{}", "é ".repeat(900), "x".repeat(900));
+            one
+        };
+        let (left, right) = (result("forty"), result("fifty"));
+        for width in [60, 120] {
+            let text: String = rows(&left, &right, false, width).iter().map(|row| row.text() + "\n").collect();
+            assert!(text.contains("forty") && text.contains("fifty"), "{text}");
+            assert!(text.contains("[.. 1720 characters"), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Reads no folder itself: what a folder holds comes in over `Input::Files`, asked for by an effect.
 
+use std::path::PathBuf;
+
 use crate::deck::command::COMMANDS;
 use crate::deck::composer::Composer;
 use crate::deck::fuzzy;
@@ -102,13 +104,17 @@ fn of_folder(pattern: &str, files: &Files) -> Vec<Choice> {
     found.into_iter().take(SHOWN_MAX).map(choice).collect()
 }
 
+/// A path as typed, `~/` as the person's own folder: no shell has seen it.
+pub fn at_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), directories::BaseDirs::new()) {
+        (Some(rest), Some(dirs)) => dirs.home_dir().join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
 /// The entries of `folder` as typed (`~/` is the home folder), folders first.
 pub fn list(folder: &str) -> Files {
-    let path = match (folder.strip_prefix("~/"), directories::BaseDirs::new()) {
-        (Some(rest), Some(dirs)) => dirs.home_dir().join(rest),
-        _ if folder.is_empty() => std::path::PathBuf::from("."),
-        _ => std::path::PathBuf::from(folder),
-    };
+    let path = if folder.is_empty() { PathBuf::from(".") } else { at_home(folder) };
     let mut names: Vec<String> = Vec::new();
     // A folder that cannot be read completes nothing.
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten().take(10_000) {
@@ -132,6 +138,12 @@ mod tests {
 
     fn texts(text: &str, files: &Files) -> Vec<String> {
         choices(&typed(text), files).map_or(Vec::new(), |c| c.choices.into_iter().map(|c| c.text).collect())
+    }
+
+    #[test]
+    fn the_persons_folder_is_known_by_its_sign() {
+        let home = directories::BaseDirs::new().unwrap().home_dir().to_path_buf();
+        assert_eq!((at_home("~/x.md"), at_home("x~/y")), (home.join("x.md"), PathBuf::from("x~/y")));
     }
 
     #[test]

@@ -83,7 +83,23 @@ impl Composer {
     fn insert_raw(&mut self, text: &str) {
         self.text.insert_str(self.cursor, text);
         self.cursor += text.len();
-        self.browsing = None;
+        self.leave_history();
+    }
+
+    /// What the history shows is the input now; the draft it stands in for goes to the history.
+    fn leave_history(&mut self) {
+        if let Some((_, draft)) = self.browsing.take() {
+            self.remember(draft);
+        }
+    }
+
+    /// Keep a text for the Up key.
+    fn remember(&mut self, text: String) {
+        if self.history.last() != Some(&text) && !text.trim().is_empty() {
+            self.history.push(text);
+            let over = self.history.len().saturating_sub(HISTORY_MAX);
+            self.history.drain(..over);
+        }
     }
 
     /// If the character before the cursor is a backslash, make it a newline.
@@ -112,13 +128,28 @@ impl Composer {
     /// Empty the input; the text goes to the history and to the caller.
     pub fn take(&mut self) -> String {
         let value = self.value();
-        if self.history.last() != Some(&value) && !value.trim().is_empty() {
-            self.history.push(value.clone());
-            let over = self.history.len().saturating_sub(HISTORY_MAX);
-            self.history.drain(..over);
-        }
+        self.leave_history();
+        self.remember(value.clone());
         self.clear();
         value
+    }
+
+    /// Put `text` in place of what is there; that goes to the history, where Up finds it. Whether there was
+    /// something that did.
+    pub fn replace(&mut self, text: &str) -> bool {
+        let kept = self.value() != text && !self.value().trim().is_empty();
+        if kept {
+            self.take();
+        }
+        self.leave_history();
+        self.set(text);
+        kept
+    }
+
+    /// What was typed before the history was walked into.
+    #[cfg(test)]
+    pub fn draft(&self) -> Option<&str> {
+        self.browsing.as_ref().map(|(_, draft)| draft.as_str())
     }
 
     pub fn clear(&mut self) {
@@ -128,7 +159,7 @@ impl Composer {
         self.browsing = None;
     }
 
-    /// Put `text` in place of what is there, cursor at the end.
+    /// Put `text` in place of what is there, which is lost, cursor at the end.
     pub fn set(&mut self, text: &str) {
         self.clear();
         self.paste(text);
@@ -221,7 +252,7 @@ impl Composer {
     fn cut(&mut self, from: usize, to: usize) {
         self.text.replace_range(from..to, "");
         self.cursor = from;
-        self.browsing = None;
+        self.leave_history();
     }
 
     fn before(&self, at: usize) -> usize {
@@ -352,6 +383,37 @@ mod tests {
             composer.edit(edit);
             assert_eq!(composer.value(), expected);
         }
+    }
+
+    #[test]
+    fn a_draft_is_found_again_whatever_took_its_place() {
+        let found = |composer: &mut Composer, text: &str| {
+            (0..5).any(|_| {
+                composer.edit(Edit::Up);
+                composer.value() == text
+            })
+        };
+        let earlier = || Composer::with_history(vec!["first".into(), "second".into()]);
+        let mut composer = earlier();
+        composer.insert("draft");
+        composer.edit(Edit::Up);
+        composer.insert(" and more");
+        assert_eq!(composer.value(), "second and more");
+        assert!(found(&mut composer, "draft"), "typed into what Up showed");
+        let mut composer = earlier();
+        composer.insert("draft");
+        composer.edit(Edit::Up);
+        composer.edit(Edit::Backspace);
+        assert!(found(&mut composer, "draft"), "cut in what Up showed");
+        let mut composer = earlier();
+        composer.insert("draft");
+        composer.edit(Edit::Up);
+        assert_eq!(composer.take(), "second");
+        assert!(found(&mut composer, "draft"), "what Up showed was sent");
+        let mut composer = earlier();
+        composer.insert("draft");
+        assert!(composer.replace("another") && !composer.replace("another"));
+        assert!(found(&mut composer, "draft"), "replaced");
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub fn run() -> Result<(), Error> {
     if let Ok(theme) = std::env::var("TILLERMAN_THEME") {
         options.theme = theme;
     }
-    crate::deck::run(options)
+    crate::deck::run(options)?;
+    println!("This was the demo of the deck; nothing was kept.");
+    Ok(())
 }
 
 /// Options of the demo on any handle.
@@ -54,7 +56,6 @@ pub fn options(handle: DeckHandle) -> DeckOptions {
         past: Vec::new(),
         history: Vec::new(),
         replay: None,
-        farewell: Some("This was the demo of the deck; nothing was kept.".to_string()),
     }
 }
 

@@ -85,7 +85,7 @@ impl Exchange {
         if let Some((reason, remedy)) = &self.refused {
             rows.extend(failure(reason, remedy, width));
         } else if self.queued {
-            rows.extend(note("queued: runs when the one before has ended", width));
+            rows.extend(note("queued: runs when the one before has ended; Alt+q takes it back", width));
         } else {
             match &self.live {
                 None => rows.extend(note("on its way to the engine", width)),

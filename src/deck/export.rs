@@ -1,15 +1,23 @@
 //! The conversation as markdown: for a file, for the clipboard. And its parts that can be copied alone.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
 
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
+use crate::deck::app::Input;
 use crate::deck::chat::Chat;
+use crate::deck::completion::at_home;
 use crate::deck::exchange::Exchange;
 use crate::deck::live::Live;
-use crate::deck::message::{LabelValue, Scope};
+use crate::deck::message::{LabelValue, Level, Scope};
 use crate::flow::trajectory::{Outcome, Turn};
 use crate::text::one_line;
+
+/// Exports of one conversation that find a name of their own.
+const MOST_EXPORTS: usize = 1_000;
 
 /// Every query with its turns and its answer, oldest first.
 pub fn conversation(chat: &Chat, session: &str) -> String {
@@ -20,6 +28,39 @@ pub fn conversation(chat: &Chat, session: &str) -> String {
         let _ = write_exchange(&mut out, exchange);
     }
     out
+}
+
+/// Write the conversation to a file that must not exist yet; `own_name`: or to the next free name beside it.
+pub fn file(path: &str, own_name: bool, text: &str) -> Input {
+    let path = at_home(path);
+    let (stem, ending) = (path.with_extension(""), path.extension().unwrap_or_default().to_os_string());
+    let later = (2..=MOST_EXPORTS).map(|n| {
+        let mut next = stem.clone().into_os_string();
+        next.push(format!("-{n}."));
+        next.push(&ending);
+        PathBuf::from(next)
+    });
+    let names = std::iter::once(path.clone()).chain(later.filter(|_| own_name));
+    let mut last = None;
+    for name in names {
+        match File::create_new(&name).and_then(|mut file| file.write_all(text.as_bytes())) {
+            Ok(()) => {
+                // The whole path: nobody need remember where the deck was started.
+                let whole = std::path::absolute(&name).unwrap_or(name);
+                return Input::Said(Level::Info, format!("written to {}", whole.display()));
+            }
+            Err(e) => {
+                let taken = e.kind() == ErrorKind::AlreadyExists;
+                last = Some(e);
+                if !taken {
+                    break;
+                }
+            }
+        }
+    }
+    let why = last.map_or_else(String::new, |e| e.to_string());
+    let words = format!("{} cannot be written: {why}; /export FILE names another", path.display());
+    Input::Said(Level::Warning, words)
 }
 
 /// One query with its turns and its answer.
@@ -146,6 +187,22 @@ pub fn code_blocks(source: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_export_finds_a_name_of_its_own_and_a_named_file_is_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tillerman-1.md").display().to_string();
+        let said = |own_name| match file(&path, own_name, "text") {
+            Input::Said(level, words) => (level, words),
+            other => panic!("{other:?}"),
+        };
+        assert!(said(true).1.ends_with("tillerman-1.md"));
+        assert!(said(true).1.ends_with("tillerman-1-2.md"));
+        assert!(said(true).1.ends_with("tillerman-1-3.md"));
+        assert_eq!(said(false).0, Level::Warning);
+        let nowhere = format!("{}/none/x.md", folder.path().display());
+        assert!(matches!(file(&nowhere, true, ""), Input::Said(Level::Warning, _)));
+    }
 
     #[test]
     fn code_blocks_are_found_whole() {

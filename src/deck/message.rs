@@ -209,8 +209,6 @@ pub struct DeckOptions {
     pub past: Vec<Past>,
     /// Earlier inputs, oldest first, for the Up key.
     pub history: Vec<String>,
-    /// Printed after the terminal is restored, e.g. how to continue this session.
-    pub farewell: Option<String>,
     /// Opens on the replay tab with this trajectory, at so many times its speed (infinite: at its end).
     pub replay: Option<(Recording, f64)>,
 }

@@ -92,11 +92,12 @@ const BATCH_MAX: usize = 256;
 /// Least time between two frames that no key asked for.
 const FRAME: Duration = Duration::from_millis(16);
 
-/// Show the deck until the person leaves. The terminal is restored when this returns, however it returns.
+/// Show the deck until the person leaves; answers the session they were in last. The terminal is restored when
+/// this returns, however it returns.
 ///
 /// # Errors
 /// `Terminal` when there is none to show it on or it is lost, `Interrupted` after SIGTERM, SIGHUP or SIGINT.
-pub fn run(mut options: DeckOptions) -> Result<(), Error> {
+pub fn run(mut options: DeckOptions) -> Result<String, Error> {
     let theme = chosen_theme(&options)?;
     terminal::set_mouse(options.manners.mouse)?;
     let guard = terminal::Guard::enter()?;
@@ -112,26 +113,7 @@ pub fn run(mut options: DeckOptions) -> Result<(), Error> {
     let result = shell.run(&received);
     drop(guard);
     signals.stop();
-    if let Some(farewell) = options.farewell.filter(|_| result.is_ok()) {
-        let _ = writeln!(io::stdout(), "{}", crate::text::safe(&farewell));
-    }
-    result
-}
-
-/// Write the conversation to a file that must not exist yet.
-fn export_file(path: &str, text: &str) -> Input {
-    let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
-    match written {
-        Ok(()) => {
-            // The whole path: nobody need remember where the deck was started.
-            let whole =
-                std::path::absolute(path).map_or_else(|_| path.into(), |whole| whole.display().to_string());
-            Input::Said(Level::Info, format!("written to {whole}"))
-        }
-        Err(e) => {
-            Input::Said(Level::Warning, format!("{path} cannot be written: {e}; /export FILE names another"))
-        }
-    }
+    result.map(|()| shell.app.session)
 }
 
 /// NO_COLOR wins over any theme. crossterm resets attributes when it sees NO_COLOR itself, so its colour
@@ -213,7 +195,9 @@ impl<W: Write> Shell<W> {
                 Effect::Notify(how, text) => self.screen.notify(how, &text)?,
                 Effect::Mouse(on) => terminal::set_mouse(on)?,
                 Effect::ListFiles(folder) => self.beside(move || Input::Files(completion::list(&folder))),
-                Effect::Export { path, text } => self.beside(move || export_file(&path, &text)),
+                Effect::Export { path, own_name, text } => {
+                    self.beside(move || export::file(&path, own_name, &text));
+                }
                 Effect::Edit(text) => {
                     let edited = self.edit(&text)?;
                     effects.extend(self.app.update(edited, self.now_ms()));

@@ -9,7 +9,7 @@ use crate::deck::command::Action;
 use crate::deck::layout::Layout;
 use crate::deck::live::Live;
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
-use crate::deck::pane::{Page, Pane};
+use crate::deck::pane::{Page, Pane, Room};
 use crate::deck::row::Row;
 use crate::deck::tab::Look;
 use crate::deck::theme::Ink;
@@ -115,7 +115,7 @@ impl Panes {
 fn page(followed: Followed, pane: usize, width: u16) -> Page {
     let (pane, width) = (Pane::ALL[pane], usize::from(width));
     match followed {
-        Some((live, turn)) => pane.page(live, turn, width),
+        Some((live, turn)) => pane.page(live, turn, width, Room::Pane),
         None => pane.introduction(width),
     }
 }

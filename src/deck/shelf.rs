@@ -48,6 +48,13 @@ pub enum Line<'a> {
     Trajectory(&'a SessionLine, &'a TrajectoryLine),
 }
 
+fn id_of(line: &Line) -> String {
+    match line {
+        Line::Session(session) => session.id.clone(),
+        Line::Trajectory(_, trajectory) => trajectory.id.clone(),
+    }
+}
+
 impl Shelf {
     /// One evaluation with all that was asked in it.
     pub fn of_evaluation(line: SessionLine) -> Shelf {
@@ -58,10 +65,15 @@ impl Shelf {
         self.sessions.first()
     }
 
+    /// The record was read anew. What was selected stays so, wherever it stands by now; where it is gone, what has
+    /// taken its place.
     pub fn listed(&mut self, sessions: Vec<SessionLine>) {
+        let held = self.selected().as_ref().map(id_of);
         self.sessions = sessions;
         self.listed = true;
-        self.selected = moved(self.selected, 0, self.lines().len());
+        let lines = self.lines();
+        let at = lines.iter().position(|line| Some(id_of(line)) == held);
+        self.selected = at.unwrap_or(moved(self.selected, 0, lines.len()));
     }
 
     pub fn is_listed(&self) -> bool {
@@ -113,10 +125,6 @@ impl Shelf {
     }
 
     pub fn found(&mut self, text: String, evaluations: Vec<(String, usize)>) {
-        let id_of = |line: &Line| match line {
-            Line::Session(session) => session.id.clone(),
-            Line::Trajectory(_, trajectory) => trajectory.id.clone(),
-        };
         let held = self.selected().as_ref().filter(|_| self.selected > 0).map(id_of);
         self.found = (text, evaluations);
         // A line that appears above it moves the selection along.
@@ -485,6 +493,21 @@ mod tests {
         assert_eq!(walked(&mut shelf), ["b", "c"]);
         shelf.only_wrong(false);
         assert_eq!(shelf.query().unwrap().id, "c");
+    }
+
+    #[test]
+    fn a_list_read_anew_keeps_what_is_selected() {
+        let mut shelf = shelf();
+        shelf.walk(3);
+        assert_eq!(shelf.query().unwrap().id, "t1");
+        let mut sessions = shelf.sessions.clone();
+        sessions.insert(0, SessionLine { id: "s3".to_string(), ..sessions[0].clone() });
+        sessions[0].trajectories[0].id = "t4".to_string();
+        shelf.listed(sessions.clone());
+        assert_eq!(shelf.query().unwrap().id, "t1", "something new stands above it");
+        sessions.remove(2);
+        shelf.listed(sessions);
+        assert!(shelf.selected().is_some(), "what is gone leaves its place to the next");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum StudyCommand {
     ShowTraining,
     /// Answered by `Training` if anything of it has changed since.
     WatchTraining,
+    /// End what of this kind is under way; what has finished is kept.
+    Stop(Work),
     /// Serve this GGUF from now on; refused, what served goes on. Answered by a status line and a notice.
     UseModel { path: String },
     /// Look for models on this machine; answered by `Models`.
@@ -48,8 +50,18 @@ pub enum After {
     Group(String),
 }
 
+/// What takes its time in this deck and can be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    Rollouts,
+    Step,
+    Comparison,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum StudyEvent {
+    /// So many of this kind are under way in this deck now.
+    Working { work: Work, count: usize },
     /// All groups, newest first.
     Groups(Vec<GroupView>),
     /// One group is new or has changed.

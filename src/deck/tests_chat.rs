@@ -236,8 +236,8 @@ fn the_conversation_is_exported() {
     assert!(deck.effects.is_empty() && deck.text().contains("nothing to export"));
     let mut deck = Deck::answered((80, 24), QUERY);
     deck.press(KeyCode::Char('+')).type_text("/export out.md").press(KeyCode::Enter);
-    let Some(Effect::Export { path, text }) = deck.effects.pop() else { panic!("no export") };
-    assert_eq!(path, "out.md");
+    let Some(Effect::Export { path, own_name, text }) = deck.effects.pop() else { panic!("no export") };
+    assert_eq!((path.as_str(), own_name), ("out.md", false));
     snapshot("export", &text);
 }
 

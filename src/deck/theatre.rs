@@ -94,7 +94,7 @@ impl Theatre {
             match step {
                 Step::Event(event) => {
                     ended |= event.body.is_last();
-                    self.chat.flow_event(&event, "", 0);
+                    self.chat.flow_event(&event, 0);
                 }
                 Step::Progress(progress) => self.chat.progress(&progress),
             }

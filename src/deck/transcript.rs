@@ -91,6 +91,14 @@ impl Transcript {
         }
     }
 
+    /// Put another cell in the place of one.
+    pub fn replace(&mut self, cell: usize, with: Cell) {
+        if let Some(slot) = self.slots.get_mut(cell) {
+            slot.cell = with;
+            slot.revision += 1;
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.slots.len()
     }

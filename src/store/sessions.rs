@@ -44,7 +44,6 @@ pub struct Row {
     pub id: String,
     pub session: String,
     pub question_id: String,
-    /// At most the first 2,000 characters.
     pub query: String,
     /// Unix time in milliseconds.
     pub started_ms: i64,
@@ -85,8 +84,7 @@ pub(super) fn title(query: &str) -> String {
 }
 
 const ROW: &str =
-    "SELECT t.id, t.session, t.question_id, substr(t.query, 1, 2000), t.started_ms, t.status, t.answer,
-  t.canonical_answer, t.model_hash, t.adapter, t.turns, t.seconds, t.tokens, t.seed, t.tier, t.redacted,
+    "SELECT t.id, t.session, t.question_id, t.query, t.started_ms, t.status, t.answer, t.canonical_answer, t.model_hash, t.adapter, t.turns, t.seconds, t.tokens, t.seed, t.tier, t.redacted,
   (SELECT l.value FROM labels l LEFT JOIN label_clears c ON c.label = l.id
    WHERE l.trajectory = t.id AND c.label IS NULL ORDER BY l.id DESC LIMIT 1)
   FROM trajectories t";

@@ -14,7 +14,7 @@ use crate::deck::command::Action;
 use crate::deck::library::Recording;
 use crate::deck::live::Live;
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
-use crate::deck::pane::Pane;
+use crate::deck::pane::{Pane, Room};
 use crate::deck::row::Row;
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::{Ink, Theme};
@@ -177,7 +177,8 @@ impl Inside {
                 self.scrolled(buffer, inside, &rows, theme);
             }
             Face(pane) => {
-                let rows = Pane::ALL[pane.min(3)].page(&self.live, self.turn, usize::from(inside.width)).rows;
+                let (pane, width) = (Pane::ALL[pane.min(3)], usize::from(inside.width));
+                let rows = pane.page(&self.live, self.turn, width, Room::Screen).rows;
                 self.scrolled(buffer, inside, &rows, theme);
             }
         }

@@ -1,7 +1,7 @@
 //! The four panes beside the conversation. Each turns the selected turn into rows, and nothing else.
 //!
-//! Siblings have one shape: `title` where it varies, then the rows from (live, turn position, width). A
-//! pane shows the start of long texts and says how much it left out; the whole is in the record.
+//! Siblings have one shape: `title` where it varies, then the rows from (live, turn position, width, room). A
+//! pane shows the start of long texts and says how much it left out; on the whole screen everything shows.
 
 pub mod memory;
 pub mod plan;
@@ -16,8 +16,29 @@ use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
 use crate::text::one_line;
 
-/// Bytes of one text a pane shows.
+/// Bytes of one text a pane shows, and where it has the whole screen: all of what is kept, unless it is a flood.
 const SHOWN_BYTES: usize = 8_192;
+const WHOLE_BYTES: usize = 1 << 20;
+
+/// How much of long texts shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Beside the conversation: their start.
+    Pane,
+    /// Over the whole screen: everything, to be scrolled through.
+    Screen,
+}
+
+impl Room {
+    fn bytes(self) -> usize {
+        if self == Room::Pane { SHOWN_BYTES } else { WHOLE_BYTES }
+    }
+
+    /// Where what was left out can be read.
+    fn rest(self) -> &'static str {
+        if self == Room::Pane { "Alt+z shows it" } else { "Alt+o copies it" }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pane {
@@ -48,12 +69,12 @@ impl Pane {
         }
     }
 
-    pub fn page(self, live: &Live, turn: usize, width: usize) -> Page {
+    pub fn page(self, live: &Live, turn: usize, width: usize, room: Room) -> Page {
         match self {
-            Pane::Plan => plan::page(live, turn, width),
-            Pane::Tools => tools::page(live, turn, width),
-            Pane::Verdicts => Page { rows: verdicts::rows(live, turn, width), keep: Keep::End },
-            Pane::Memory => Page { rows: memory::rows(live, turn, width), keep: Keep::End },
+            Pane::Plan => plan::page(live, turn, width, room),
+            Pane::Tools => tools::page(live, turn, width, room),
+            Pane::Verdicts => Page { rows: verdicts::rows(live, turn, width, room), keep: Keep::End },
+            Pane::Memory => Page { rows: memory::rows(live, turn, width, room), keep: Keep::End },
         }
     }
 
@@ -68,7 +89,7 @@ impl Pane {
             Pane::Verdicts => "after each turn the verifier says whether to continue or to stop, and why",
             Pane::Memory => "what later turns may see; + marks what the selected turn added",
         };
-        Page { rows: prose(words, Ink::Dim, width), keep: Keep::Start }
+        Page { rows: prose(words, Ink::Dim, width, Room::Pane), keep: Keep::Start }
     }
 }
 
@@ -109,26 +130,37 @@ impl Page {
 }
 
 /// `label     text`, the text wrapped beside its label.
-fn field(label: &str, text: &str, ink: Ink, width: usize) -> Vec<Row> {
+fn field(label: &str, text: &str, ink: Ink, width: usize, room: Room) -> Vec<Row> {
     let first = Row::new().say(format!("{label:<9} "), Ink::Dim);
-    Prose::of(shown(text).0, ink).wrap(width, &first, &Row::new().say(" ".repeat(10), Ink::Dim))
-}
-
-fn prose(text: &str, ink: Ink, width: usize) -> Vec<Row> {
-    let (text, rest) = shown(text);
-    let mut rows = Prose::of(text, ink).wrap(width, &Row::new(), &Row::new());
-    if rest > 0 {
-        rows.push(Row::new().say(format!("[and {} more]", size(rest)), Ink::Dim));
-    }
+    let (text, rest) = shown(text, room);
+    let margin = Row::new().say(" ".repeat(10), Ink::Dim);
+    let mut rows = Prose::of(text, ink).wrap(width, &first, &margin);
+    rows.extend(left_out(rest, width, &margin, room));
     rows
 }
 
+fn prose(text: &str, ink: Ink, width: usize, room: Room) -> Vec<Row> {
+    let (text, rest) = shown(text, room);
+    let mut rows = Prose::of(text, ink).wrap(width, &Row::new(), &Row::new());
+    rows.extend(left_out(rest, width, &Row::new(), room));
+    rows
+}
+
+/// `[and 3.2 KiB more: Alt+z shows it]`, where something was left out.
+fn left_out(rest: usize, width: usize, margin: &Row, room: Room) -> Vec<Row> {
+    if rest == 0 {
+        return Vec::new();
+    }
+    let words = format!("[and {} more: {}]", size(rest), room.rest());
+    Prose::of(words, Ink::Dim).wrap(width, margin, margin)
+}
+
 /// The start of a text, and how many bytes are left out.
-fn shown(text: &str) -> (&str, usize) {
-    if text.len() <= SHOWN_BYTES {
+fn shown(text: &str, room: Room) -> (&str, usize) {
+    if text.len() <= room.bytes() {
         return (text, 0);
     }
-    let end = text.floor_char_boundary(SHOWN_BYTES);
+    let end = text.floor_char_boundary(room.bytes());
     (&text[..end], text.len() - end)
 }
 
@@ -138,13 +170,22 @@ fn tail(text: &str) -> &str {
 }
 
 /// Arguments on one line: the value alone when there is one, else `name value, name value`.
-pub(super) fn arguments_line(arguments: &Value) -> String {
+fn arguments_line(arguments: &Value) -> String {
+    // A program shows as its first line.
+    named_values(arguments, |text| match text.split_once('\n') {
+        Some((first, _)) => format!("{first} .."),
+        None => text.to_string(),
+    })
+}
+
+/// The same with every value whole, over as many lines as it has.
+pub(super) fn whole_arguments(arguments: &Value) -> String {
+    named_values(arguments, str::to_string)
+}
+
+fn named_values(arguments: &Value, text: impl Fn(&str) -> String) -> String {
     let plain = |value: &Value| match value.as_str().map(str::trim_end) {
-        // A program shows as its first line.
-        Some(text) => match text.split_once('\n') {
-            Some((first, _)) => format!("{first} .."),
-            None => text.to_string(),
-        },
+        Some(value) => text(value),
         None => value.to_string(),
     };
     match arguments {
@@ -156,11 +197,12 @@ pub(super) fn arguments_line(arguments: &Value) -> String {
     }
 }
 
-/// A text on one line of at most `chars` characters.
-fn excerpt(text: &str, chars: usize) -> String {
-    let flat = one_line(shown(text).0);
+/// A text on one line of at most `chars` characters, and whether that is not all of it.
+fn excerpt(text: &str, chars: usize) -> (String, bool) {
+    let (start, rest) = shown(text, Room::Pane);
+    let flat = one_line(start);
     match flat.char_indices().nth(chars) {
-        Some((at, _)) => format!("{} ..", &flat[..at]),
-        None => flat,
+        Some((at, _)) => (format!("{} ..", &flat[..at]), true),
+        None => (flat, rest > 0),
     }
 }

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Keep, Page, field, prose, shown, tail};
-use crate::deck::composer::size;
+use super::{Keep, Page, Room, field, left_out, prose, shown, tail};
 use crate::deck::highlight;
 use crate::deck::live::Live;
 use crate::deck::row::{Prose, Row};
@@ -14,28 +13,28 @@ use crate::flow::trajectory::{Outcome, Turn};
 use crate::tools::approval::By;
 use crate::tools::{Answer, Consent, ToolFault, ToolResult};
 
-pub fn page(live: &Live, turn: usize, width: usize) -> Page {
+pub fn page(live: &Live, turn: usize, width: usize, room: Room) -> Page {
     let mut rows = Vec::new();
     let Some(found) = live.turn(turn) else { return Page { rows, keep: Keep::Start } };
     match &found.command {
         Some(command) => {
             rows.push(header(live, found, &command.tool));
-            rows.extend(arguments(&command.arguments, width));
+            rows.extend(arguments(&command.arguments, width, room));
             rows.extend(found.approval.as_ref().map(|(_, answer)| asked(answer.as_ref())));
         }
         None => {
             if let Some(text) = live.stream(ProgressSource::Role(Role::Executor), found.turn) {
-                rows.extend(prose(tail(text), Ink::Dim, width));
+                rows.extend(prose(tail(text), Ink::Dim, width, room));
             }
         }
     }
     let call_rows = rows.len();
     match &found.result {
-        Some(result) => rows.extend(outcome(result, width)),
+        Some(result) => rows.extend(outcome(result, width, room)),
         None => {
             let base = live.stream(ProgressSource::Role(Role::Base), found.turn);
             for text in [live.stream(ProgressSource::Tool, found.turn), base].into_iter().flatten() {
-                rows.extend(prose(tail(text), Ink::Dim, width));
+                rows.extend(prose(tail(text), Ink::Dim, width, room));
             }
         }
     }
@@ -80,35 +79,37 @@ fn duration(ms: f64) -> String {
 }
 
 /// Code with line numbers, everything else as `name  value`.
-fn arguments(arguments: &Value, width: usize) -> Vec<Row> {
-    let Value::Object(map) = arguments else { return prose(&arguments.to_string(), Ink::Code, width) };
+fn arguments(arguments: &Value, width: usize, room: Room) -> Vec<Row> {
+    let Value::Object(map) = arguments else { return prose(&arguments.to_string(), Ink::Code, width, room) };
     let mut rows = Vec::new();
     for (name, value) in map {
         match value.as_str() {
-            Some(code) if name == "code" => rows.extend(numbered(shown(code).0, width)),
-            Some(text) => rows.extend(field(name, text, Ink::Code, width)),
-            None => rows.extend(field(name, &value.to_string(), Ink::Code, width)),
+            Some(code) if name == "code" => rows.extend(numbered(code, width, room)),
+            Some(text) => rows.extend(field(name, text, Ink::Code, width, room)),
+            None => rows.extend(field(name, &value.to_string(), Ink::Code, width, room)),
         }
     }
     rows
 }
 
-fn numbered(code: &str, width: usize) -> Vec<Row> {
+fn numbered(code: &str, width: usize, room: Room) -> Vec<Row> {
     let mut rows = Vec::new();
+    let (code, rest) = shown(code, room);
     for (n, line) in highlight::lines(code, "python").into_iter().enumerate() {
         let first = Row::new().say(format!("{:>3} ", n + 1), Ink::Dim);
         rows.extend(line.wrap(width, &first, &Row::new().say("    ", Ink::Dim)));
     }
+    rows.extend(left_out(rest, width, &Row::new().say("    ", Ink::Dim), room));
     rows
 }
 
-fn outcome(result: &ToolResult, width: usize) -> Vec<Row> {
+fn outcome(result: &ToolResult, width: usize, room: Room) -> Vec<Row> {
     let (ink, words) = match result.fault {
         Some(fault) => (Ink::Bad, format!("{}: ", fault_words(fault))),
         None => (Ink::Good, String::new()),
     };
     let text = if result.text.trim().is_empty() { "(nothing)" } else { result.text.trim_end() };
-    let (text, rest) = shown(text);
+    let (text, rest) = shown(text, room);
     let (first, next) = (Row::new().say("-> ", ink), Row::new().say("   ", ink));
     let language = if result.fault.is_none() { highlight::guess(text) } else { "" };
     let mut rows = if language.is_empty() {
@@ -118,11 +119,9 @@ fn outcome(result: &ToolResult, width: usize) -> Vec<Row> {
         let lead = |n| if n == 0 { &first } else { &next };
         lines.iter().enumerate().flat_map(|(n, line)| line.wrap(width, lead(n), &next)).collect()
     };
-    if rest > 0 {
-        rows.extend(Prose::of(format!("[and {} more]", size(rest)), Ink::Dim).wrap(width, &next, &next));
-    }
+    rows.extend(left_out(rest, width, &next, room));
     for source in &result.sources {
-        rows.extend(field("source", source, Ink::Dim, width));
+        rows.extend(field("source", source, Ink::Dim, width, room));
     }
     rows
 }

@@ -1,6 +1,6 @@
 //! The verdict pane: what the verifier said after each turn, up to and including the selected one.
 
-use super::{prose, tail};
+use super::{Room, prose, tail};
 use crate::deck::live::Live;
 use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
@@ -8,7 +8,7 @@ use crate::engine::Role;
 use crate::flow::event::ProgressSource;
 use crate::flow::trajectory::Decision;
 
-pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
+pub fn rows(live: &Live, turn: usize, width: usize, room: Room) -> Vec<Row> {
     let mut rows = Vec::new();
     for (position, found) in live.trajectory.turns.iter().enumerate() {
         let number = if position == turn { Ink::Accent } else { Ink::Dim };
@@ -24,7 +24,7 @@ pub fn rows(live: &Live, turn: usize, width: usize) -> Vec<Row> {
             rows.extend(Prose::of(word, ink).say(&verdict.reason, reason).wrap(width, &lead, &rest));
         } else if let Some(text) = live.stream(ProgressSource::Role(Role::Verifier), found.turn) {
             rows.push(lead);
-            rows.extend(prose(tail(text), Ink::Dim, width));
+            rows.extend(prose(tail(text), Ink::Dim, width, room));
         }
     }
     rows

@@ -15,7 +15,7 @@ use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
 use crate::deck::shelf::fitted;
-use crate::deck::study::{After, Cluster, GroupView, StudyCommand, StudyEvent};
+use crate::deck::study::{After, Cluster, GroupView, StudyCommand, StudyEvent, Work};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::{Ink, Theme};
@@ -43,6 +43,8 @@ pub struct Groups {
     done: Vec<StudyCommand>,
     /// The adapter that plans now, shortened; the outer None: not known yet.
     planning: Option<Option<String>>,
+    /// Groups this deck draws now.
+    rolling: usize,
 }
 
 fn ask(command: StudyCommand) -> Effect {
@@ -50,6 +52,11 @@ fn ask(command: StudyCommand) -> Effect {
 }
 
 impl Groups {
+    /// Rollouts are under way that end with this deck.
+    pub fn is_rolling(&self) -> bool {
+        self.rolling > 0
+    }
+
     fn group(&self) -> Option<&GroupView> {
         self.groups.get(self.at)
     }
@@ -409,6 +416,7 @@ impl Tab for Groups {
                 Some("one step on what is labelled here".to_string())
             }
             Action::Roll if self.group().is_some() => Some(format!("roll it out {SIZE} times more")),
+            Action::Stop if self.is_rolling() => Some("stop the rollouts; those that have ended stay".to_string()),
             _ => None,
         }
     }
@@ -437,6 +445,11 @@ impl Tab for Groups {
             Action::Open => self.open(cx),
             Action::Roll => self.roll(argument, cx),
             Action::Step => self.step(cx),
+            Action::Stop if self.is_rolling() => {
+                cx.effect(ask(StudyCommand::Stop(Work::Rollouts)));
+                cx.say("stopping the rollouts; those that have ended stay");
+            }
+            Action::Stop => cx.say("no rollouts are under way in this deck"),
             _ => return false,
         }
         true
@@ -457,16 +470,18 @@ impl Tab for Groups {
                 self.planning = Some(status.adapter.clone());
             }
             DeckEvent::Study(StudyEvent::Group(group)) => self.keep(group.clone()),
+            DeckEvent::Study(StudyEvent::Working { work: Work::Rollouts, count }) => self.rolling = *count,
             DeckEvent::Study(StudyEvent::Failed { what, why }) => cx.warn(format!("{what}: {why}")),
             _ => {}
         }
     }
 
     fn hints(&self) -> Vec<(Action, &'static str)> {
+        let stop = self.is_rolling().then_some((Action::Stop, "stop"));
         if self.groups.is_empty() {
-            return Vec::new();
+            return stop.into_iter().collect();
         }
-        vec![
+        let mut hints = vec![
             (Action::Good, "good"),
             (Action::Bad, "bad"),
             (Action::Step, "learn"),
@@ -479,7 +494,11 @@ impl Tab for Groups {
             (Action::Roll, "roll again"),
             (Action::TurnBack, ""),
             (Action::TurnForward, "group"),
-        ]
+        ];
+        if let Some(stop) = stop {
+            hints.insert(0, stop);
+        }
+        hints
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
@@ -503,7 +522,11 @@ impl Tab for Groups {
         draw_rows(buffer, inner(head), rows.iter(), theme);
         let below = Rect { y: area.y + top, height: area.height.saturating_sub(top), ..area };
         if group.clusters.is_empty() {
-            let words = "rollouts are under way; their answers stand here as they end";
+            let words = if self.is_rolling() || group.ended == 0 {
+                "rollouts are under way; their answers stand here as they end"
+            } else {
+                "none of its rollouts came to an answer; r rolls it again"
+            };
             Row::new().say(words, Ink::Dim).draw(buffer, inner(below), theme);
         } else {
             self.draw_clusters(buffer, below, theme);

@@ -15,7 +15,7 @@ use crate::deck::message::{DeckCommand, DeckEvent};
 use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
 use crate::deck::shelf::fitted;
-use crate::deck::study::{AdapterLine, GateOutcome, StepLine, StudyCommand, StudyEvent, TrainingView};
+use crate::deck::study::{AdapterLine, GateOutcome, StepLine, StudyCommand, StudyEvent, TrainingView, Work};
 use crate::deck::tab::difference::Shown;
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
@@ -41,6 +41,8 @@ pub struct Training {
     /// The deck's clock, and when what goes on was told.
     now_ms: u64,
     told_ms: u64,
+    /// A comparison asks its question now.
+    comparing: bool,
 }
 
 fn ask(command: StudyCommand) -> Effect {
@@ -104,6 +106,12 @@ fn named(adapter: Option<&str>) -> String {
 impl Training {
     fn selected(&self) -> Option<&AdapterLine> {
         tree(&self.view.adapters).get(self.adapter).map(|(_, line)| *line)
+    }
+
+    /// What of this deck could be stopped here.
+    fn stoppable(&self) -> Option<Work> {
+        let comparison = self.comparing.then_some(Work::Comparison);
+        comparison.or(self.view.own.then_some(Work::Step))
     }
 
     /// A step runs that ends with this deck.
@@ -353,7 +361,14 @@ impl Tab for Training {
     }
 
     fn question(&mut self, action: Action) -> Option<String> {
-        (action == Action::Step).then(|| "one step on every labelled group not trained yet".to_string())
+        match (action, self.stoppable()) {
+            (Action::Step, _) => Some("one step on every labelled group not trained yet".to_string()),
+            (Action::Stop, Some(Work::Step)) => {
+                Some("stop the step; what planned before goes on".to_string())
+            }
+            (Action::Stop, Some(_)) => Some("stop the comparison".to_string()),
+            _ => None,
+        }
     }
 
     fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
@@ -377,6 +392,14 @@ impl Tab for Training {
             Action::Compare => self.what_changed(argument, cx),
             Action::Step => cx.effect(ask(StudyCommand::Train { groups: Vec::new() })),
             Action::ItsGroup => self.its_group(cx),
+            Action::Stop => match self.stoppable() {
+                Some(work) => {
+                    cx.effect(ask(StudyCommand::Stop(work)));
+                    cx.say("stopping");
+                }
+                None if self.view.alive => cx.say("that run is another terminal's: stop it there with Ctrl+C"),
+                None => cx.say("neither a step nor a comparison is under way in this deck"),
+            },
             _ => return false,
         }
         true
@@ -385,6 +408,9 @@ impl Tab for Training {
     fn event(&mut self, event: &DeckEvent, cx: &mut Context) {
         match event {
             DeckEvent::Study(StudyEvent::Training(view)) => self.show_view(view),
+            DeckEvent::Study(StudyEvent::Working { work: Work::Comparison, count }) => {
+                self.comparing = *count > 0;
+            }
             DeckEvent::Study(StudyEvent::Moved { before, now }) => self.tell_move(before, now.as_deref(), cx),
             DeckEvent::Study(StudyEvent::Difference(difference)) => {
                 self.difference = Some(Shown::new((**difference).clone()));
@@ -417,7 +443,7 @@ impl Tab for Training {
         if self.difference.is_some() {
             return vec![(Action::Escape, "back"), (Action::ScrollDown, "scroll")];
         }
-        vec![
+        let mut hints = vec![
             (Action::Open, "use"),
             (Action::Compare, "what did it change?"),
             (Action::Step, "learn"),
@@ -425,7 +451,11 @@ impl Tab for Training {
             (Action::Rollback, "roll back"),
             (Action::Undo, "undo"),
             (Action::NoAdapter, "use none"),
-        ]
+        ];
+        if self.stoppable().is_some() {
+            hints.insert(0, (Action::Stop, "stop"));
+        }
+        hints
     }
 
     fn draw(&mut self, buffer: &mut Buffer, area: Rect, look: &Look) -> Option<Position> {
