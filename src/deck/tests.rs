@@ -18,6 +18,8 @@ use crate::flow::event::{Body, Event};
 mod approval;
 #[path = "tests_chat.rs"]
 mod chat;
+#[path = "tests_queue.rs"]
+mod queue;
 #[path = "tests_random.rs"]
 mod random;
 

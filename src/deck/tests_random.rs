@@ -7,6 +7,7 @@ use super::{Deck, QUERY, asked};
 use crate::deck::app::{Effect, Input};
 use crate::deck::completion::Files;
 use crate::deck::demo;
+use crate::deck::library::LibraryEvent;
 use crate::deck::message::DeckEvent;
 use crate::deck::tab::TabName;
 use crate::flow::event::{Body, Event};
@@ -25,6 +26,10 @@ enum Step {
     /// The worker dies under the running query.
     Death,
     Files,
+    /// A rewind asked for earlier is answered.
+    Rewound,
+    /// The editor comes back.
+    Edited,
 }
 
 /// Events of the scripted engine still to come, for every query asked.
@@ -180,6 +185,52 @@ proptest! {
         }
         prop_assert_eq!(deck.value(), typed);
     }
+
+    /// Keys that put something else into the input, and keys that lead away from it: what stood there is still
+    /// there, or a press of Up away, or it was asked.
+    #[test]
+    fn no_typed_input_is_lost_by_other_keys(steps in prop::collection::vec(
+        prop_oneof![
+            5 => prop::sample::select("defghijklmno".chars().collect::<Vec<_>>())
+                .prop_map(|c| Step::Key(KeyCode::Char(c), KeyModifiers::NONE)),
+            3 => prop::sample::select(vec![KeyCode::Up, KeyCode::Down, KeyCode::Enter, KeyCode::Esc,
+                KeyCode::Left, KeyCode::Tab, KeyCode::F(1), KeyCode::F(2), KeyCode::F(3), KeyCode::F(4)])
+                .prop_map(|c| Step::Key(c, KeyModifiers::NONE)),
+            3 => prop::sample::select("rrcnopgd".chars().collect::<Vec<_>>())
+                .prop_map(|c| Step::Key(KeyCode::Char(c), KeyModifiers::CONTROL)),
+            2 => prop::sample::select("qgkwez".chars().collect::<Vec<_>>())
+                .prop_map(|c| Step::Key(KeyCode::Char(c), KeyModifiers::ALT)),
+            2 => (1usize..30).prop_map(Step::Events),
+            1 => Just(Step::Rewound),
+            1 => Just(Step::Edited),
+            1 => Just(Step::Death),
+        ], 1..80)) {
+        let mut deck = Deck::new((90, 30));
+        deck.ask(QUERY);
+        let mut feeder = Feeder::default();
+        for step in steps {
+            let before = deck.value();
+            // In the middle of a text Ctrl+D takes a letter away, as asked.
+            let deletes = matches!(&step, Step::Key(KeyCode::Char('d'), KeyModifiers::CONTROL));
+            let told = format!("{step:?}");
+            take(&mut deck, &mut feeder, step);
+            feeder.listen(&deck.effects);
+            deck.now_ms += 300;
+            let composer = &deck.app.tabs.chat.composer;
+            let kept = deletes
+                || before.trim().is_empty()
+                || is_within(&before, &composer.value())
+                || composer.draft().is_some_and(|draft| is_within(&before, draft))
+                || composer.history().contains(&before);
+            prop_assert!(kept, "{before:?} was lost by {told}");
+        }
+    }
+}
+
+/// Whether every letter of `text` stands in `whole`, in order.
+fn is_within(text: &str, whole: &str) -> bool {
+    let mut rest = whole.chars();
+    text.chars().all(|c| rest.any(|other| other == c))
 }
 
 fn take(deck: &mut Deck, feeder: &mut Feeder, step: Step) {
@@ -195,6 +246,12 @@ fn take(deck: &mut Deck, feeder: &mut Feeder, step: Step) {
             let names = ["data/", "x.csv"].map(String::from).to_vec();
             Input::Files(Files { folder: String::new(), names })
         }
+        Step::Rewound => {
+            let (session, query) = ("w".to_string(), "rewound".to_string());
+            let rewound = LibraryEvent::Rewound { session, past: Vec::new(), query };
+            Input::Deck(Box::new(DeckEvent::Library(rewound)))
+        }
+        Step::Edited => Input::Edited("edited".to_string()),
         Step::Events(count) => return feeder.play(deck, count),
         Step::Death => return feeder.die(deck),
     };
