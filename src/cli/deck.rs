@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{Config, Home};
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
 use crate::deck::study::{After, StudyCommand};
 use crate::deck::{
@@ -70,7 +72,10 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         dialogs,
         study: Study::new(global, store.clone(), parts.clone(), events.clone(), Arc::clone(&model)),
         parts,
-        library: Library::new(store.clone()).of_evaluation(evaluation).with_mode(config.train.mode),
+        library: Library::new(store.clone())
+            .of_evaluation(evaluation)
+            .with_mode(config.train.mode)
+            .with_file(replay.as_ref().map(|(recording, _)| recording)),
         store: store.clone(),
         events,
         seed: global.seed,
@@ -88,6 +93,7 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         past,
         history,
         session,
+        root: root(global, &home, &config),
         first_lines: Vec::new(),
         status: StatusLine { busy: Some("loading the model".into()), ..StatusLine::default() },
         replay,
@@ -115,6 +121,14 @@ fn farewell(global: &Global, session: &str) -> String {
         .filter(|home| std::env::var_os("TILLERMAN_HOME").as_deref() != Some(home.as_os_str()));
     let home = home.map_or_else(String::new, |home| format!("--home {} ", home.display()));
     format!("this session: tillerman {home}--session {}", short(session))
+}
+
+/// Where the tools open files by their names: the workspace, else the folder python reads.
+fn root(global: &Global, home: &Home, config: &Config) -> Option<PathBuf> {
+    // One that cannot be the workspace is told of where the tools are put together.
+    let workspace = setup::workspace(global, home, config).ok().flatten().map(|workspace| workspace.path);
+    let data = Some(&config.tools.data).filter(|data| !data.as_os_str().is_empty());
+    workspace.or_else(|| data.or(global.folder.first()).cloned())
 }
 
 /// The theme the settings name; none named is the terminal's own colours.
@@ -275,6 +289,9 @@ impl Wire {
             LibraryCommand::Delete { session } => library.delete(&session),
             LibraryCommand::Undelete => library.undelete().map(|event| event.into_iter().collect()),
             LibraryCommand::Rewind { trajectory } => library.rewind(&trajectory).map(|event| vec![event]),
+            LibraryCommand::Fork { trajectory, .. } if library.is_only_in_a_file(&trajectory) => {
+                return self.trouble("no fork", &library::ONLY_IN_A_FILE);
+            }
             LibraryCommand::Fork { trajectory, turns } => match library.fork(&trajectory, turns) {
                 Ok(fork) => return self.fork(fork).await,
                 Err(error) => Err(error),
@@ -399,6 +416,9 @@ impl Wire {
     }
 
     fn label(&self, request: &LabelRequest) {
+        if self.library.is_only_in_a_file(&request.trajectory) {
+            return self.trouble("no label", &library::ONLY_IN_A_FILE);
+        }
         if let Err(error) = self.store_label(request) {
             self.send(DeckEvent::Notice { level: Level::Error, text: format!("label not kept: {error}") });
             return;

@@ -36,6 +36,8 @@ pub struct Library {
     deleted: Option<Deleted>,
     /// The one evaluation to list, whole; None: everything, evaluations folded.
     only: Option<String>,
+    /// What is replayed out of a file, where the store does not hold it.
+    file: Option<Recording>,
     /// How a step would weigh a rollout beside its group's.
     mode: Mode,
     /// Vocabularies by file.
@@ -45,6 +47,10 @@ pub struct Library {
     /// Conversations of rewound sessions in which nothing has been asked yet, and what these had met.
     rewound: HashMap<String, (Vec<(String, String)>, Taint)>,
 }
+
+/// Why what a file holds can be looked at and no more.
+pub const ONLY_IN_A_FILE: &str = "this trajectory is in the file that is replayed and not in the store; `tillerman \
+                                  import FILE` brings it there, then it can be forked and labelled";
 
 /// What a fork begins with.
 pub struct Fork {
@@ -60,6 +66,7 @@ impl Library {
             store,
             deleted: None,
             only: None,
+            file: None,
             mode: Mode::default(),
             pieces: HashMap::new(),
             served: None,
@@ -70,6 +77,17 @@ impl Library {
     /// That lists this evaluation alone, where there is one.
     pub fn of_evaluation(self, only: Option<String>) -> Library {
         Library { only, ..self }
+    }
+
+    /// That also opens what is replayed, should the store not hold it.
+    pub fn with_file(self, replayed: Option<&Recording>) -> Library {
+        let unknown = |recording: &&Recording| self.store.row(&recording.id).is_err();
+        Library { file: replayed.filter(unknown).cloned(), ..self }
+    }
+
+    /// It is replayed out of a file and not in the store.
+    pub fn is_only_in_a_file(&self, trajectory: &str) -> bool {
+        self.file.as_ref().is_some_and(|recording| recording.id == trajectory)
     }
 
     /// That weighs rollouts as this mode of training does.
@@ -138,6 +156,12 @@ impl Library {
 
     /// All of one trajectory, its tokens spelled where the vocabulary is at hand.
     pub fn open(&mut self, id: &str) -> Result<Recording> {
+        if self.is_only_in_a_file(id)
+            && let Some(mut recording) = self.file.clone()
+        {
+            self.spell(&mut recording);
+            return Ok(recording);
+        }
         let mut recording = Recording::of(self.store.trajectory_events(id)?);
         recording.labels = shown_labels(&self.store, id)?;
         recording.advantage = views::advantage(&self.store, id, self.mode);
@@ -480,6 +504,17 @@ mod tests {
         let fork = library.fork("t-1", 2).unwrap();
         assert_eq!((fork.prior.turns.len(), fork.prior.parent.as_str()), (2, "t-1"));
         assert_eq!((fork.query.as_str(), fork.conversation.len()), ("two", 1));
+    }
+
+    #[test]
+    fn what_a_file_holds_is_opened_and_known_for_what_it_is() {
+        let (_folder, plain) = library(&["one"]);
+        let file = Recording::of(demo::events("elsewhere", "two"));
+        let mut library = plain.with_file(Some(&file));
+        assert_eq!(library.open("elsewhere").unwrap(), file);
+        assert!(library.is_only_in_a_file("elsewhere") && !library.is_only_in_a_file("t-0"));
+        let stored = library.open("t-0").unwrap();
+        assert!(!library.with_file(Some(&stored)).is_only_in_a_file("t-0"), "the store holds it");
     }
 
     #[test]

@@ -289,6 +289,10 @@ impl App {
         effects.extend(self.notification(&event));
         match event {
             DeckEvent::Status(status) => self.status = status,
+            // It stands in the conversation, which does not show here.
+            DeckEvent::Notice { level, text } if self.tabs.shown != TabName::Chat => {
+                self.notice = Some((level, text));
+            }
             // The chat tells it in the query's own place, which does not show here.
             DeckEvent::EngineDied { reason, .. } if self.tabs.shown != TabName::Chat => {
                 self.notice = Some((Level::Error, reason));

@@ -139,6 +139,8 @@ impl Tab for Chat {
             DeckEvent::Conversation { .. } => {
                 let text = match self.queue_len() {
                     0 => "a new conversation begins here".to_string(),
+                    1 => "a new conversation begins here; the query queued before still belongs to the one above"
+                        .to_string(),
                     n => format!(
                         "a new conversation begins here; the {n} queued before still belong to the one above"
                     ),

@@ -276,7 +276,7 @@ mod tests {
         for width in [60, 120] {
             let text: String = rows(&left, &right, false, width).iter().map(|row| row.text() + "\n").collect();
             assert!(text.contains("forty") && text.contains("fifty"), "{text}");
-            assert!(text.contains("[.. 1720 characters"), "{text}");
+            assert!(text.contains("[.. 1721 characters"), "{text}");
         }
     }
 

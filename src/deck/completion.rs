@@ -2,7 +2,7 @@
 //!
 //! Reads no folder itself: what a folder holds comes in over `Input::Files`, asked for by an effect.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::deck::command::COMMANDS;
 use crate::deck::composer::Composer;
@@ -30,10 +30,14 @@ pub struct Completion {
 /// The files of one folder, as they came in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Files {
-    /// As typed, with its last slash; empty: the folder the program was started in.
+    /// As typed, with its last slash; empty: the folder tools open files in.
     pub folder: String,
     /// Folders end with a slash.
     pub names: Vec<String>,
+    /// What stands before a name once it is taken: as tools open it.
+    pub before: String,
+    /// Why no tool can open these; empty: one can.
+    pub note: String,
 }
 
 /// What the word at the cursor asks for.
@@ -97,9 +101,10 @@ fn of_folder(pattern: &str, files: &Files) -> Vec<Choice> {
     let choice = |at: usize| {
         let name = visible[at];
         // A folder keeps its `@`, so that what it holds is offered next.
-        let (mark, space) = if name.ends_with('/') { ("@", "") } else { ("", " ") };
-        let text = format!("{mark}{}{name}{space}", files.folder);
-        Choice { text, words: String::new() }
+        if name.ends_with('/') {
+            return Choice { text: format!("@{}{name}", files.folder), words: String::new() };
+        }
+        Choice { text: format!("{}{name} ", files.before), words: files.note.clone() }
     };
     found.into_iter().take(SHOWN_MAX).map(choice).collect()
 }
@@ -112,9 +117,22 @@ pub fn at_home(path: &str) -> PathBuf {
     }
 }
 
-/// The entries of `folder` as typed (`~/` is the home folder), folders first.
-pub fn list(folder: &str) -> Files {
-    let path = if folder.is_empty() { PathBuf::from(".") } else { at_home(folder) };
+const NO_ROOT: &str = "no tool here opens files: start with --workspace DIR";
+const OUTSIDE: &str = "no tool opens what lies outside the workspace";
+
+/// The entries of `folder` as typed (`~/` is the home folder), folders first. `root` is where tools open files by
+/// their names; None: nowhere, names are those of the folder the program was started in.
+pub fn list(folder: &str, root: Option<&Path>) -> Files {
+    let typed = at_home(folder);
+    let path = root.unwrap_or(Path::new(".")).join(&typed);
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let inside = root.map(|root| whole(&path).strip_prefix(whole(root)).map(Path::to_path_buf));
+    let (before, note) = match inside {
+        Some(Ok(inner)) if typed.is_absolute() => (slashed(&inner), ""),
+        Some(Ok(_)) => (folder.to_string(), ""),
+        Some(Err(_)) => (slashed(&typed), OUTSIDE),
+        None => (if typed.is_absolute() { slashed(&typed) } else { folder.to_string() }, NO_ROOT),
+    };
     let mut names: Vec<String> = Vec::new();
     // A folder that cannot be read completes nothing.
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten().take(10_000) {
@@ -123,7 +141,13 @@ pub fn list(folder: &str) -> Files {
         names.push(if is_folder { format!("{name}/") } else { name });
     }
     names.sort_by_key(|name| (!name.ends_with('/'), name.to_lowercase()));
-    Files { folder: folder.to_string(), names }
+    Files { folder: folder.to_string(), names, before, note: note.to_string() }
+}
+
+/// A folder with a slash behind it, unless it is none.
+fn slashed(folder: &Path) -> String {
+    let text = folder.display().to_string();
+    if text.is_empty() || text.ends_with('/') { text } else { text + "/" }
 }
 
 #[cfg(test)]
@@ -159,13 +183,15 @@ mod tests {
         let root = Files {
             folder: String::new(),
             names: ["data/", "notes.md", ".hidden"].map(String::from).to_vec(),
+            ..Files::default()
         };
         assert_eq!(texts("read @", &root), ["@data/", "notes.md "]);
         assert_eq!(texts("read @no", &root), ["notes.md "]);
         assert_eq!(texts("@.h", &root), [".hidden "]);
         assert_eq!(wanted(&typed("read @data/x")), Some(Wanted::Files("data/".into())));
         assert!(texts("read @data/x", &root).is_empty());
-        let data = Files { folder: "data/".into(), names: vec!["x.csv".into()] };
+        let (folder, before) = ("data/".to_string(), "data/".to_string());
+        let data = Files { folder, names: vec!["x.csv".into()], before, note: String::new() };
         assert_eq!(texts("read @data/x", &data), ["data/x.csv "]);
     }
 
@@ -175,7 +201,30 @@ mod tests {
         std::fs::create_dir(dir.path().join("z")).unwrap();
         std::fs::write(dir.path().join("a.csv"), "").unwrap();
         let folder = format!("{}/", dir.path().display());
-        assert_eq!(list(&folder).names, ["z/", "a.csv"]);
-        assert!(list("/does/not/exist/").names.is_empty());
+        assert_eq!(list(&folder, None).names, ["z/", "a.csv"]);
+        assert!(list("/does/not/exist/", None).names.is_empty());
+    }
+
+    #[test]
+    fn names_are_those_that_tools_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("project");
+        std::fs::create_dir_all(root.join("src")).unwrap();
+        std::fs::write(root.join("src/main.rs"), "").unwrap();
+        std::fs::write(dir.path().join("outside.txt"), "").unwrap();
+        let taken = |folder: &str, root: Option<&Path>| {
+            let files = list(folder, root);
+            let text = format!("@{folder}");
+            let choice = choices(&typed(&text), &files).unwrap().choices.pop().unwrap();
+            (choice.text, choice.words)
+        };
+        assert_eq!(taken("src/", Some(&root)), ("src/main.rs ".to_string(), String::new()));
+        assert_eq!(taken("", Some(&root)).0, "@src/", "the workspace, not the current folder");
+        let whole = format!("{}/src/", root.display());
+        assert_eq!(taken(&whole, Some(&root)).0, "src/main.rs ", "as the tools name it");
+        let outside = format!("{}/", dir.path().display());
+        let (text, words) = taken(&outside, Some(&root));
+        assert_eq!((text, words.as_str()), (format!("{outside}outside.txt "), OUTSIDE));
+        assert_eq!(taken(&whole, None).1, NO_ROOT);
     }
 }

@@ -55,6 +55,7 @@ pub fn options(handle: DeckHandle) -> DeckOptions {
         status: status(),
         past: Vec::new(),
         history: Vec::new(),
+        root: None,
         replay: None,
     }
 }

@@ -1,4 +1,5 @@
-//! Answers as rows: the part of markdown that helps in a terminal (bold, code, lists, headings, quotes).
+//! Answers as rows: the part of markdown that helps in a terminal (bold, code, lists, headings, quotes, tables,
+//! links with their address). Struck out text keeps its `~~`: not every terminal can strike.
 //!
 //! Models write arithmetic too, and `(5-3)*2*12` must not lose its stars: emphasis whose marks touch a
 //! letter, a digit or a bracket outside, and single stars around no letter, are shown as written.
@@ -8,6 +9,7 @@ use std::ops::Range;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 use crate::deck::highlight;
+use crate::deck::markdown_table::Table;
 use crate::deck::row::{Prose, Row};
 use crate::deck::theme::Ink;
 use crate::text::safe;
@@ -20,7 +22,7 @@ pub fn rows(source: &str, width: usize, margin: &Row) -> Vec<Row> {
 /// Render `source` on from `page`; the rows, and whether a blank row is due before the next block.
 fn page<'a>(source: &'a str, width: usize, margin: &'a Row, page: Page<'a>) -> (Vec<Row>, bool) {
     let mut page = Page { source, width, margin, ..page };
-    for (event, range) in Parser::new_ext(source, Options::empty()).into_offset_iter() {
+    for (event, range) in Parser::new_ext(source, Options::ENABLE_TABLES).into_offset_iter() {
         page.event(event, range);
     }
     page.flush();
@@ -73,7 +75,7 @@ impl Stream {
 /// Where the line begins on which the last top-level block begins.
 fn last_block(source: &str) -> usize {
     let (mut depth, mut last) = (0usize, 0);
-    for (event, range) in Parser::new_ext(source, Options::empty()).into_offset_iter() {
+    for (event, range) in Parser::new_ext(source, Options::ENABLE_TABLES).into_offset_iter() {
         if depth == 0 && !matches!(event, Event::End(_)) {
             last = range.start;
         }
@@ -103,6 +105,12 @@ struct Page<'a> {
     quotes: usize,
     /// Language of the code block being read, and its text.
     code: Option<(String, String)>,
+    /// The table being read.
+    table: Option<Table>,
+    /// Addresses of the links that are open, each with what was said before its text.
+    links: Vec<(String, String)>,
+    /// What is being said, for the links in it.
+    said: String,
     /// A blank row is due before the next block.
     gap: bool,
     /// Rows stand above that are not in `rows`.
@@ -125,6 +133,9 @@ impl<'a> Page<'a> {
             bullet: None,
             quotes: 0,
             code: None,
+            table: None,
+            links: Vec::new(),
+            said: String::new(),
             gap: false,
             above: false,
             live: false,
@@ -174,6 +185,19 @@ impl<'a> Page<'a> {
                 };
                 self.code = Some((language, String::new()));
             }
+            Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
+                let outer = std::mem::take(&mut self.said);
+                self.links.push((dest_url.to_string(), outer));
+            }
+            Tag::Table(alignments) => {
+                self.block();
+                self.table = Some(Table { alignments: alignments.clone(), lines: Vec::new() });
+            }
+            Tag::TableHead => {
+                self.inks.push(Ink::Strong);
+                self.table_line();
+            }
+            Tag::TableRow => self.table_line(),
             Tag::List(first) => {
                 self.block();
                 self.lists.push(*first);
@@ -212,6 +236,22 @@ impl<'a> Page<'a> {
                 self.gap = true;
             }
             TagEnd::CodeBlock => self.code_block(),
+            TagEnd::Link | TagEnd::Image => self.address(),
+            TagEnd::TableCell => {
+                let cell = std::mem::take(&mut self.prose);
+                if let Some(line) = self.table.as_mut().and_then(|table| table.lines.last_mut()) {
+                    line.push(cell);
+                }
+            }
+            TagEnd::TableHead => {
+                self.inks.pop();
+            }
+            TagEnd::Table => {
+                if let Some(table) = self.table.take() {
+                    self.rows.extend(table.rows(self.width, &self.lead("")));
+                }
+                self.gap = true;
+            }
             TagEnd::Item => self.flush(),
             TagEnd::List(_) => {
                 self.flush();
@@ -259,6 +299,23 @@ impl<'a> Page<'a> {
         }
     }
 
+    fn table_line(&mut self) {
+        if let Some(table) = &mut self.table {
+            table.lines.push(Vec::new());
+        }
+    }
+
+    /// Behind a link's text stands where it leads, unless the text is that.
+    fn address(&mut self) {
+        let Some((address, outer)) = self.links.pop() else { return };
+        let text = std::mem::replace(&mut self.said, outer);
+        let bare = address.strip_prefix("mailto:").unwrap_or(&address);
+        if !bare.is_empty() && text.trim() != bare {
+            let gap = if text.is_empty() { "" } else { " " };
+            self.say(&format!("{gap}({address})"), Ink::Dim);
+        }
+    }
+
     fn code_block(&mut self) {
         let Some((language, code)) = self.code.take() else { return };
         let lead = self.lead("").say("  ", Ink::Text);
@@ -274,6 +331,9 @@ impl<'a> Page<'a> {
     }
 
     fn say(&mut self, text: &str, ink: Ink) {
+        if !self.links.is_empty() {
+            self.said.push_str(text);
+        }
         self.prose = std::mem::take(&mut self.prose).say(text, ink);
     }
 
@@ -347,6 +407,47 @@ mod tests {
     }
 
     #[test]
+    fn links_say_where_they_lead() {
+        check("see [the docs](http://x.y/z)", &["see the docs (http://x.y/z)"]);
+        check("<http://x.y>", &["http://x.y"]);
+        check("[http://x.y](http://x.y)", &["http://x.y"]);
+        check("[a] b\n\n[a]: /c", &["a (/c) b"]);
+        check("![map](m.png) [](e)", &["map (m.png) (e)"]);
+        check("[**bold** x](u&#27;[31mv)", &["bold x (uv)"]);
+        check("~~old~~ new", &["~~old~~ new"]);
+        let row = &rows("[a](b)", 40, &Row::new())[0];
+        assert_eq!(*row, Row::new().say("a", Ink::Text).say(" (b)", Ink::Dim));
+    }
+
+    #[test]
+    fn tables_stand_in_columns_and_fit() {
+        let table = "| city | people |\n|---|---:|\n| Lima | 10 |\n| *Rio* de Janeiro | 6.7 |\n\nend";
+        check(
+            table,
+            &[
+                "city           | people",
+                "---------------+-------",
+                "Lima           |     10",
+                "Rio de Janeiro |    6.7",
+                "",
+                "end",
+            ],
+        );
+        let long = "| a | b |\n|---|---|\n| one two three four five six | seven eight nine ten eleven |";
+        check(
+            long,
+            &[
+                "a                  | b                 ",
+                "-------------------+-------------------",
+                "one two three four | seven eight nine  ",
+                "five six           | ten eleven        ",
+            ],
+        );
+        let narrow: Vec<String> = rows(table, 12, &Row::new()).iter().map(Row::text).collect();
+        assert_eq!(narrow[..4], ["- city: Lima", "  people: 10", "- city: Rio", "  de Janeiro"]);
+    }
+
+    #[test]
     fn hostile_text_is_cleaned_first() {
         check("a\u{1b}]52;c;x\u{7}b `\u{202e}c`", &["ab c"]);
     }
@@ -358,7 +459,7 @@ mod tests {
             blocks in prop::collection::vec(prop::sample::select(vec![
                 "para one\n", "two *lines*\nof it\n", "\n", "\n\n", "- item\n", "  - inner\n", "1. first\n\n",
                 "```python\nx = 1\n", "```\n", "# Title\n", "> quote\n", "    indented\n", "---\n", "===\n", "<b>\n",
-                "**bold** 日本\n", "[a]: b\n", "text [a]\n", " ", "\u{1b}[31mred\n", "a\r\nb", "\tx\n", "e\u{301}\u{200b}\n",
+                "**bold** 日本\n", "| a | b |\n", "|---|---|\n", "| 1 | 日本 2 |\n", "[t](u)\n", "[a]: b\n", "text [a]\n", " ", "\u{1b}[31mred\n", "a\r\nb", "\tx\n", "e\u{301}\u{200b}\n",
             ]), 0..14),
             cuts in prop::collection::vec(1usize..9, 1..6),
         ) {

@@ -1,6 +1,7 @@
 //! What the deck and the flow say to each other. The deck knows neither store nor engine: whoever wires
 //! it (the command line, the demo, a test) reads commands and sends events.
 
+use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -209,6 +210,8 @@ pub struct DeckOptions {
     pub past: Vec<Past>,
     /// Earlier inputs, oldest first, for the Up key.
     pub history: Vec<String>,
+    /// The folder in which tools open files by their names, if they do.
+    pub root: Option<PathBuf>,
     /// Opens on the replay tab with this trajectory, at so many times its speed (infinite: at its end).
     pub replay: Option<(Recording, f64)>,
 }

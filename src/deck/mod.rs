@@ -39,6 +39,7 @@ pub mod library;
 pub mod live;
 pub mod manners;
 mod markdown;
+mod markdown_table;
 pub mod message;
 pub mod paint;
 pub mod pane;
@@ -72,6 +73,7 @@ mod tests_study;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -109,7 +111,8 @@ pub fn run(mut options: DeckOptions) -> Result<String, Error> {
     let (signals, keyboard) = inputs::start(inputs.clone(), options.handle.events)?;
     let screen = Screen::new(io::stdout(), size);
     let commands = options.handle.commands;
-    let mut shell = Shell { app, screen, commands, inputs, keyboard, started: Instant::now() };
+    let (root, started) = (options.root, Instant::now());
+    let mut shell = Shell { app, screen, commands, inputs, keyboard, root, started };
     let result = shell.run(&received);
     drop(guard);
     signals.stop();
@@ -132,6 +135,8 @@ struct Shell<W: Write> {
     /// For what is done beside the loop and answered later.
     inputs: Sender<Input>,
     keyboard: Keyboard,
+    /// Where tools open files by their names.
+    root: Option<PathBuf>,
     started: Instant,
 }
 
@@ -194,7 +199,10 @@ impl<W: Write> Shell<W> {
                 Effect::Copy(text) => self.screen.copy(&text)?,
                 Effect::Notify(how, text) => self.screen.notify(how, &text)?,
                 Effect::Mouse(on) => terminal::set_mouse(on)?,
-                Effect::ListFiles(folder) => self.beside(move || Input::Files(completion::list(&folder))),
+                Effect::ListFiles(folder) => {
+                    let root = self.root.clone();
+                    self.beside(move || Input::Files(completion::list(&folder, root.as_deref())));
+                }
                 Effect::Export { path, own_name, text } => {
                     self.beside(move || export::file(&path, own_name, &text));
                 }

@@ -129,6 +129,13 @@ impl Prose {
         self
     }
 
+    /// This text with another behind it.
+    #[must_use]
+    pub fn join(mut self, other: &Prose) -> Prose {
+        self.pieces.extend(other.pieces.iter().cloned());
+        self
+    }
+
     pub fn is_empty(&self) -> bool {
         self.pieces.iter().all(|(text, _)| text.is_empty())
     }

@@ -59,14 +59,16 @@ fn files_are_asked_for_and_offered() {
     deck.type_text("read @");
     assert_eq!(deck.effects, [Effect::ListFiles(String::new())]);
     let names = ["data/", "notes.md"].map(String::from).to_vec();
-    deck.input(Input::Files(Files { folder: String::new(), names }));
+    deck.input(Input::Files(Files { names, ..Files::default() }));
     snapshot("files_80x24", &deck.text());
     deck.press(KeyCode::Enter);
     assert_eq!(
         (deck.value().as_str(), deck.effects.last()),
         ("read @data/", Some(&Effect::ListFiles("data/".into())))
     );
-    deck.input(Input::Files(Files { folder: "data/".into(), names: vec!["x.csv".into()] }));
+    let (folder, before) = ("data/".to_string(), "data/".to_string());
+    let names = vec!["x.csv".to_string()];
+    deck.input(Input::Files(Files { folder, names, before, note: String::new() }));
     deck.type_text("x").press(KeyCode::Tab);
     assert_eq!(deck.value(), "read data/x.csv ");
 }
@@ -320,7 +322,7 @@ fn hostile_names_reach_no_terminal() {
         let mut deck = Deck::answered(size, "hostile");
         deck.type_text("@");
         let names = vec![hostile.to_string(), marks.clone(), format!("\u{200b}{hostile}/")];
-        deck.input(Input::Files(Files { folder: String::new(), names }));
+        deck.input(Input::Files(Files { names, ..Files::default() }));
         let mut bytes = super::bytes_of(&mut deck);
         deck.press(KeyCode::Tab);
         bytes.extend(super::bytes_of(&mut deck));

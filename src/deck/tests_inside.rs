@@ -300,6 +300,8 @@ fn an_evaluation_is_opened_out_of_the_list() {
         let mut all = vec![evaluation(60, true)];
         all.extend(listed());
         send(&mut deck, LibraryEvent::Listed(all));
+        // What was selected before stays so.
+        deck.press(KeyCode::Home);
         deck
     });
     each_size("evaluation", |size| {

@@ -2,12 +2,13 @@
 
 use crossterm::event::{KeyCode, KeyModifiers};
 
-use super::super::tests_inside::{send, sessions};
+use super::super::tests_inside::{recording, send, sessions};
 use super::super::tests_study::study;
 use super::{Deck, QUERY, asked, turn_2_runs};
 use crate::deck::app::{Effect, Input};
-use crate::deck::library::{LibraryCommand, LibraryEvent};
-use crate::deck::message::{DeckCommand, DeckEvent};
+use crate::deck::demo;
+use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};
+use crate::deck::message::{DeckCommand, DeckEvent, Level};
 use crate::deck::study::{StudyCommand, StudyEvent, TrainingView, Work};
 use crate::deck::tab::TabName;
 
@@ -132,6 +133,25 @@ fn queued_queries_are_seen_taken_back_and_removed() {
 }
 
 #[test]
+fn a_replay_out_of_a_file_is_spelled_once_the_model_serves() {
+    let mut deck = Deck::new((100, 30));
+    let file = Recording::of(demo::events("elsewhere", QUERY));
+    deck.app.tabs.replay.play(file, f64::INFINITY);
+    deck.app.tabs.shown = TabName::Replay;
+    deck.now_ms += 1_000;
+    deck.input(Input::Tick).press(KeyCode::Char('t'));
+    assert!(wants(&deck, |c| matches!(c, LibraryCommand::Open { .. })), "{:?}", deck.effects);
+    send(&mut deck, LibraryEvent::Opened(Box::new(recording("elsewhere", QUERY))));
+    deck.effects.clear();
+    deck.press(KeyCode::Esc).press(KeyCode::Char('t'));
+    assert!(!wants(&deck, |_| true), "known by now");
+    let text = "no label: it is in the file".to_string();
+    deck.press(KeyCode::Esc).press(KeyCode::Char('+'));
+    deck.input(Input::Deck(Box::new(DeckEvent::Notice { level: Level::Error, text })));
+    assert!(deck.text().contains("no label: it is in the file"), "told where the key was pressed");
+}
+
+#[test]
 fn what_runs_next_is_said_when_a_query_is_cancelled() {
     let mut deck = Deck::new((100, 24));
     deck.ask("one").ask("two").press(KeyCode::Esc);
@@ -143,7 +163,7 @@ fn queued_queries_stay_in_the_conversation_they_were_sent_in() {
     let mut deck = Deck::new((100, 24));
     deck.ask("one").ask("two");
     begin_conversation(&mut deck, "another");
-    assert!(deck.text().contains("the 1 queued before still belong"), "{}", deck.text());
+    assert!(deck.text().contains("the query queued"), "{}", deck.text());
     deck.ask("three").play("t-1", "one").play("t-2", "two");
     let conversations: Vec<&str> = deck
         .effects
@@ -163,6 +183,7 @@ fn what_takes_its_time_is_stopped_by_a_key_that_asks_once() {
     deck.press(KeyCode::F(3)).press(KeyCode::Char('s'));
     assert!(deck.text().contains("no rollouts are under way"));
     study(&mut deck, StudyEvent::Working { work: Work::Rollouts, count: 1 });
+    deck.press(KeyCode::Left);
     assert!(deck.text().contains("s stop"), "{}", deck.text());
     deck.effects.clear();
     deck.now_ms += 2_000;

@@ -244,7 +244,7 @@ fn take(deck: &mut Deck, feeder: &mut Feeder, step: Step) {
         Step::Click(column, row) => Input::Click(column, row),
         Step::Files => {
             let names = ["data/", "x.csv"].map(String::from).to_vec();
-            Input::Files(Files { folder: String::new(), names })
+            Input::Files(Files { names, ..Files::default() })
         }
         Step::Rewound => {
             let (session, query) = ("w".to_string(), "rewound".to_string());

@@ -249,7 +249,7 @@ fn leaving_asks_once_where_something_would_be_lost() {
     let mut deck = Deck::new((120, 40));
     study(&mut deck, StudyEvent::Training(TrainingView { own: true, ..training_view() }));
     deck.chord(KeyModifiers::CONTROL, 'd');
-    assert!(!quits(&deck) && deck.text().contains("a step is under way"), "{}", deck.text());
+    assert!(!quits(&deck) && deck.text().contains("a step under way would be lost"), "{}", deck.text());
     deck.press(KeyCode::F(4)).chord(KeyModifiers::CONTROL, 'd');
     assert!(!quits(&deck), "another key came between");
     deck.chord(KeyModifiers::CONTROL, 'd');

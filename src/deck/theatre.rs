@@ -79,6 +79,17 @@ impl Theatre {
         self.chat.followed().is_some_and(|(live, _)| live.trajectory.parent.is_some())
     }
 
+    /// What plays has been spelled, by a model that serves since.
+    pub fn spelled(&mut self, recording: &Recording) {
+        if recording.id != self.recording.id || recording.spelled.is_empty() {
+            return;
+        }
+        self.recording.spelled.clone_from(&recording.spelled);
+        if let Some(inside) = &mut self.chat.inside {
+            inside.opened(&self.recording);
+        }
+    }
+
     pub fn tick(&mut self, now_ms: u64) {
         let steps = self.player.tick(now_ms);
         self.show(steps);

@@ -188,8 +188,10 @@ impl Replay {
             Action::Zoom | Action::Face(_) => {
                 theatre.player.paused = true;
                 theatre.chat.perform(action, "", cx);
-                // The record is here already; nobody need be asked for it.
-                cx.wishes.effects.clear();
+                // The record is here already; only how its tokens are spelled may be known elsewhere.
+                if !theatre.recording.spelled.is_empty() {
+                    cx.wishes.effects.clear();
+                }
                 if let Some(inside) = &mut theatre.chat.inside {
                     inside.opened(&theatre.recording);
                 }
@@ -292,7 +294,12 @@ impl Tab for Replay {
             LibraryEvent::Found { text, evaluations } => {
                 self.shelf.found(text.clone(), evaluations.clone());
             }
-            LibraryEvent::Opened(recording) => self.opened(recording, cx),
+            LibraryEvent::Opened(recording) => {
+                if let Scene::Theatre(theatre) = &mut self.scene {
+                    theatre.spelled(recording);
+                }
+                self.opened(recording, cx);
+            }
             LibraryEvent::Deleted { title } => cx.say(format!("deleted: {title}; u brings it back")),
             LibraryEvent::Resumed { .. } | LibraryEvent::Forked { .. } | LibraryEvent::Rewound { .. } => {
                 cx.wishes.tab = Some(TabName::Chat);
