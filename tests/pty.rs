@@ -327,6 +327,67 @@ fn a_query_is_cancelled_by_a_key() {
     terminal.assert_restored();
 }
 
+/// The line after the end names the session one was in last, and none where nothing was kept in it.
+#[test]
+fn the_farewell_names_the_session_of_the_last_query() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().to_str().unwrap();
+    let left = |queries: &[&str]| {
+        let mut terminal = Terminal::of(&["--home", home, "--seed", "1"], &[]);
+        terminal.wait_for("tillerman-embedded");
+        for (n, query) in queries.iter().enumerate() {
+            if n > 0 {
+                terminal.type_text("\u{e}");
+                terminal.wait_for("a new conversation begins here");
+            }
+            terminal.type_text(&format!("{query}\r"));
+            terminal.wait_for(query);
+            terminal.wait_until("no query that runs", |terminal| {
+                let contents = terminal.screen().screen().contents();
+                contents.contains("tokens") && !contents.contains("Esc cancel")
+            });
+        }
+        terminal.type_text("\u{4}");
+        assert_eq!(terminal.end(), 0);
+        terminal.assert_restored();
+        let text = String::from_utf8_lossy(&terminal.raw()).into_owned();
+        let named = text.split("this session: tillerman ").nth(1).map(|rest| rest.lines().next().unwrap());
+        named.map(|line| line.trim().rsplit(' ').next().unwrap().to_string())
+    };
+    assert_eq!(left(&[]), None, "nothing was asked");
+    let named = left(&["What is 6*7?", "What is 5+5?"]).expect("a session that was kept");
+    let listed = ["--home", home, "sessions", "--session", &named];
+    let listed = Command::new(env!("CARGO_BIN_EXE_tillerman")).args(listed).output().unwrap();
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(text.contains("5+5") && !text.contains("6*7"), "{text}");
+}
+
+/// Rollouts under way are stopped by a key that asks once; those that have ended are kept.
+#[test]
+fn rollouts_are_stopped_by_a_key() {
+    let home = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
+    terminal.wait_for("tillerman-embedded");
+    terminal.type_text("What is the capital of Peru?\r");
+    terminal.wait_for("tokens");
+    terminal.type_text("/roll 64\r");
+    terminal.wait_for("s stop");
+    terminal.type_text("s");
+    terminal.wait_for("s once more");
+    terminal.type_text("s");
+    terminal.wait_until("the end of the rollouts", |terminal| {
+        let contents = terminal.screen().screen().contents();
+        !contents.contains("s stop") && !contents.contains("stopping") && !contents.contains("s once more")
+            || contents.contains("of 64 rollouts ended")
+    });
+    terminal.type_text("\u{1b}[D");
+    terminal.wait_until("no rollouts", |terminal| !terminal.screen().screen().contents().contains("s stop"));
+    assert!(!terminal.screen().screen().contents().contains("64 of 64"), "stopped before the last");
+    terminal.type_text("\u{4}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+}
+
 /// An MCP server of the settings is looked at, refused, looked at again and allowed, all from the deck.
 #[cfg(target_os = "linux")]
 #[test]

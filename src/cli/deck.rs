@@ -33,7 +33,7 @@ use super::deck_parts::Parts;
 use super::library::{self, Fork, Library};
 use super::setup;
 use super::study::Study;
-use super::{deck_files, deck_servers};
+use super::{deck_files, deck_servers, deck_turn};
 
 /// What the deck opens on.
 pub enum Start {
@@ -341,22 +341,13 @@ impl Wire {
         let (store, model, study) = (self.store.clone(), self.model.clone(), self.study.clone());
         let approvals = self.approvals.clone();
         let query = tokio::spawn(async move {
-            let begins = async {
-                let turn = match held {
+            let turn = async {
+                match held {
                     Some(held) => held,
                     None => turn.lock_owned().await,
-                };
-                // What cannot be put together is told at once.
-                parts.ready().await?;
-                // No adapter is swapped while a query plans.
-                let planning = study.engine.read().await;
-                // What served when it was asked may have given way meanwhile.
-                Ok((turn, parts.ready().await?, planning))
+                }
             };
-            let begun = tokio::select! {
-                () = token.cancelled() => Err("cancelled before anything ran".to_string()),
-                begun = begins => begun,
-            };
+            let begun = deck_turn::admitted(&token, turn, || parts.ready(), &study.engine).await;
             let (_turn, setup, _planning) = match begun {
                 Ok(begun) => begun,
                 Err(reason) => {

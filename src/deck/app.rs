@@ -27,7 +27,8 @@ use crate::deck::theme::Theme;
 use crate::flow::event::{Body, Event};
 
 /// Why no other conversation can be gone to now.
-const RUNS_FIRST: &str = "a query runs in the chat (F1): let it end, or cancel it there with Esc, then press it again";
+const RUNS_FIRST: &str =
+    "a query runs in the chat (F1): let it end, or cancel it there with Esc, then press it again";
 
 /// Rows one notch of the mouse wheel scrolls.
 const WHEEL_ROWS: usize = 3;
@@ -263,10 +264,8 @@ impl App {
             }
             _ => {}
         }
-        let begins_again = matches!(
-            event,
-            DeckEvent::Library(LibraryEvent::Resumed { .. } | LibraryEvent::Rewound { .. })
-        );
+        let begins_again =
+            matches!(event, DeckEvent::Library(LibraryEvent::Resumed { .. } | LibraryEvent::Rewound { .. }));
         if begins_again && self.tabs.chat.is_running() {
             // Asked after the key was pressed and before its answer came: the running query keeps its place.
             self.notice = Some((Level::Warning, RUNS_FIRST.to_string()));

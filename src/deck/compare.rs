@@ -259,7 +259,8 @@ mod tests {
         assert!(marks(&parts(&left, &right)[1]).contains(&("command", Mark::Changed)));
         assert!(marks(&parts(&left, &left)[1]).contains(&("command", Mark::Same)));
         for width in [60, 120] {
-            let text: String = rows(&left, &right, false, width).iter().map(|row| row.text() + "\n").collect();
+            let text: String =
+                rows(&left, &right, false, width).iter().map(|row| row.text() + "\n").collect();
             assert!(text.contains("x = x + 1") && text.contains("x = x * 7"), "{text}");
             assert!(text.starts_with("They part in turn 1 (command)"), "{text}");
         }
@@ -269,12 +270,14 @@ mod tests {
     fn what_differs_late_in_a_long_text_shows() {
         let result = |end: &str| {
             let mut one = trajectory("a query");
-            one.turns[0].result.as_mut().unwrap().text = format!("{}{end}{}", "é ".repeat(900), "x".repeat(900));
+            one.turns[0].result.as_mut().unwrap().text =
+                format!("{}{end}{}", "é ".repeat(900), "x".repeat(900));
             one
         };
         let (left, right) = (result("forty"), result("fifty"));
         for width in [60, 120] {
-            let text: String = rows(&left, &right, false, width).iter().map(|row| row.text() + "\n").collect();
+            let text: String =
+                rows(&left, &right, false, width).iter().map(|row| row.text() + "\n").collect();
             assert!(text.contains("forty") && text.contains("fifty"), "{text}");
             assert!(text.contains("[.. 1721 characters"), "{text}");
         }

@@ -61,7 +61,10 @@ pub enum Work {
 #[derive(Clone, Debug, PartialEq)]
 pub enum StudyEvent {
     /// So many of this kind are under way in this deck now.
-    Working { work: Work, count: usize },
+    Working {
+        work: Work,
+        count: usize,
+    },
     /// All groups, newest first.
     Groups(Vec<GroupView>),
     /// One group is new or has changed.

@@ -32,7 +32,8 @@ pub fn rows(live: &Live, turn: usize, width: usize, room: Room) -> Vec<Row> {
             prose = prose.say(format!(" {}", whole_arguments(&entry.command)), text);
             prose = prose.say("\n-> ", arrow).say(result, text);
             if rest > 0 {
-                prose = prose.say(format!(" [and {} more: the tool calls (2) show it]", size(rest)), Ink::Dim);
+                prose =
+                    prose.say(format!(" [and {} more: the tool calls (2) show it]", size(rest)), Ink::Dim);
             }
             if entry.cut_chars > 0 {
                 let words = format!(

@@ -416,7 +416,9 @@ impl Tab for Groups {
                 Some("one step on what is labelled here".to_string())
             }
             Action::Roll if self.group().is_some() => Some(format!("roll it out {SIZE} times more")),
-            Action::Stop if self.is_rolling() => Some("stop the rollouts; those that have ended stay".to_string()),
+            Action::Stop if self.is_rolling() => {
+                Some("stop the rollouts; those that have ended stay".to_string())
+            }
             _ => None,
         }
     }

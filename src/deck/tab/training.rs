@@ -397,7 +397,9 @@ impl Tab for Training {
                     cx.effect(ask(StudyCommand::Stop(work)));
                     cx.say("stopping");
                 }
-                None if self.view.alive => cx.say("that run is another terminal's: stop it there with Ctrl+C"),
+                None if self.view.alive => {
+                    cx.say("that run is another terminal's: stop it there with Ctrl+C")
+                }
                 None => cx.say("neither a step nor a comparison is under way in this deck"),
             },
             _ => return false,
