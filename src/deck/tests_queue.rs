@@ -163,7 +163,7 @@ fn queued_queries_stay_in_the_conversation_they_were_sent_in() {
     let mut deck = Deck::new((100, 24));
     deck.ask("one").ask("two");
     begin_conversation(&mut deck, "another");
-    assert!(deck.text().contains("the query queued"), "{}", deck.text());
+    assert!(deck.text().contains("query queued before still belongs to"), "{}", deck.text());
     deck.ask("three").play("t-1", "one").play("t-2", "two");
     let conversations: Vec<&str> = deck
         .effects
