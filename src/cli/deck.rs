@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -164,6 +165,14 @@ fn stored_scope(scope: deck::Scope) -> Scope {
     }
 }
 
+/// A query under way.
+struct Running {
+    cancel: CancellationToken,
+    /// It has said its last; what is left of its task is nothing to be cancelled.
+    over: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
 /// The deck's other end.
 struct Wire {
     parts: Parts,
@@ -176,7 +185,7 @@ struct Wire {
     settings: std::path::PathBuf,
     model: Arc<std::sync::Mutex<ModelInfo>>,
     /// Queries under way, the one that runs first: one asked right behind a fork waits for it.
-    running: VecDeque<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    running: VecDeque<Running>,
     /// Held by the query that runs.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Questions about calls, as they stand on the screen.
@@ -196,8 +205,8 @@ impl Wire {
                 DeckCommand::Ask { query, conversation } => self.ask(query, conversation).await,
                 DeckCommand::Cancel => {
                     self.ended();
-                    if let Some((cancel, _)) = self.running.front() {
-                        cancel.cancel();
+                    if let Some(first) = self.running.front() {
+                        first.cancel.cancel();
                     }
                 }
                 DeckCommand::Approve { id, consent } => self.dialogs.answered(id, consent),
@@ -225,15 +234,15 @@ impl Wire {
                 DeckCommand::Quit => break,
             }
         }
-        self.running.iter().for_each(|(cancel, _)| cancel.cancel());
-        for (_, query) in self.running {
-            let _ = query.await;
+        self.running.iter().for_each(|query| query.cancel.cancel());
+        for query in self.running {
+            let _ = query.task.await;
         }
     }
 
     /// Let go of the queries that have ended.
     fn ended(&mut self) {
-        self.running.retain(|(_, query)| !query.is_finished());
+        self.running.retain(|query| !query.over.load(Ordering::Acquire) && !query.task.is_finished());
     }
 
     /// A deck that has gone hears nothing more; what is recorded stays.
@@ -340,7 +349,9 @@ impl Wire {
         let (parts, token, events) = (self.parts.clone(), cancel.clone(), self.events.clone());
         let (store, model, study) = (self.store.clone(), self.model.clone(), self.study.clone());
         let approvals = self.approvals.clone();
-        let query = tokio::spawn(async move {
+        let over = Arc::new(AtomicBool::new(false));
+        let said = Arc::clone(&over);
+        let task = tokio::spawn(async move {
             let turn = async {
                 match held {
                     Some(held) => held,
@@ -360,12 +371,13 @@ impl Wire {
             let screen = Arc::new(Screen { events: events.clone(), adapter, model });
             let sink = Arc::new(StoreSink::new(store).then(screen));
             let trajectory = solve(&flow, &ask, sink, token).await;
+            said.store(true, Ordering::Release);
             unshown(&trajectory, &events);
             if let Some(text) = deck_servers::changed(&setup, &trajectory) {
                 let _ = events.send(DeckEvent::Notice { level: Level::Warning, text });
             }
         });
-        self.running.push_back((cancel, query));
+        self.running.push_back(Running { cancel, over, task });
     }
 
     /// Check everything beside the loop: some of it takes seconds.

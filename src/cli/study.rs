@@ -46,9 +46,6 @@ pub struct Study {
     model: Arc<Mutex<ModelInfo>>,
 }
 
-/// What comes of work that a person stopped.
-const STOPPED: &str = "stopped; what had finished is kept";
-
 /// Work under way, which the deck is told of while this lives.
 struct Working {
     study: Study,
@@ -239,7 +236,7 @@ impl Study {
         let working = self.working(Work::Rollouts);
         let cancel = working.cancel.clone();
         let _planning = tokio::select! {
-            () = cancel.cancelled() => anyhow::bail!(STOPPED),
+            () = cancel.cancelled() => anyhow::bail!("stopped before one began"),
             planning = self.engine.read() => planning,
         };
         let options = RollOptions {
@@ -427,7 +424,7 @@ impl Study {
             self.swap(&setup).await?;
         }
         if working.cancel.is_cancelled() {
-            anyhow::bail!(STOPPED);
+            anyhow::bail!("stopped; what planned before goes on, an adapter it had kept by then stays below");
         }
         if !status.success() {
             // Its words begin with what stands before an error here, too.
@@ -477,7 +474,7 @@ impl Study {
         let setup = self.ready().await?;
         let working = self.working(Work::Comparison);
         let _planning = tokio::select! {
-            () = working.cancel.cancelled() => anyhow::bail!(STOPPED),
+            () = working.cancel.cancelled() => anyhow::bail!("stopped"),
             planning = self.engine.write() => planning,
         };
         let current = self.planning(&setup)?;
@@ -498,7 +495,7 @@ impl Study {
             return Err(error);
         }
         if working.cancel.is_cancelled() {
-            anyhow::bail!(STOPPED);
+            anyhow::bail!("stopped");
         }
         if let Ok([before, after]) = <[Side; 2]>::try_from(shown) {
             let query = query.to_string();
