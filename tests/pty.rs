@@ -485,3 +485,62 @@ fn without_a_terminal_it_says_what_to_do() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("tillerman ask"));
 }
+
+/// A person's path by keys alone, on the real program: a question rolled out eight times, its answers labelled, a step,
+/// the gate's word, the adapter live, and the next question answered with it. Prints how long from the last label.
+#[test]
+fn a_person_teaches_the_planner_by_keys_alone() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("config.toml"), "[engine]\nthreads = 1\nshipped_adapter = false\n")
+        .unwrap();
+    let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
+    terminal.wait_for("tillerman-embedded");
+    terminal.type_text("What is 37*41+5?\r");
+    terminal.wait_for(" tokens");
+    terminal.type_text("\u{1b}g");
+    terminal.type_text("\u{1b}OR");
+    terminal.wait_for("8 of 8 rollouts ended");
+    // One word per answer, each by itself: letters that follow each other at once are a sentence, not keys.
+    let shown = |terminal: &Terminal| terminal.screen().screen().contents();
+    for key in ["-", "+", "-"] {
+        terminal.type_text(key);
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    let started = std::time::Instant::now();
+    terminal.wait_until("contrast", |terminal| !shown(terminal).contains("no contrast"));
+    terminal.type_text("t");
+    terminal.wait_for("t once more");
+    terminal.type_text("\r");
+    terminal.wait_for("F4 training");
+    terminal.wait_for("asked of both");
+    let judged = started.elapsed();
+    if !shown(&terminal).contains("* plans now") {
+        terminal.type_text("\r");
+        terminal.wait_until("it plans", |terminal| {
+            shown(terminal).contains("plans now; u brings") || shown(terminal).contains("once more")
+        });
+        if !shown(&terminal).contains("plans now; u brings") {
+            terminal.type_text("\r");
+            terminal.wait_for("plans now; u brings");
+        }
+    }
+    println!(
+        "label to the gate's word {:.2} s, to the live adapter {:.2} s",
+        judged.as_secs_f64(),
+        started.elapsed().as_secs_f64()
+    );
+    terminal.type_text("\u{1b}OP");
+    terminal.type_text("What is 12*12+1?\r");
+    terminal.wait_until("an answer with it", |terminal| {
+        let contents = shown(terminal);
+        contents.rsplit_once("12*12+1?").is_some_and(|(_, after)| after.contains(" tokens"))
+    });
+    terminal.type_text("\u{4}");
+    assert_eq!(terminal.end(), 0);
+    terminal.assert_restored();
+    let list = ["--home", home.path().to_str().unwrap(), "adapters", "list", "--json"];
+    let listed = Command::new(env!("CARGO_BIN_EXE_tillerman")).args(list).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    assert!(listed.contains("\"current\":true"), "{listed}");
+}

@@ -128,6 +128,13 @@ impl Exchange {
                     rows.extend(prose.wrap(width, &margin(), &margin()));
                 }
                 rows.extend(self.figures(live, width));
+                if trajectory.left_out > 0 {
+                    let oldest = trajectory.left_out;
+                    let words = format!(
+                        "the context holds no more: the oldest {oldest} earlier queries were left out"
+                    );
+                    rows.extend(note(&words, width));
+                }
                 if let Some(limit) = &trajectory.limit {
                     rows.extend(note(&format!("stopped by a limit: {limit}"), width));
                 }

@@ -54,7 +54,7 @@ pub fn trajectory(of: &Trajectory, labels: &[Label], group: Option<&str>) -> Val
         },
         "steps": steps,
         "final_metrics": {
-            "total_prompt_tokens": sum(|call| prompt_tokens(call)),
+            "total_prompt_tokens": sum(prompt_tokens),
             "total_completion_tokens": sum(|call| call.completion.sampled()),
             "total_cached_tokens": sum(|call| call.completion.reused),
             "total_steps": of.calls.len() + 1,
