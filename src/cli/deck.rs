@@ -65,6 +65,9 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let past = library::past(&store, &session)?;
     let (history, fresh) = history(&store)?;
     let parts = Parts::begin(global, &runtime, &events, fresh);
+    if store.is_full() {
+        let _ = events.send(DeckEvent::Full(true));
+    }
     let dialogs = Dialogs::new(events.clone());
     let person = Arc::new(dialogs.clone());
     let model = Arc::default();
@@ -369,7 +372,8 @@ impl Wire {
             let flow = Flow { approvals, ..study.flow(&setup).asked() };
             let adapter = flow.adapter.clone();
             let screen = Arc::new(Screen { events: events.clone(), adapter, model });
-            let sink = Arc::new(StoreSink::new(store).then(screen));
+            let sink =
+                Arc::new(Roomy::new(StoreSink::new(store.clone()).then(screen), store, events.clone()));
             let trajectory = solve(&flow, &ask, sink, token).await;
             said.store(true, Ordering::Release);
             unshown(&trajectory, &events);
@@ -467,6 +471,37 @@ impl Wire {
 fn unshown(trajectory: &Trajectory, events: &Sender<DeckEvent>) {
     if let Outcome::Failed { reason, remedy, cause: Cause::Record } = &trajectory.outcome {
         let _ = events.send(DeckEvent::Refused { reason: reason.clone(), remedy: remedy.clone() });
+    }
+}
+
+/// The store's sink, watched for a disk that is full: said before the query that met it ends.
+struct Roomy<S> {
+    inner: S,
+    store: Arc<Store>,
+    events: Sender<DeckEvent>,
+    full: AtomicBool,
+}
+
+impl<S: Sink> Roomy<S> {
+    fn new(inner: S, store: Arc<Store>, events: Sender<DeckEvent>) -> Roomy<S> {
+        // As the deck was told last.
+        let full = AtomicBool::new(store.is_full());
+        Roomy { inner, store, events, full }
+    }
+}
+
+impl<S: Sink> Sink for Roomy<S> {
+    fn record(&self, event: Event) -> Result<(), String> {
+        let recorded = self.inner.record(event);
+        let full = self.store.is_full();
+        if self.full.swap(full, Ordering::AcqRel) != full {
+            let _ = self.events.send(DeckEvent::Full(full));
+        }
+        recorded
+    }
+
+    fn progress(&self, progress: Progress) {
+        self.inner.progress(progress);
     }
 }
 

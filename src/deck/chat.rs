@@ -35,6 +35,8 @@ fn first_words(lines: &[String]) -> Vec<(String, Ink)> {
 
 #[derive(Default)]
 pub struct Chat {
+    /// The disk of the record is full: queued queries wait for a person, not for each other.
+    pub full: bool,
     pub transcript: Transcript,
     pub composer: Composer,
     /// Where no pane has the focus the input has it.
@@ -189,6 +191,15 @@ impl Chat {
     fn ended(&mut self, cell: usize, now_ms: u64) -> Vec<Effect> {
         if self.running == Some(cell) {
             self.running = self.asked.pop_front();
+        }
+        if self.full && !self.queue.is_empty() {
+            let waiting = self.queue.len();
+            let queries = if waiting == 1 { "query waits" } else { "queries wait" };
+            let words = format!(
+                "the disk is full, so {waiting} queued {queries}: free some space, then send the next"
+            );
+            self.notice(Level::Warning, words);
+            return Vec::new();
         }
         self.next_query(now_ms)
     }

@@ -163,8 +163,9 @@ impl Chat {
     /// An empty conversation with these finished queries.
     fn begin_again(&mut self, past: Vec<Past>) {
         let composer = std::mem::take(&mut self.composer);
+        let full = self.full;
         *self = Chat::default();
-        self.composer = composer;
+        (self.composer, self.full) = (composer, full);
         for past in past {
             let mut exchange = Exchange::asked(past.trajectory.query.clone(), false);
             exchange.live = Some(Live::past(past.trajectory, past.outline));

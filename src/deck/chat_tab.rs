@@ -161,6 +161,7 @@ impl Tab for Chat {
                 self.notice(Level::Error, text);
             }
             DeckEvent::FirstLines(lines) => self.first_lines(lines),
+            DeckEvent::Full(full) => self.full = *full,
             DeckEvent::EngineDied { .. }
             | DeckEvent::Status(_)
             | DeckEvent::Library(_)

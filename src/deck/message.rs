@@ -147,6 +147,8 @@ pub enum DeckEvent {
         reason: String,
         remedy: String,
     },
+    /// The disk of the record is full and nothing new can begin, or there is room again.
+    Full(bool),
     /// The engine worker ended; the running query ends by its own `Failed` event.
     EngineDied {
         reason: String,

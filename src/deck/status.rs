@@ -88,6 +88,9 @@ fn facts(app: &App, gauge: bool) -> Vec<(u8, String)> {
     if let Some(busy) = &status.busy {
         facts.push((0, busy.clone()));
     }
+    if app.tabs.chat.full {
+        facts.insert(0, (0, "DISK FULL".to_string()));
+    }
     if let Some(adapter) = &status.adapter {
         facts.push((3, format!("adapter {adapter}")));
     }

@@ -177,6 +177,28 @@ fn queued_queries_stay_in_the_conversation_they_were_sent_in() {
 }
 
 #[test]
+fn a_full_disk_holds_the_queue_until_a_person_sends_on() {
+    let mut deck = Deck::new((120, 50));
+    deck.ask("one").ask("two").ask("three");
+    deck.input(Input::Deck(Box::new(DeckEvent::Full(true))));
+    let reason = "disk full: the record cannot grow".to_string();
+    deck.input(Input::Deck(Box::new(DeckEvent::Refused { reason, remedy: "free some space".to_string() })));
+    let asked = |deck: &Deck| {
+        let is_ask = |effect: &&Effect| matches!(effect, Effect::Command(DeckCommand::Ask { .. }));
+        deck.effects.iter().filter(is_ask).count()
+    };
+    assert_eq!(asked(&deck), 1, "those that wait do not fail one after another");
+    let shown = deck.text();
+    assert!(shown.contains("DISK FULL") && shown.contains("2 queued queries wait"), "{shown}");
+    // Whoever sends again tries again, the queue in its order.
+    deck.ask("four");
+    assert_eq!(asked(&deck), 2);
+    deck.input(Input::Deck(Box::new(DeckEvent::Full(false))));
+    deck.play("t-1", "two");
+    assert!(asked(&deck) == 3 && !deck.text().contains("DISK FULL"), "{}", deck.text());
+}
+
+#[test]
 fn what_takes_its_time_is_stopped_by_a_key_that_asks_once() {
     let stop = |work| Effect::Command(DeckCommand::Study(StudyCommand::Stop(work)));
     let mut deck = Deck::new((100, 24));

@@ -136,8 +136,9 @@ pub fn drift_of(adapter: &Adapter) -> Option<Drift> {
 
 fn used_up(drift: &Drift) -> Error {
     Error::Train(format!(
-        "the KL budget is used up: {}. To train anew: `tillerman adapters use none`, roll the labelled questions out \
-         again (their labels still hold) and train; or allow more with train.kl_budget",
+        "the KL budget is used up: {}. To train anew: `tillerman adapters use none`, then `tillerman train \
+         --past 0`, which rolls every labelled question out again (the labels still hold); or allow more with \
+         train.kl_budget",
         drift.text()
     ))
 }
