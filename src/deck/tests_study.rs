@@ -204,6 +204,25 @@ fn from_an_adapter_one_comes_to_a_group_it_learned_from() {
 }
 
 #[test]
+fn whoever_comes_to_a_new_group_finds_its_biggest_answer_chosen() {
+    let mut deck = Deck::new((120, 40));
+    // The answer that ended first is the smallest in the end.
+    let whole = group();
+    let first = GroupView { clusters: vec![whole.clusters[2].clone()], ended: 1, ..whole.clone() };
+    study(&mut deck, StudyEvent::Group(first));
+    let open = |clusters: &[Cluster]| clusters.iter().map(|c| Cluster { label: None, ..c.clone() }).collect();
+    study(&mut deck, StudyEvent::Group(GroupView { clusters: open(&whole.clusters), ..whole.clone() }));
+    deck.press(KeyCode::F(3));
+    deck.effects.clear();
+    deck.press(KeyCode::Char('+'));
+    let labelled = asked_of_study(&mut deck);
+    let Some(StudyCommand::LabelCluster { answer, value: LabelValue::Good, .. }) = labelled else {
+        panic!("{labelled:?}")
+    };
+    assert_eq!(answer, whole.clusters[0].canonical);
+}
+
+#[test]
 fn labels_that_got_worse_set_an_alarm_off_where_one_rolls_back() {
     for size in [(120, 40), (80, 24), (60, 14)] {
         let mut deck = Deck::new(size);

@@ -37,6 +37,8 @@ pub struct Groups {
     cluster: usize,
     rollout: usize,
     first: usize,
+    /// The newest group came while another tab showed: nobody has chosen anything in it.
+    unseen: bool,
     /// This group shall show once the groups are there.
     wanted: Option<String>,
     /// What was labelled last, newest last: undone in that order.
@@ -91,7 +93,7 @@ impl Groups {
             Some(known) => *known = group,
             None => {
                 self.groups.insert(0, group);
-                (self.at, self.cluster, self.rollout) = (0, 0, 0);
+                (self.at, self.cluster, self.rollout, self.unseen) = (0, 0, 0, true);
             }
         }
         self.hold();
@@ -104,6 +106,7 @@ impl Groups {
     }
 
     fn walk(&mut self, groups: isize, clusters: isize, rollouts: isize) {
+        self.unseen = false;
         if groups != 0 {
             self.at = moved(self.at, groups, self.groups.len());
             (self.cluster, self.rollout, self.first) = (0, 0, 0);
@@ -117,6 +120,7 @@ impl Groups {
     }
 
     fn label(&mut self, value: LabelValue, correction: Option<String>, cx: &mut Context) {
+        self.unseen = false;
         let Some((group, cluster)) = self.chosen() else {
             return cx.say("no answer to label yet");
         };
@@ -407,6 +411,10 @@ impl Tab for Groups {
     }
 
     fn shown(&mut self, cx: &mut Context) {
+        // Whoever comes finds the biggest answer chosen, not the one that happened to end first.
+        if std::mem::take(&mut self.unseen) && self.at == 0 {
+            (self.cluster, self.rollout) = (0, 0);
+        }
         cx.effect(ask(StudyCommand::ListGroups));
     }
 
