@@ -5,6 +5,7 @@
 //! rollouts and takes many. Progress goes to stderr, or as JSON lines to
 //! stdout; the served adapter changes only at the end, by the gate's word or the person's.
 
+mod bar;
 mod forming;
 mod judging;
 mod labels;
@@ -30,6 +31,7 @@ use crate::train::validation::Validation;
 
 pub use labels::drift_of;
 
+use self::bar::Bar;
 use self::judging::{Judging, Pool};
 use self::plan::Begun;
 use super::{Global, setup};
@@ -137,7 +139,8 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         Some(hash) => Some(store.find_adapter(hash)?),
         None => None,
     };
-    let mut trainer = trainer(&setup, store.clone(), watch(args.json));
+    let bar = Arc::new(Bar::new(args.json));
+    let mut trainer = trainer(&setup, store.clone(), watch(args.json, bar.clone()));
     let mut pool = Pool::of(args.gate.as_deref(), setup.embedded)?;
     let (candidate, trained) = if let Some(file) = &args.tasks {
         let tasks = judging::load(file)?;
@@ -152,10 +155,16 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         let trained = tasks.iter().map(ledger::id_of).collect();
         let begun = begun.as_ref().map(|begun| (begun, &*store));
         let plan = plan::plan(args, global, settings, champion.clone(), validation, begun)?;
-        (on_tasks(&mut trainer, args.json, &plan, &tasks, &model, &cancel).await?, trained)
+        let before = store.steps(&plan.run)?.len();
+        bar.begin(plan.steps, before);
+        let made = on_tasks(&mut trainer, args.json, &plan, &tasks, &model, &cancel).await;
+        bar.end();
+        (made?, trained)
     } else {
         let seed = global.seed.unwrap_or_else(setup::fresh_seed);
-        let made = labels::step(&trainer, args, settings, seed, champion.as_ref(), &cancel).await?;
+        let made = labels::step(&trainer, args, settings, seed, champion.as_ref(), &cancel).await;
+        bar.end();
+        let made = made?;
         let trained = made.as_ref().map(|(made, _)| ledger::trained(&store, made)).transpose()?;
         (made, trained.unwrap_or_default())
     };
@@ -247,7 +256,7 @@ pub async fn judge(
     if questions.is_empty() {
         return Err(Error::Usage(judging::NO_QUESTIONS.to_string()).into());
     }
-    let trainer = trainer(&setup, store.clone(), watch(json));
+    let trainer = trainer(&setup, store.clone(), watch(json, Arc::new(Bar::new(json))));
     let how = Judging { json, seed: global.seed.unwrap_or(0), pairs };
     let cancel = cancelled_by_ctrl_c();
     let decision = judging::judged(&trainer, how, &candidate, champion.as_ref(), &questions, &cancel).await?;
@@ -313,11 +322,12 @@ fn say(as_json: bool, value: &Value, text: &str) {
     }
 }
 
-fn watch(as_json: bool) -> Watch {
+fn watch(as_json: bool, bar: Arc<Bar>) -> Watch {
     Arc::new(move |progress| match progress {
         progress if as_json => println!("{}", json!(progress)),
+        Progress::Phase { phase } => bar.phase(phase),
         Progress::Rolled(rolled) => {
-            eprintln!(
+            let text = format!(
                 "step {}: {} of {} rollouts right, {} of {} groups have contrast, {:.1} s",
                 rolled.step,
                 rolled.right,
@@ -326,35 +336,42 @@ fn watch(as_json: bool) -> Watch {
                 rolled.groups,
                 rolled.seconds
             );
+            bar.line(&text, false);
             for alarm in &rolled.alarms {
-                eprintln!("step {}: alarm: {}", rolled.step, alarm.words());
+                bar.line(&format!("step {}: alarm: {}", rolled.step, alarm.words()), false);
             }
         }
-        Progress::Stepped(stepped) => match &stepped.skipped {
-            Some(why) => eprintln!("step {}: skipped: {why}", stepped.step),
-            None => eprintln!(
-                "step {}: adapter {}, kl {:.4} to its parent, {} to base, {} tokens trained, {:.2} s, {:.0} MB{}",
-                stepped.step,
-                stepped.adapter.as_deref().unwrap_or("none"),
-                stepped.step_kl.unwrap_or(0.0),
-                stepped.drift.map_or("unknown".to_string(), |drift| format!("{drift:.4}")),
-                stepped.stats.tokens_trained,
-                stepped.seconds,
-                stepped.peak_mb,
-                stepped.device.words()
-            ),
-        },
-        Progress::Validated(seen) => eprintln!(
-            "step {}: validation {} of {} right ({:.1} %, 95 % {:.1}..{:.1}){}{}",
-            seen.step,
-            seen.k,
-            seen.n,
-            100.0 * seen.k as f64 / seen.n.max(1) as f64,
-            100.0 * seen.low,
-            100.0 * seen.high,
-            if seen.best { ", the best so far" } else { "" },
-            seen.back_to.as_ref().map(|id| format!("; worse, so back to {id}")).unwrap_or_default()
-        ),
-        Progress::Phase { .. } | Progress::Gate { .. } => {}
+        Progress::Stepped(stepped) => {
+            let text = match &stepped.skipped {
+                Some(why) => format!("step {}: skipped: {why}", stepped.step),
+                None => format!(
+                    "step {}: adapter {}, kl {:.4} to its parent, {} to base, {} tokens trained, {:.2} s, {:.0} MB{}",
+                    stepped.step,
+                    stepped.adapter.as_deref().unwrap_or("none"),
+                    stepped.step_kl.unwrap_or(0.0),
+                    stepped.drift.map_or("unknown".to_string(), |drift| format!("{drift:.4}")),
+                    stepped.stats.tokens_trained,
+                    stepped.seconds,
+                    stepped.peak_mb,
+                    stepped.device.words()
+                ),
+            };
+            bar.line(&text, true);
+        }
+        Progress::Validated(seen) => {
+            let text = format!(
+                "step {}: validation {} of {} right ({:.1} %, 95 % {:.1}..{:.1}){}{}",
+                seen.step,
+                seen.k,
+                seen.n,
+                100.0 * seen.k as f64 / seen.n.max(1) as f64,
+                100.0 * seen.low,
+                100.0 * seen.high,
+                if seen.best { ", the best so far" } else { "" },
+                seen.back_to.as_ref().map(|id| format!("; worse, so back to {id}")).unwrap_or_default()
+            );
+            bar.line(&text, false);
+        }
+        Progress::Gate { .. } => {}
     })
 }

@@ -266,6 +266,7 @@ impl Trainer {
         let rolling = std::time::Instant::now();
         let kept = plan.keep_rollouts.then_some(&self.store);
         let (mut groups, mut rewards) = (Vec::new(), Vec::new());
+        (self.watch)(&Progress::Phase { phase: "rolling out".to_string() });
         for again in 0..plan.draws.max(1) {
             let drawn = draw(tasks, plan.questions, plan.seed, state.drawn);
             let questions = drawn.iter().map(|task| ledger::asked(task)).collect::<Result<Vec<_>, _>>()?;

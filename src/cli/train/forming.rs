@@ -11,6 +11,7 @@ use crate::flow::trajectory::Trajectory;
 use crate::store::{LabelValue, Scope, Source, Store, canonical, short};
 use crate::train::labelled::{PassedOver, past_questions, stored_groups};
 use crate::train::presets::Settings;
+use crate::train::progress::Progress;
 use crate::train::reward::{Known, Rewards, rewards, rewards_or_picks};
 use crate::train::rollout::{Group, Question, RollOptions, Rollout, roll};
 use crate::train::rows::Policy;
@@ -133,6 +134,7 @@ async fn past(
         turns: settings.turns,
         parallel: 0,
     };
+    (trainer.watch)(&Progress::Phase { phase: "rolling out".to_string() });
     let groups = roll(&trainer.flow, &questions, &options, Some(store), None, cancel.clone()).await?;
     if cancel.is_cancelled() {
         return Err(Error::Interrupted);
