@@ -72,6 +72,11 @@
 //! - The KL budget is the exact divergence at each planner token: k3 of sampled tokens was decided by a few of them.
 //! - In mode `flow` a turn whose plan could not be run counts as *plan bad* by the checker, and a right rollout that holds
 //!   one is worth a fifth less: failed calls rose with training as long as only the answer paid.
+//! - What does not fit the context is left out, oldest first, instead of failing the query, and is an event of its own
+//!   (`flow::fit`). A model too small to see that a query stands alone is shown earlier ones only where words refer back
+//!   to them (`flow::refers`, English; a setting of the prompt pack).
+//! - A step on labels takes the temperature its rollouts were drawn at; the gate asks what labels know a right answer to,
+//!   so that a model of one's own has a gate without a file (`train::ledger`). Groups form in four ways (`cli/train/forming`).
 //! - `llama.cpp` is built without OpenMP: its own thread pool, threads = cores - 1 unless told otherwise.
 //!
 //! # Words

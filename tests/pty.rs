@@ -166,6 +166,11 @@ fn the_mouse_is_taken_and_given_back() {
     terminal.wait_until("mouse events", |terminal| {
         terminal.screen().screen().mouse_protocol_mode() != vt100::MouseProtocolMode::None
     });
+    // Dragged over the first words of the conversation, which then go to the terminal's clipboard.
+    terminal.type_text("\u{1b}[<0;3;3M\u{1b}[<32;20;3M");
+    terminal.type_text("\u{1b}[<0;20;3m");
+    terminal.wait_until("a copy", |terminal| terminal.raw().windows(7).any(|bytes| bytes == b"\x1b]52;c;"));
+    terminal.wait_for("sent to the terminal's clipboard");
     terminal.signal("TERM");
     assert_eq!(terminal.end(), 130);
     terminal.assert_restored();

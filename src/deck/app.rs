@@ -21,6 +21,7 @@ use crate::deck::layer::picker::{Item, Picker};
 use crate::deck::library::LibraryEvent;
 use crate::deck::manners::{Manners, Notify};
 use crate::deck::message::{DeckCommand, DeckEvent, DeckOptions, Level, StatusLine};
+use crate::deck::selection::Selection;
 use crate::deck::study::StudyCommand;
 use crate::deck::tab::{Context, Look, Tab, TabName, Tabs, Wishes};
 use crate::deck::theme::Theme;
@@ -46,6 +47,9 @@ pub enum Input {
     Wheel(bool),
     /// Column and row of a mouse press.
     Click(u16, u16),
+    /// The mouse moved with its button down, and the button went up.
+    Drag(u16, u16),
+    Drop,
     /// What a folder holds.
     Files(Files),
     /// The input as the editor left it.
@@ -104,6 +108,8 @@ pub struct App {
     pub layers: Vec<Box<dyn Layer>>,
     pub look: Look,
     pub status: StatusLine,
+    /// What the mouse marks; gone with the next key.
+    pub selection: Option<Selection>,
     /// What the last key or event has to say, on the bottom line until the next key.
     pub notice: Option<(Level, String)>,
     /// Columns, rows.
@@ -149,6 +155,7 @@ impl App {
             layers: Vec::new(),
             look: Look { theme, themes, keymap },
             status: options.status.clone(),
+            selection: None,
             notice: None,
             size,
             session: options.session.clone(),
@@ -175,7 +182,10 @@ impl App {
 
     fn take(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
         match input {
-            Input::Key(key) => self.key(&key, now_ms),
+            Input::Key(key) => {
+                self.selection = None;
+                self.key(&key, now_ms)
+            }
             Input::Paste(text) => self.pasted(&text, now_ms),
             Input::Deck(event) => self.deck_event(*event, now_ms),
             Input::System(system) => self.system(system),
@@ -194,13 +204,34 @@ impl App {
         }
     }
 
+    /// What the mouse let go of, once what it marked is drawn: to be copied, once.
+    pub fn dropped(&mut self) -> Option<String> {
+        let selection = self.selection.as_mut().filter(|selection| selection.is_dropped())?;
+        let text = selection.take();
+        match &text {
+            Some(text) => {
+                let count = text.chars().count();
+                self.say(&format!("{count} characters sent to the terminal's clipboard"));
+            }
+            None => self.selection = None,
+        }
+        text
+    }
+
     /// Inputs that ask for nothing.
     fn note(&mut self, input: Input) {
         match input {
             Input::Resize(columns, rows) => self.size = (columns, rows),
             Input::Focus(focused) => self.manners.focused = focused,
-            Input::Click(column, row) if self.layers.is_empty() => {
-                self.tabs.current_mut().click(column, row);
+            Input::Click(column, row) => {
+                self.selection = Some(Selection::at(column, row));
+                if self.layers.is_empty() {
+                    self.tabs.current_mut().click(column, row);
+                }
+            }
+            Input::Drop => self.selection.iter_mut().for_each(Selection::let_go),
+            Input::Drag(column, row) => {
+                self.selection.iter_mut().for_each(|selection| selection.drag(column, row));
             }
             Input::Files(files) => self.tabs.all_mut().into_iter().for_each(|tab| tab.files(files.clone())),
             Input::Inked => self.tabs.chat.transcript.forget_rows(),
@@ -372,7 +403,7 @@ impl App {
             Action::Mouse => {
                 self.manners.mouse = !self.manners.mouse;
                 self.say(if self.manners.mouse {
-                    "the wheel scrolls and clicks choose; select text with Shift, F12 gives the mouse back"
+                    "the wheel scrolls, clicks choose, dragging copies; with Shift the terminal selects; F12 gives the mouse back"
                 } else {
                     "the mouse is the terminal's again"
                 });

@@ -48,6 +48,7 @@ pub mod player;
 mod plot;
 pub mod row;
 pub mod screen;
+mod selection;
 mod shelf;
 pub mod status;
 pub mod study;
@@ -171,6 +172,10 @@ impl<W: Write> Shell<W> {
             }
             if dirty && (urgent || drawn.elapsed() >= FRAME) {
                 self.screen.draw(&mut self.app)?;
+                if let Some(text) = self.app.dropped() {
+                    self.screen.copy(&text)?;
+                    self.screen.draw(&mut self.app)?;
+                }
                 if typed {
                     key_times::drawn();
                 }

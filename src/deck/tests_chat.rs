@@ -294,6 +294,25 @@ fn the_mouse_scrolls_chooses_and_is_released() {
     assert_eq!(deck.effects.pop(), Some(Effect::Mouse(false)));
 }
 
+#[test]
+fn what_the_mouse_is_dragged_over_is_copied_out_of_one_frame() {
+    let mut deck = Deck::answered((120, 40), QUERY);
+    let shown = deck.text();
+    let row = shown.lines().position(|line| line.contains("> What is")).unwrap();
+    let (row, next) = (u16::try_from(row).unwrap(), u16::try_from(row + 2).unwrap());
+    deck.input(Input::Click(2, row)).input(Input::Drag(90, next)).text();
+    deck.input(Input::Drop).text();
+    let text = deck.app.dropped().unwrap();
+    assert!(text.starts_with("> What is the population of Peru") && !text.contains('│'), "{text}");
+    assert!(deck.text().contains("characters sent to the terminal's clipboard"), "{}", deck.text());
+    assert_eq!(deck.app.dropped(), None, "once");
+    // A click alone selects nothing, and any key lets go of what was marked.
+    deck.input(Input::Click(5, 5)).input(Input::Drop).text();
+    assert_eq!(deck.app.dropped(), None);
+    deck.input(Input::Click(2, row)).input(Input::Drag(9, row)).press(KeyCode::Char('x'));
+    assert!(deck.app.selection.is_none());
+}
+
 /// Every tab and every layer at every size a terminal may have, and then some.
 #[test]
 fn everything_draws_at_every_size() {

@@ -34,6 +34,9 @@ pub fn draw(buffer: &mut Buffer, app: &mut App) -> Option<Position> {
     footer(buffer, Rect::new(0, area.bottom() - 1, area.width, 1), app);
     let look = &app.look;
     let over = app.layers.iter_mut().fold(None, |_, over| layer::draw(buffer, area, over.as_mut(), look));
+    if let Some(selection) = &mut app.selection {
+        selection.draw(buffer);
+    }
     if app.layers.is_empty() { cursor } else { over }
 }
 
