@@ -30,7 +30,7 @@ use crate::tasks::question::Question;
 use self::progress::Progress;
 use self::report::{Judging, Limited, Report};
 use self::rows::{Row, Rows, Setting, Side};
-use super::{Global, setup};
+use super::{Global, cancelled_by_ctrl_c, setup};
 
 #[derive(Debug, Args)]
 #[command(
@@ -265,17 +265,6 @@ fn turn_limits(args: &EvalArgs, own: usize) -> Vec<usize> {
     let key = |limit: usize| if limit == 0 { usize::MAX } else { limit };
     let all: BTreeSet<usize> = args.turn_limits.iter().chain([&own]).map(|limit| key(*limit)).collect();
     all.into_iter().rev().map(|limit| if limit == usize::MAX { 0 } else { limit }).collect()
-}
-
-fn cancelled_by_ctrl_c() -> CancellationToken {
-    let cancel = CancellationToken::new();
-    let interrupt = cancel.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupt.cancel();
-        }
-    });
-    cancel
 }
 
 fn setting(flow: &Flow, asked: &[Asked], seed: u64, model: String, compare: Option<String>) -> Setting {

@@ -289,6 +289,18 @@ fn block(future: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i3
     result
 }
 
+/// Cancelled by Ctrl+C.
+pub fn cancelled_by_ctrl_c() -> tokio_util::sync::CancellationToken {
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let interrupt = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupt.cancel();
+        }
+    });
+    cancel
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

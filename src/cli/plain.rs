@@ -60,6 +60,14 @@ fn words(body: &Body) -> Option<(String, String)> {
     })
 }
 
+/// `1:20`, from an hour on `1:02:05`.
+pub fn duration(seconds: u64) -> String {
+    match (seconds / 3600, seconds % 3600 / 60, seconds % 60) {
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
 /// What was said about a call that asked first.
 pub fn answer_words(answer: &Answer) -> &'static str {
     match (answer.consent, answer.by) {

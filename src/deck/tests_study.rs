@@ -440,7 +440,7 @@ fn models_on_this_machine() {
     });
 }
 
-fn offered() -> ModelLine {
+pub(super) fn offered() -> ModelLine {
     ModelLine {
         name: "Qwen3 4B".to_string(),
         path: "Qwen/Qwen3-4B-GGUF Qwen3-4B-Q4_K_M.gguf".to_string(),

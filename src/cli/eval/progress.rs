@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::time::Instant;
 
+use crate::cli::plain::duration;
+
 /// Counts of this run. On a terminal one line is rewritten; elsewhere a line is printed per tenth.
 pub struct Progress {
     total: usize,
@@ -62,13 +64,6 @@ impl Progress {
         if self.terminal && self.answered > 0 {
             eprintln!();
         }
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    match (seconds / 3600, seconds % 3600 / 60, seconds % 60) {
-        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
-        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use crate::cli::plain::duration;
+
 const WIDTH: usize = 20;
 
 /// Steps of this run, and what goes on.
@@ -95,13 +97,6 @@ impl State {
         let bar = format!("{}{}", "#".repeat(full), ".".repeat(WIDTH - full));
         let step = (over + 1).min(self.steps);
         format!("step {step} of {} [{bar}] {} · {clock}{left}", self.steps, self.phase)
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    match (seconds / 3600, seconds % 3600 / 60, seconds % 60) {
-        (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
-        (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
     }
 }
 
