@@ -12,7 +12,7 @@ use tillerman::engine::{Engine, Message, Role};
 use tillerman::flow::event::Collect;
 use tillerman::flow::prompt::{Fill, Pack};
 use tillerman::flow::solve::{Ask, Flow, solve};
-use tillerman::flow::trajectory::{Limits, Outcome, Trajectory};
+use tillerman::flow::trajectory::{Decision, Limits, Outcome, Trajectory};
 use tillerman::gguf::toy::{Architecture, ToyModel, shape_named};
 use tillerman::tools::base::Base;
 use tillerman::tools::calculator::Calculator;
@@ -170,7 +170,11 @@ async fn what_does_not_fit_the_context_is_left_out() {
     let ended = solve(&flow, &ask, Arc::new(Collect::default()), CancellationToken::new()).await;
     assert_eq!(ended.outcome, Outcome::Answered, "{:?}", ended.outcome);
     assert!(ended.left_out > 0, "100 earlier queries fit");
-    assert!(ended.limit.as_deref().is_some_and(|limit| limit.starts_with("context (")), "{:?}", ended.limit);
+    // A random verifier may say stop before the memory is full.
+    let verdict = ended.turns.last().and_then(|turn| turn.verdict.as_ref());
+    let stopped = verdict.is_some_and(|verdict| verdict.decision == Decision::Stop);
+    let full = ended.limit.as_deref().is_some_and(|limit| limit.starts_with("context ("));
+    assert!(full || stopped, "{:?}", ended.limit);
     engine.shutdown().await;
 }
 
