@@ -105,6 +105,44 @@ fn the_same_seed_gives_the_same_trajectory() {
     assert_eq!(text("3"), text("3"));
 }
 
+/// The embedded planner answers a second, unrelated query as it does alone, whatever was asked before it.
+/// TILLERMAN_PAIRS=1 asks all pairs of families instead of those that used to go wrong; the count is printed.
+#[test]
+fn an_unrelated_query_is_answered_as_if_it_were_the_first() {
+    let mut of: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    let tasks = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/train.jsonl");
+    for line in fs::read_to_string(tasks).unwrap().lines() {
+        let task: Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| task[key].as_str().unwrap().to_string();
+        of.entry(text("family")).or_default().push(text("query"));
+    }
+    let all = std::env::var("TILLERMAN_PAIRS").is_ok();
+    let (mut changed, mut pairs) = (Vec::new(), 0);
+    for (first, earlier) in of.iter().filter(|(family, _)| all || *family == "game24" || *family == "csv") {
+        for (second, later) in of.iter().filter(|(family, _)| *family != first) {
+            let answer = |session: Option<&str>, home: &std::path::Path, query: &str| {
+                let mut command = tillerman(home);
+                command.args(["--seed", "1", "ask", query, "--json"]);
+                command.args(session.iter().flat_map(|session| ["--session", session]));
+                let (_, out, _) = run(&mut command);
+                let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                let session = lines[0]["session"].as_str().unwrap().to_string();
+                (session, lines.last().unwrap()["answer"].clone())
+            };
+            let (alone, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (_, expected) = answer(None, alone.path(), &later[7]);
+            let (session, _) = answer(None, together.path(), &earlier[3]);
+            let (_, got) = answer(Some(&session), together.path(), &later[7]);
+            pairs += 1;
+            if got != expected {
+                changed.push(format!("{first}, then {second}: {got}, alone {expected}"));
+            }
+        }
+    }
+    println!("{} of {pairs} second answers changed", changed.len());
+    assert!(changed.is_empty(), "{changed:#?}");
+}
+
 #[test]
 fn queries_that_cannot_be_taken_are_refused_in_words() {
     let home = tempfile::tempdir().unwrap();

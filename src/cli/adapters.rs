@@ -60,7 +60,7 @@ enum AdaptersCommand {
 }
 
 #[derive(Debug, Args)]
-pub struct JudgeArgs {
+struct JudgeArgs {
     id: String,
     /// Most paired rollouts to add, of questions and seeds it has not met
     #[arg(long, default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..))]
@@ -68,25 +68,6 @@ pub struct JudgeArgs {
     /// Questions to ask: a file, or `ledger` for those that labels know a right answer to (default: as `train`)
     #[arg(long, value_name = "ledger|FILE")]
     gate: Option<PathBuf>,
-}
-
-impl AdaptersArgs {
-    /// What asks the model, and therefore runs elsewhere.
-    pub fn judging(&self) -> Option<&JudgeArgs> {
-        match &self.command {
-            Some(AdaptersCommand::Judge(args)) => Some(args),
-            _ => None,
-        }
-    }
-}
-
-/// `adapters judge`.
-///
-/// # Errors
-/// As [`super::train::judge`]'s.
-pub async fn judge(global: &Global, args: &AdaptersArgs, judging: &JudgeArgs) -> anyhow::Result<i32> {
-    let JudgeArgs { id, pairs, gate } = judging;
-    super::train::judge(global, id, *pairs, gate.as_deref(), args.json).await
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -110,7 +91,9 @@ pub fn run(global: &Global, args: &AdaptersArgs) -> anyhow::Result<i32> {
     match args.command.as_ref().unwrap_or(&AdaptersCommand::List) {
         AdaptersCommand::List => shelf.list(),
         AdaptersCommand::Use { id, force } => shelf.select(id, *force),
-        AdaptersCommand::Judge(_) => Ok(0),
+        AdaptersCommand::Judge(JudgeArgs { id, pairs, gate }) => {
+            super::block(super::train::judge(global, id, *pairs, gate.as_deref(), args.json))
+        }
         AdaptersCommand::Rollback => shelf.roll_back(),
         AdaptersCommand::Show { id } => shelf.show(id),
         AdaptersCommand::Export { id, format, dir } => shelf.export(id, *format, dir),
@@ -138,8 +121,9 @@ impl Shelf {
             let none = "no adapter yet; label answers and run `tillerman train --labelled`";
             return written(writeln!(out, "{none}").and_then(|()| out.flush()));
         }
-        let current = self.store.current_adapter(&self.model_hash()?)?;
-        if let Some(alarm) = super::study_views::live(&self.store, current.as_deref())? {
+        let model = self.model_hash()?;
+        let current = self.store.current_adapter(&model)?;
+        if let Some(alarm) = super::study_views::live(&self.store, &model, current.as_deref())? {
             eprintln!("alarm: {alarm}");
         }
         written(self.print_list(&adapters, current.as_deref(), &mut out))

@@ -65,7 +65,8 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
     let past = library::past(&store, &session)?;
     let (history, fresh) = history(&store)?;
     let parts = Parts::begin(global, &runtime, &events, fresh);
-    if store.is_full() {
+    let told_full = Arc::new(AtomicBool::new(store.is_full()));
+    if told_full.load(Ordering::Acquire) {
         let _ = events.send(DeckEvent::Full(true));
     }
     let dialogs = Dialogs::new(events.clone());
@@ -86,6 +87,7 @@ pub fn run(global: &Global, start: Start) -> anyhow::Result<i32> {
         settings,
         model,
         turn: Arc::default(),
+        told_full,
         running: VecDeque::new(),
     };
     let newest = past.last().map(|past| past.trajectory.id.clone());
@@ -189,6 +191,8 @@ struct Wire {
     model: Arc<std::sync::Mutex<ModelInfo>>,
     /// Queries under way, the one that runs first: one asked right behind a fork waits for it.
     running: VecDeque<Running>,
+    /// Whether the deck was told last that the disk of the record is full.
+    told_full: Arc<AtomicBool>,
     /// Held by the query that runs.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Questions about calls, as they stand on the screen.
@@ -351,7 +355,7 @@ impl Wire {
         let cancel = CancellationToken::new();
         let (parts, token, events) = (self.parts.clone(), cancel.clone(), self.events.clone());
         let (store, model, study) = (self.store.clone(), self.model.clone(), self.study.clone());
-        let approvals = self.approvals.clone();
+        let (approvals, told) = (self.approvals.clone(), self.told_full.clone());
         let over = Arc::new(AtomicBool::new(false));
         let said = Arc::clone(&over);
         let task = tokio::spawn(async move {
@@ -372,8 +376,8 @@ impl Wire {
             let flow = Flow { approvals, ..study.flow(&setup).asked() };
             let adapter = flow.adapter.clone();
             let screen = Arc::new(Screen { events: events.clone(), adapter, model });
-            let sink =
-                Arc::new(Roomy::new(StoreSink::new(store.clone()).then(screen), store, events.clone()));
+            let inner = StoreSink::new(store.clone()).then(screen);
+            let sink = Arc::new(Roomy { inner, store, events: events.clone(), told });
             let trajectory = solve(&flow, &ask, sink, token).await;
             said.store(true, Ordering::Release);
             unshown(&trajectory, &events);
@@ -479,22 +483,15 @@ struct Roomy<S> {
     inner: S,
     store: Arc<Store>,
     events: Sender<DeckEvent>,
-    full: AtomicBool,
-}
-
-impl<S: Sink> Roomy<S> {
-    fn new(inner: S, store: Arc<Store>, events: Sender<DeckEvent>) -> Roomy<S> {
-        // As the deck was told last.
-        let full = AtomicBool::new(store.is_full());
-        Roomy { inner, store, events, full }
-    }
+    /// What the deck was told last; a label may have met the full disk since.
+    told: Arc<AtomicBool>,
 }
 
 impl<S: Sink> Sink for Roomy<S> {
     fn record(&self, event: Event) -> Result<(), String> {
         let recorded = self.inner.record(event);
         let full = self.store.is_full();
-        if self.full.swap(full, Ordering::AcqRel) != full {
+        if self.told.swap(full, Ordering::AcqRel) != full {
             let _ = self.events.send(DeckEvent::Full(full));
         }
         recorded

@@ -246,10 +246,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
         Some(Command::Replay(args)) => replay::run(global, &args),
         Some(Command::Label(args)) => label::run(global, &args),
         Some(Command::Rollout(args)) => block(rollout::run(global, &args)),
-        Some(Command::Adapters(args)) => match args.judging() {
-            Some(judging) => block(adapters::judge(global, &args, judging)),
-            None => adapters::run(global, &args),
-        },
+        Some(Command::Adapters(args)) => adapters::run(global, &args),
         Some(Command::Export(args)) => export::export(global, &args),
         Some(Command::Import(args)) => export::import(global, &args),
         Some(Command::Tool(args)) => block(tool::run(global, &args)),

@@ -3,13 +3,11 @@
 //! A step runs as `tillerman train` in a process of its own: its words are the progress, the store holds what
 //! it made, and its death takes nothing of the deck with it. The served adapter is swapped without a restart.
 
-use std::ffi::OsString;
-use std::path::Path;
-use std::process::Stdio;
+mod step;
+
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::deck::study::{After, Difference, Side, StudyCommand, StudyEvent, Work};
@@ -307,7 +305,8 @@ impl Study {
         let setup = self.ready().await?;
         let mark = self.store.training_mark()?;
         let current = self.planning(&setup).ok().flatten();
-        let mut view = views::training(&self.store, current.as_deref())?;
+        let model = setup.engine.model().await?.hash;
+        let mut view = views::training(&self.store, &model, current.as_deref())?;
         if let Ok(mut told) = self.training.lock() {
             told.mark = mark;
             if told.running.is_some() {
@@ -401,69 +400,6 @@ impl Study {
         Ok(setup.engine.set_adapter(path).await?)
     }
 
-    /// One step in a process of its own.
-    async fn train(&self, groups: &[String]) -> anyhow::Result<()> {
-        let setup = self.ready().await?;
-        let model = setup.engine.model().await?.hash;
-        let before = self.store.current_adapter(&model)?;
-        let mut command = tokio::process::Command::new(setup::exe());
-        let (home, adapter) = (setup.home.root(), self.flow(&setup).adapter);
-        command.args(step_args(&self.global, home, &setup.model, adapter, groups));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        if !self.begins("getting ready") {
-            anyhow::bail!("one is under way already; its words stand above the figures (F4)");
-        }
-        let working = self.working(Work::Step);
-        let ended = self.follow(command, &working.cancel).await;
-        self.says(None);
-        let (status, last) = ended?;
-        // Only what the step made serve replaces what plans here.
-        if self.store.current_adapter(&model)? == before {
-            self.show_training().await?;
-        } else {
-            self.swap(&setup).await?;
-        }
-        if working.cancel.is_cancelled() {
-            anyhow::bail!("stopped; what planned before goes on, an adapter it had kept by then stays below");
-        }
-        if !status.success() {
-            // Its words begin with what stands before an error here, too.
-            let why = last.trim_start_matches("tillerman: ").trim_start_matches("train: ");
-            return Err(Error::Train(why.to_string()).into());
-        }
-        Ok(())
-    }
-
-    /// Run the step, its words shown as they come; answers how it ended and what it said last.
-    async fn follow(
-        &self,
-        mut command: tokio::process::Command,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<(std::process::ExitStatus, String)> {
-        // A step goes on though it cannot be shown.
-        let _ = self.show_training().await;
-        let mut child = command.spawn()?;
-        let mut last = String::new();
-        if let Some(stderr) = child.stderr.take() {
-            let mut lines = BufReader::new(stderr).lines();
-            loop {
-                let line = tokio::select! {
-                    () = cancel.cancelled() => break,
-                    line = lines.next_line() => line?,
-                };
-                let Some(line) = line else { break };
-                self.says(Some(line.clone()));
-                let _ = self.show_training().await;
-                last = line;
-            }
-        }
-        if cancel.is_cancelled() {
-            // Until its adapter is kept it has changed nothing, so it can end at any moment.
-            child.start_kill()?;
-        }
-        Ok((child.wait().await?, last))
-    }
-
     /// The same question, greedily, under two adapters; afterwards plans what planned before.
     async fn what_changed(
         &self,
@@ -534,32 +470,6 @@ impl Study {
     }
 }
 
-/// The arguments of a step in a process of its own: the flags this deck was started with, what serves here, the groups.
-fn step_args(
-    global: &Global,
-    home: &Path,
-    model: &Path,
-    adapter: Option<String>,
-    groups: &[String],
-) -> Vec<OsString> {
-    let global = Global {
-        home: Some(home.to_path_buf()),
-        model: Some(model.to_path_buf()),
-        // It begins with what plans here, which need not be the store's current one.
-        adapter: Some(adapter.unwrap_or_else(|| "none".to_string())),
-        ..global.clone()
-    };
-    let mut args = global.flags();
-    args.push("train".into());
-    match groups {
-        [] => args.push("--labelled".into()),
-        groups => args.extend(["--groups".into(), groups.join(",").into()]),
-    }
-    // A person waits for it: a first look of the gate, which `adapters judge` goes on with.
-    args.extend(["--pairs".into(), "24".into()]);
-    args
-}
-
 /// `~` as the person's own folder: no shell has seen what was typed.
 fn at_home(path: &str) -> std::path::PathBuf {
     let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
@@ -603,35 +513,5 @@ impl Sink for Rolling {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_is_taken_with_the_flags_the_deck_was_started_with() {
-        let global = Global {
-            offline: true,
-            workspace: Some("/w".into()),
-            folder: vec!["/notes".into()],
-            seed: Some(3),
-            model: Some("other.gguf".into()),
-            adapter: Some("old".into()),
-            ..Global::default()
-        };
-        let args = |groups: &[String]| -> Vec<String> {
-            let args = step_args(&global, Path::new("/h"), Path::new("/m.gguf"), Some("new".into()), groups);
-            args.into_iter().map(|arg| arg.into_string().unwrap()).collect()
-        };
-        assert_eq!(
-            args(&["g".into(), "h".into()]).join(" "),
-            "--model /m.gguf --adapter new --home /h --seed 3 --folder /notes --workspace /w --approve ask --offline \
-             train --groups g,h --pairs 24"
-        );
-        assert!(args(&[]).join(" ").ends_with("train --labelled --pairs 24"));
-        let bare = step_args(&global, Path::new("/h"), Path::new("/m.gguf"), None, &[]);
-        assert!(bare.windows(2).any(|two| two[0] == "--adapter" && two[1] == "none"));
     }
 }

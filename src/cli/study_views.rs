@@ -57,7 +57,7 @@ pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
         said_by: cluster.label.map(said_by).unwrap_or_default(),
         rollouts: cluster.rollouts.iter().map(|place| rollout(&group, *place, &known)).collect(),
     });
-    let verdict = verdict(&group, &rewards(&group, &known));
+    let verdict = verdict(&group, &reward::rewards_or_picks(store, &group)?);
     let trained = store.group_trained(id)?.is_some();
     Ok(GroupView {
         query: group.question.query.clone(),
@@ -142,7 +142,7 @@ fn rollout(group: &Group, place: usize, known: &Known) -> RolloutLine {
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Error> {
+pub fn training(store: &Store, model: &str, current: Option<&str>) -> Result<TrainingView, Error> {
     let mut runs = store.runs()?;
     runs.sort_by_key(|run| run.created_ms);
     let mut steps = Vec::new();
@@ -168,7 +168,7 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
     Ok(TrainingView {
         alive: running.is_some(),
         own: false,
-        live: live(store, current)?,
+        live: live(store, model, current)?,
         running,
         steps: steps.collect(),
         gate,
@@ -179,10 +179,10 @@ pub fn training(store: &Store, current: Option<&str>) -> Result<TrainingView, Er
     })
 }
 
-/// The alarm of a person's labels on what plans now (`current`: an adapter's id), if it is on.
-pub fn live(store: &Store, current: Option<&str>) -> Result<Option<String>, Error> {
+/// The alarm of a person's labels on what plans now (`model`: its hash, `current`: an adapter's id), if it is on.
+pub fn live(store: &Store, model: &str, current: Option<&str>) -> Result<Option<String>, Error> {
     let hash = current.map(|id| store.adapter(id)).transpose()?.map(|adapter| adapter.hash);
-    Ok(Live::of(store, hash.as_deref())?.and_then(|live| live.words()))
+    Ok(Live::of(store, model, hash.as_deref())?.and_then(|live| live.words()))
 }
 
 /// It says that it runs and has lately done something: what was killed cannot say so.
@@ -313,6 +313,9 @@ mod tests {
 
     use super::*;
     use crate::config::Home;
+    use crate::deck::demo;
+    use crate::flow::event::{Body, Event};
+    use crate::store::{Label, Row, Scope};
     use crate::train::gate::Gate;
 
     #[test]
@@ -369,5 +372,57 @@ mod tests {
         assert_eq!((told.only_new, told.only_old, told.asked), (12, 1, 13));
         assert_eq!(told.outcome, GateOutcome::Worse);
         assert_eq!(told.words, "worse than base without an adapter: it does not plan");
+    }
+
+    /// A query that `model` answered with `adapter`.
+    fn answered(store: &Store, id: &str, session: &str, model: &str, adapter: Option<&str>) -> Row {
+        for mut event in demo::events(id, "What is 6*7?") {
+            if let Body::Started { session: own, conversation, model: by, adapter: with, .. } =
+                &mut event.body
+            {
+                (*own, *conversation) = (session.to_string(), Vec::new());
+                by.hash = model.to_string();
+                *with = adapter.map(String::from);
+            }
+            store.record(&Event { trajectory: id.to_string(), ..event }).unwrap();
+        }
+        store.row(id).unwrap()
+    }
+
+    fn say(store: &Store, row: &Row, values: &[LabelValue]) {
+        for value in values {
+            store.add_label(&Label::on(row, Scope::Answer, *value)).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_adapter_whose_answers_are_called_bad_more_often_than_usual_sets_the_alarm_off() {
+        use LabelValue::{Bad, Good};
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Home::open(Some(dir.path())).unwrap()).unwrap();
+        let run = store.new_evaluation("eval", &serde_json::json!({})).unwrap();
+        let bare = answered(&store, "t-bare", "s", "m", None);
+        let new = answered(&store, "t-new", "s", "m", Some("new"));
+        let fine = answered(&store, "t-fine", "s", "m", Some("fine"));
+        let usual = [Good, Good, Good, Good, Bad];
+        say(&store, &bare, &usual.repeat(5));
+        say(&store, &new, &[Bad; 9]);
+        assert_eq!(Live::of(&store, "m", Some("new")).unwrap(), None, "25 labels do not say what is usual");
+        // Neither another model's answers do, nor those of an evaluation, of which one looks at the wrong ones.
+        say(&store, &answered(&store, "t-other", "s", "other", None), &usual.repeat(9));
+        say(&store, &answered(&store, "t-eval", &run, "m", None), &usual.repeat(9));
+        assert_eq!(Live::of(&store, "m", Some("new")).unwrap(), None);
+        say(&store, &bare, &usual.repeat(4));
+        let live = Live::of(&store, "m", Some("new")).unwrap().unwrap();
+        let words = live.words().unwrap();
+        assert!(
+            words.contains("9 of 9") && words.contains("(45 labels)") && words.contains("roll back"),
+            "{words}"
+        );
+        // One that does as well as usual sets nothing off, however long it goes on.
+        say(&store, &fine, &usual.repeat(12));
+        let live = Live::of(&store, "m", Some("fine")).unwrap().unwrap();
+        assert!(live.words().is_none() && live.labels == 60, "{live:?}");
+        assert_eq!(Live::of(&store, "m", Some("unheard of")).unwrap(), None);
     }
 }

@@ -282,22 +282,25 @@ impl Store {
         Ok(entries)
     }
 
-    /// A person's words on answers that came one by one, oldest first, those taken back left out: (hash of the adapter
-    /// that planned, value). In a group every answer there is gets one, which says nothing of how often it is given.
+    /// A person's words on answers of one model that came one by one, oldest first, those taken back left out: (hash of
+    /// the adapter that planned, value). In a group every answer there is gets one, in an evaluation those that are
+    /// looked at: neither says how often an answer is given.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn answer_labels(&self) -> Result<Vec<(Option<String>, LabelValue)>> {
+    pub fn answer_labels(&self, model_hash: &str) -> Result<Vec<(Option<String>, LabelValue)>> {
         self.read(|view| {
             let mut statement = view
                 .prepare_cached(
-                    "SELECT l.adapter, l.value FROM labels l LEFT JOIN label_clears c ON c.label = l.id
-                     WHERE c.label IS NULL AND l.scope = 'answer' AND l.source = 'person'
+                    "SELECT l.adapter, l.value FROM labels l
+                     JOIN trajectories t ON t.id = l.trajectory LEFT JOIN label_clears c ON c.label = l.id
+                     WHERE c.label IS NULL AND l.scope = 'answer' AND l.source = 'person' AND t.model_hash = ?1
+                       AND t.session NOT IN (SELECT id FROM evaluations)
                        AND NOT EXISTS (SELECT 1 FROM group_members m WHERE m.trajectory = l.trajectory)
                      ORDER BY l.id",
                 )
                 .map_err(|e| self.sql(e))?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
+            let rows = statement.query_map([model_hash], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
             let rows: Vec<(Option<String>, String)> =
                 rows.and_then(Iterator::collect).map_err(|e| self.sql(e))?;
             let value = |(adapter, name): (_, String)| Some((adapter, LabelValue::from_name(&name)?));

@@ -55,7 +55,7 @@ pub fn id_of(question: &Question) -> String {
     question_id(&question.query, &question.conversation)
 }
 
-/// Ids of the questions the step that made an adapter learned from: of its labelled groups, or of the file its run
+/// Ids of the questions the step that made an adapter learned from: of its labelled groups and lone labels, or of the file its run
 /// drew from. Unknown (made elsewhere, or by an earlier version): none.
 ///
 /// # Errors
@@ -65,8 +65,9 @@ pub fn trained(store: &Store, adapter: &Adapter) -> Result<HashSet<String>, Erro
     let labelled = made["labels"].as_array().into_iter().flatten();
     // What was left out of the step trained nothing.
     let labelled = labelled.filter(|report| report["without"].is_null());
+    let lone = made["lone"].as_array().into_iter().flatten();
     let mut ids: HashSet<String> =
-        labelled.filter_map(|report| report["question_id"].as_str().map(String::from)).collect();
+        labelled.chain(lone).filter_map(|one| one["question_id"].as_str().map(String::from)).collect();
     if let Some(run) = made["run"].as_str() {
         match store.run(run) {
             Ok(run) => {

@@ -83,5 +83,9 @@ fn a_lone_label_is_a_small_step_and_never_a_bad_one_alone() {
     let told: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let modes: Vec<_> = find(&told, "group").iter().map(|group| group["mode"].clone()).collect();
     assert_eq!(modes, ["D", "D"]);
+    // What trained does not judge: no other question has a known answer, so there is none to ask.
+    let made = text(&find(&told, "stepped")[0]["adapter"]);
+    let (code, _, err) = tillerman(home, &["adapters", "judge", &made, "--gate", "ledger"]);
+    assert!(code == 2 && err.contains("no questions to judge by"), "{err}");
     assert!(find(&told, "stepped")[0]["skipped"].is_null(), "{out}");
 }

@@ -29,7 +29,6 @@ pub fn trajectory(of: &Trajectory, labels: &[Label], group: Option<&str>) -> Val
         told.extend(turn.map(|turn| turn.turn));
         steps.push(agent(of, call, turn, steps.len() + 1));
     }
-    // An answer that no model wrote (a quotation chosen from memory is one the generator's calls ended in).
     let (status, more) = match &of.outcome {
         Outcome::Running => ("running", Value::Null),
         Outcome::Answered => ("answered", Value::Null),

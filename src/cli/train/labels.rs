@@ -90,7 +90,8 @@ pub async fn step(
         Some(champion) => trainer.frozen_of(champion)?,
     };
     let ids: Vec<&String> = drawn.iter().map(|group| &group.id).collect();
-    let lone: Vec<&String> = alone.iter().map(|group| &group.id).collect();
+    let lone: Vec<_> =
+        alone.iter().map(|group| json!({"trajectory": group.id, "question_id": group.question.id})).collect();
     let made_from = json!({ "groups": ids, "labels": lesson.reports, "lone": lone });
     let lessons = Lessons { groups: lesson.groups.clone(), probes, frozen };
     let (done, adapter) = trainer.take(&settings, 0, &model, champion, lessons, made_from, cancel).await?;
