@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::config::at_home;
 use crate::deck::study::{After, Difference, Side, StudyCommand, StudyEvent, Work};
 use crate::deck::{DeckEvent, LabelValue as Press, Level};
 use crate::engine::{Engine as _, ModelInfo, Role};
@@ -467,15 +468,6 @@ impl Study {
             tokens: tokens.unwrap_or_default(),
             answer: trajectory.answer.unwrap_or_else(|| "(no answer)".to_string()),
         })
-    }
-}
-
-/// `~` as the person's own folder: no shell has seen what was typed.
-fn at_home(path: &str) -> std::path::PathBuf {
-    let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
-    match (path.strip_prefix("~/"), home) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => path.into(),
     }
 }
 

@@ -132,6 +132,14 @@ fn cannot(dir: &Path, e: &io::Error) -> Error {
     ))
 }
 
+/// A path as a person typed it where no shell reads it: `~/` is the person's own folder.
+pub fn at_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), directories::BaseDirs::new()) {
+        (Some(rest), Some(dirs)) => dirs.home_dir().join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,5 +163,11 @@ mod tests {
         let message = Home::open(Some(file.path())).unwrap_err().to_string();
         assert!(message.contains(&*file.path().to_string_lossy()), "{message}");
         assert!(message.contains("--home"), "{message}");
+    }
+
+    #[test]
+    fn the_persons_folder_is_known_by_its_sign() {
+        let home = directories::BaseDirs::new().unwrap().home_dir().to_path_buf();
+        assert_eq!((at_home("~/x.md"), at_home("x~/y")), (home.join("x.md"), PathBuf::from("x~/y")));
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Reads no folder itself: what a folder holds comes in over `Input::Files`, asked for by an effect.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::config::at_home;
 use crate::deck::command::COMMANDS;
 use crate::deck::composer::Composer;
 use crate::deck::fuzzy;
@@ -109,14 +110,6 @@ fn of_folder(pattern: &str, files: &Files) -> Vec<Choice> {
     found.into_iter().take(SHOWN_MAX).map(choice).collect()
 }
 
-/// A path as typed, `~/` as the person's own folder: no shell has seen it.
-pub fn at_home(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), directories::BaseDirs::new()) {
-        (Some(rest), Some(dirs)) => dirs.home_dir().join(rest),
-        _ => PathBuf::from(path),
-    }
-}
-
 const NO_ROOT: &str = "no tool here opens files: start with --workspace DIR";
 const OUTSIDE: &str = "no tool opens what lies outside the workspace";
 
@@ -162,12 +155,6 @@ mod tests {
 
     fn texts(text: &str, files: &Files) -> Vec<String> {
         choices(&typed(text), files).map_or(Vec::new(), |c| c.choices.into_iter().map(|c| c.text).collect())
-    }
-
-    #[test]
-    fn the_persons_folder_is_known_by_its_sign() {
-        let home = directories::BaseDirs::new().unwrap().home_dir().to_path_buf();
-        assert_eq!((at_home("~/x.md"), at_home("x~/y")), (home.join("x.md"), PathBuf::from("x~/y")));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 
+use crate::config::at_home;
 use crate::deck::app::Input;
 use crate::deck::chat::Chat;
-use crate::deck::completion::at_home;
 use crate::deck::exchange::Exchange;
 use crate::deck::live::Live;
 use crate::deck::message::{LabelValue, Level, Scope};
