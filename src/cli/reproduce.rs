@@ -19,7 +19,7 @@ use crate::tasks::stats::{Pairs, wilson};
 
 #[derive(Debug, Args)]
 pub struct ReproduceReportArgs {
-    /// Folder `scripts/reproduce.sh` worked in
+    /// Folder `scripts/reproduce.sh` worked in; or a report (README.md) whose table is drawn again, held-out.svg alone
     pub folder: PathBuf,
     /// Where report.md and the pictures go (default: the folder itself)
     #[arg(long)]
@@ -45,6 +45,9 @@ struct Run {
 }
 
 pub fn run(args: &ReproduceReportArgs) -> anyhow::Result<i32> {
+    if args.folder.is_file() {
+        return draw_again(args);
+    }
     let runs = load(&args.folder)?;
     let frozen = runs
         .iter()
@@ -69,6 +72,38 @@ pub fn run(args: &ReproduceReportArgs) -> anyhow::Result<i32> {
     place("held-out.svg", &plot::bars(&bars(&runs)))?;
     print!("{text}");
     Ok(0)
+}
+
+/// Rows come to a report at different times, from different machines; the picture is that of the table as it stands.
+fn draw_again(args: &ReproduceReportArgs) -> anyhow::Result<i32> {
+    let report = &args.folder;
+    let text =
+        std::fs::read_to_string(report).with_context(|| format!("cannot read {}", report.display()))?;
+    let bars = told(&text).with_context(|| format!("{}", report.display()))?;
+    let out = args.out.as_deref().or(report.parent()).unwrap_or(Path::new(".")).join("held-out.svg");
+    std::fs::write(&out, plot::bars(&bars)).with_context(|| format!("cannot write {}", out.display()))?;
+    println!("{}: {} runs", out.display(), bars.len());
+    Ok(0)
+}
+
+/// The bars of a report's first table.
+fn told(report: &str) -> anyhow::Result<Vec<plot::Bar>> {
+    let table = report.lines().skip_while(|line| !line.starts_with("| planner | seed | held-out right |"));
+    let mut bars = Vec::new();
+    for row in table.skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let read = || {
+            let (arm, _) = ARMS.into_iter().find(|(_, name)| *name == cells[1])?;
+            let (share, bounds) = cells.get(3)?.split_once(" % (")?;
+            let (low, high) = bounds.strip_suffix(')')?.split_once("..")?;
+            let part = |text: &str| text.parse::<f64>().ok().map(|percent| percent / 100.0);
+            let label = if arm == "frozen" { arm.to_string() } else { format!("{arm} {}", cells[2]) };
+            Some(plot::Bar { arm, label, share: part(share)?, low: part(low)?, high: part(high)? })
+        };
+        bars.push(read().with_context(|| format!("this is no row of a report: {row}"))?);
+    }
+    anyhow::ensure!(!bars.is_empty(), "no table of a report is in it");
+    Ok(bars)
 }
 
 fn load(folder: &Path) -> anyhow::Result<Vec<Run>> {
@@ -208,4 +243,22 @@ fn bars(runs: &[Run]) -> Vec<plot::Bar> {
         plot::Bar { arm: run.arm, label, share: percent(k, n) / 100.0, low, high }
     };
     runs.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_readme_is_what_the_picture_shows() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        let bars = told(&readme).unwrap();
+        assert!(bars.len() > 10 && bars.iter().all(|bar| bar.low < bar.share && bar.share < bar.high));
+        let drawn =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/pictures/held-out.svg"));
+        assert_eq!(drawn.unwrap(), plot::bars(&bars), "tillerman __reproduce-report README.md --out assets/pictures");
+        let cut = readme.replace(" % (54.8", " % [54.8");
+        assert!(told(&cut).err().unwrap().to_string().contains("| frozen planner |"));
+        assert!(told("no table").is_err());
+    }
 }

@@ -56,7 +56,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threads: 1, precision: Precision::default(), stash: 900 << 20 }
+        Options { threads: 1, precision: Precision::default(), stash: 800 << 20 }
     }
 }
 
