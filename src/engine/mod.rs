@@ -9,6 +9,8 @@ pub mod ffi;
 pub mod grammar;
 pub mod http;
 pub mod key;
+#[cfg(target_os = "linux")]
+pub mod metadata_calls;
 pub mod peer;
 pub mod remote;
 pub mod router;

@@ -40,6 +40,8 @@ fn holds(tier: sandbox::Tier, bwrap: &Path) {
         "open('data/new', 'w')",
         "os.chmod('data/n.txt', 0o777)",
         "os.utime('data/n.txt', (1, 1))",
+        "fcntl.ioctl(open('data/n.txt'), 0x40086602, bytes(8))",
+        "os.setxattr('data/n.txt', 'user.x', b'x')",
         "open('/etc/shadow')",
         "open('/proc/1/environ').read()",
         "os.listdir('/home')",
@@ -47,7 +49,7 @@ fn holds(tier: sandbox::Tier, bwrap: &Path) {
         "socket.socket()",
     ] {
         let code = format!(
-            "import os, socket\ntry:\n    {attempt}\n    print('done')\nexcept OSError:\n    print('no')"
+            "import fcntl, os, socket\ntry:\n    {attempt}\n    print('done')\nexcept OSError:\n    print('no')"
         );
         let outcome = run(&code, false);
         assert_eq!(outcome.stdout.text(), "no\n", "{attempt}: {}", outcome.stderr.text());

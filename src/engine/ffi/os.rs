@@ -107,3 +107,12 @@ pub fn disk_free(path: &std::path::Path) -> Option<u64> {
     let known = unsafe { libc::statvfs(path.as_ptr(), &mut about) } == 0;
     known.then(|| (about.f_bavail as u64).saturating_mul(about.f_frsize as u64))
 }
+
+/// A kernel call by its number, for tests of what is refused: its error, or none.
+#[cfg(all(test, target_os = "linux"))]
+pub fn raw_call(number: libc::c_long, arguments: [libc::c_long; 4]) -> Option<i32> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: the tests pass numbers and null pointers, which the kernel checks.
+    let answer = unsafe { libc::syscall(number, a, b, c, d, 0, 0) };
+    (answer == -1).then(|| std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}

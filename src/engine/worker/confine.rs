@@ -49,8 +49,8 @@ pub fn confine(_own: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The kernel calls for what Landlock does not see, or not in every kernel that has it: modes, owners and times of
-/// files, sockets of this machine (through one of them systemd or docker would start a program), other processes, the
+/// The kernel calls for what Landlock does not see, or not in every kernel that has it: what files are beside their
+/// contents, sockets of this machine (through one of them systemd or docker would start a program), other processes, the
 /// person's keys and the terminal's input.
 #[cfg(all(
     target_os = "linux",
@@ -63,34 +63,24 @@ mod calls {
         SeccompFilter, SeccompRule, TargetArch,
     };
 
-    /// A worker has the pipes it was given and makes no other way out: not even between its own ends.
+    use crate::engine::metadata_calls::{REQUESTS, metadata_calls};
+
+    /// A worker has the pipes it was given and makes no other way out: not even between its own ends, nor in memory or
+    /// queues that other programs of the same user have.
     #[rustfmt::skip]
     const REFUSED: &[c_long] = &[
         libc::SYS_socket, libc::SYS_socketpair, libc::SYS_connect, libc::SYS_io_uring_setup,
+        libc::SYS_shmget, libc::SYS_shmat, libc::SYS_msgget, libc::SYS_msgsnd, libc::SYS_semget, libc::SYS_semop,
+        libc::SYS_mq_open,
         libc::SYS_execve, libc::SYS_execveat,
-        libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fchmodat2, libc::SYS_fchown, libc::SYS_fchownat,
-        libc::SYS_utimensat, libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr,
-        libc::SYS_removexattr, libc::SYS_lremovexattr, libc::SYS_fremovexattr,
         libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_pidfd_getfd,
         libc::SYS_pidfd_send_signal, libc::SYS_tkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo,
         libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_bpf, libc::SYS_perf_event_open,
         libc::SYS_unshare, libc::SYS_setns, libc::SYS_userfaultfd,
     ];
-    /// Calls newer machines no longer have.
-    #[cfg(target_arch = "x86_64")]
-    const OLD: &[c_long] = &[
-        libc::SYS_chmod,
-        libc::SYS_chown,
-        libc::SYS_lchown,
-        libc::SYS_utime,
-        libc::SYS_utimes,
-        libc::SYS_futimesat,
-    ];
-    #[cfg(not(target_arch = "x86_64"))]
-    const OLD: &[c_long] = &[];
 
-    /// Answers EPERM to all of them, to signals for any process but this one, and to words put into a terminal's
-    /// input.
+    /// Answers EPERM to all of them, to changes of what files are beside their contents, to signals for any process but
+    /// this one, to limits of any other, and to words put into a terminal's input.
     pub(super) fn refused() -> Result<BpfProgram, Box<dyn std::error::Error>> {
         let one = |argument, op, value| {
             SeccompRule::new(vec![SeccompCondition::new(argument, Length::Dword, op, value)?])
@@ -99,13 +89,16 @@ mod calls {
         // Which type they have depends on the libc.
         #[allow(clippy::unnecessary_cast)]
         let terminal = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
-        let terminal = terminal.map(|request| one(1, Op::Eq, request));
+        let requests = terminal.into_iter().chain(REQUESTS.map(u64::from));
+        let requests = requests.map(|request| one(1, Op::Eq, request));
         let narrowed = [
             (libc::SYS_kill, vec![one(0, Op::Ne, itself)?]),
             (libc::SYS_tgkill, vec![one(0, Op::Ne, itself)?]),
-            (libc::SYS_ioctl, terminal.into_iter().collect::<Result<_, _>>()?),
+            // Of a limit of no seconds another process dies. 0 is the caller, which libc asks about its own stack.
+            (libc::SYS_prlimit64, vec![one(0, Op::Ne, 0)?]),
+            (libc::SYS_ioctl, requests.collect::<Result<_, _>>()?),
         ];
-        let whole = REFUSED.iter().chain(OLD).map(|call| (*call, Vec::new()));
+        let whole = REFUSED.iter().copied().chain(metadata_calls()).map(|call| (call, Vec::new()));
         let (otherwise, listed) = (SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32));
         let arch = TargetArch::try_from(std::env::consts::ARCH)?;
         Ok(SeccompFilter::new(whole.chain(narrowed).collect(), otherwise, listed, arch)?.try_into()?)
@@ -120,11 +113,13 @@ mod calls {
 mod tests {
     use std::fs::{self, Permissions};
     use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::process::{Child, Command, Stdio};
 
     use super::*;
+    use crate::engine::ffi::os;
 
     const FOLDER: &str = "TILLERMAN_TEST_CONFINED";
     /// Set where the worker keeps a folder of its own.
@@ -148,6 +143,8 @@ mod tests {
     fn attempts(folder: &Path, address: SocketAddr, others: &mut Vec<Child>) -> Vec<(&'static str, bool)> {
         let (file, inside) = (folder.join("file"), folder.join("own"));
         let read = fs::File::open(&file).unwrap();
+        let fd = libc::c_long::from(read.as_raw_fd());
+        let mut killed = others.pop().unwrap();
         vec![
             ("overwrite", fs::write(&file, "changed").is_err()),
             ("overwrite through a link in its own", fs::write(inside.join("link"), "changed").is_err()),
@@ -166,9 +163,21 @@ mod tests {
             ("listen", TcpListener::bind("127.0.0.1:0").is_err()),
             ("send", UdpSocket::bind("127.0.0.1:0").is_err()),
             ("connect to a program here", UnixStream::connect(folder.join("socket")).is_err()),
-            ("kill", others.pop().unwrap().kill().is_err()),
+            ("kill", killed.kill().is_err()),
             ("shared memory", fs::write(shared(folder), "changed").is_err()),
+            ("limits of another", refused(libc::SYS_prlimit64, [others[0].id().into(), 4, 0, 0])),
+            ("segments of another", refused(libc::SYS_shmget, [0x7469, 1, 0, 0])),
+            ("attributes", refused(libc::SYS_fsetxattr, [fd, 0, 0, 0])),
+            // By their numbers: setxattrat, file_setattr, and FS_IOC_SETFLAGS of an open file.
+            ("attributes of a path", refused(463, [-100, 0, 0, 0])),
+            ("flags of a path", refused(469, [-100, 0, 0, 0])),
+            ("flags by descriptor", refused(libc::SYS_ioctl, [fd, 0x4008_6602, 0, 0])),
         ]
+    }
+
+    /// The answer is that this may not be done, not what is wrong with how it was asked.
+    fn refused(call: libc::c_long, arguments: [libc::c_long; 4]) -> bool {
+        os::raw_call(call, arguments) == Some(libc::EPERM)
     }
 
     /// A file of another program in memory that all share.
@@ -185,7 +194,7 @@ mod tests {
         let _listener = UnixListener::bind(folder.join("socket")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = port.local_addr().unwrap();
-        let mut others = vec![other(), other()];
+        let mut others = vec![other(), other(), other()];
         let prepare = || {
             fs::remove_dir_all(folder.join("own")).unwrap();
             fs::create_dir(folder.join("own")).unwrap();

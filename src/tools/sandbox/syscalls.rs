@@ -13,18 +13,19 @@ use seccompiler::{
 };
 
 use super::child::Step;
+use crate::engine::metadata_calls::{REQUESTS, metadata_calls};
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The last step: after it this process can start the program and little else.
 ///
-/// `alone`: no namespaces, no private root. Then it is also refused to change modes, owners and times, which
-/// Landlock does not see and which are those of the person's files, and the limits, priority and cores of any
+/// `alone`: no namespaces, no private root. Then it is also refused to change modes, owners, times and attributes,
+/// which Landlock does not see and which are those of the person's files, and the limits, priority and cores of any
 /// process but the calling one, which may be the person's.
 pub(super) fn restrict(alone: bool) -> Step<()> {
-    let mut refused = refusals()?;
+    let mut refused = refusals(if alone { &REQUESTS } else { &[] })?;
     if alone {
-        refused.extend(METADATA.iter().chain(OLD_METADATA).map(|call| (*call, Vec::new())));
+        refused.extend(metadata_calls().map(|call| (call, Vec::new())));
         refused.extend(other_processes()?);
     }
     apply(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?;
@@ -40,7 +41,8 @@ fn apply(rules: Rules, otherwise: SeccompAction, listed: SeccompAction) -> Step<
     seccompiler::apply_filter(&program).map_err(|error| failed(&error))
 }
 
-fn refusals() -> Step<Rules> {
+/// `requests`: to ioctl, besides those that type into a terminal.
+fn refusals(requests: &[u32]) -> Step<Rules> {
     let mut rules: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     let mut namespaces = Vec::new();
     for flag in [
@@ -61,13 +63,14 @@ fn refusals() -> Step<Rules> {
     // Which type they have depends on the libc.
     #[allow(clippy::unnecessary_cast)]
     let terminal = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
-    let terminal = terminal.map(|request| {
+    let requests = terminal.into_iter().chain(requests.iter().map(|request| u64::from(*request)));
+    let requests = requests.map(|request| {
         let value = SeccompCmpOp::Eq;
         SeccompCondition::new(1, SeccompCmpArgLen::Dword, value, request)
             .and_then(|condition| SeccompRule::new(vec![condition]))
             .map_err(|error| format!("seccomp: {error}"))
     });
-    rules.insert(libc::SYS_ioctl, terminal.into_iter().collect::<Step<Vec<_>>>()?);
+    rules.insert(libc::SYS_ioctl, requests.collect::<Step<Vec<_>>>()?);
     Ok(rules)
 }
 
@@ -168,20 +171,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_timer_create, libc::SYS_timer_settime, libc::SYS_timer_gettime, libc::SYS_timer_getoverrun,
     libc::SYS_timer_delete,
 ];
-
-const METADATA: &[c_long] =
-    &[libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat];
-#[cfg(target_arch = "x86_64")]
-const OLD_METADATA: &[c_long] = &[
-    libc::SYS_chmod,
-    libc::SYS_chown,
-    libc::SYS_lchown,
-    libc::SYS_utime,
-    libc::SYS_utimes,
-    libc::SYS_futimesat,
-];
-#[cfg(not(target_arch = "x86_64"))]
-const OLD_METADATA: &[c_long] = &[];
 
 /// Calls newer machines no longer have.
 #[cfg(target_arch = "x86_64")]
