@@ -341,7 +341,7 @@ fn try_all(world: &World, held: &Held) -> ([usize; 2], Vec<String>) {
             }
         }
     }
-    println!(
+    say(&format!(
         "escape suite, tier {}: {} probes; kept {} from python, {} from the shell; {} not tried for want of a program {missing:?}; {} out or broken",
         held.tier.name(),
         probes().count(),
@@ -349,7 +349,7 @@ fn try_all(world: &World, held: &Held) -> ([usize; 2], Vec<String>) {
         kept[1],
         missing.len(),
         wrong.len()
-    );
+    ));
     assert_eq!(world.visits(), 0, "somebody came");
     (kept, wrong)
 }
