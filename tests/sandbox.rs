@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -390,6 +390,44 @@ fn without_a_sandbox_nothing_runs() {
         assert_eq!(outcome.stdout.total, 0, "{outcome:?}");
         assert!(!trace.exists());
     }
+}
+
+#[test]
+fn an_interpreter_from_the_path_runs_inside_and_nowhere_else() {
+    let Some(python) = python(None) else { return };
+    if python.sandbox() != Some("A") {
+        writeln!(std::io::stderr(), "SKIPPED, tier A is not granted here").expect("stderr");
+        return;
+    }
+    let system = Interpreter::find().expect("python");
+    let name = system.program.file_name().expect("name").to_owned();
+    let prefix = system.program.parent().and_then(Path::parent).expect("prefix");
+    let dir = tempfile::tempdir().expect("dir");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    let (bin, lib) = (dir.path().join("bin"), dir.path().join("lib"));
+    fs::create_dir_all(&bin).and(fs::create_dir(&lib)).expect("folders");
+    fs::copy(&system.program, bin.join(&name)).expect("copy");
+    symlink(&name, bin.join("python3")).expect("link");
+    let run = || {
+        let found = Interpreter::find_in(Path::new("/no/such/folder"), bin.as_os_str(), None).expect("found");
+        assert_eq!(found.binds, [dir.path().canonicalize().expect("path")]);
+        let job = found.job(&exe(), "import sys\nprint(sys.executable)", None);
+        block_on(sandbox::run(job, &CancellationToken::new(), None))
+    };
+    symlink(prefix.join("lib").join(&name), lib.join(&name)).expect("link");
+    let outcome = run();
+    let shown = bin.canonicalize().expect("path").join(&name);
+    assert_eq!(outcome.stdout.text().trim(), shown.to_string_lossy(), "{outcome:?}");
+    // A library of somebody else's, which is read before any program of ours.
+    let canary = dir.path().join("canary");
+    fs::remove_file(lib.join(&name)).expect("remove");
+    fs::create_dir_all(lib.join(&name).join("encodings")).expect("folder");
+    let planted = format!("print('planted', flush=True)\nopen({canary:?}, 'w')");
+    for module in ["os.py", "encodings/__init__.py"] {
+        fs::write(lib.join(&name).join(module), &planted).expect("write");
+    }
+    let outcome = run();
+    assert!(!canary.exists() && outcome.end != End::Exited(0), "{outcome:?}");
 }
 
 #[test]

@@ -3,88 +3,26 @@
 //! It is there for computing and for reading the data folder; it has no network, no files of the
 //! user's beyond that folder, and keeps nothing between calls. Without the sandbox it does not exist.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod interpreter;
+
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
+pub use interpreter::Interpreter;
+use interpreter::SCRIPT;
+
 use super::ran::describe;
-use super::sandbox::{self, Job, Limits, RUN_DIR, Tier, WORKSPACE_DIR};
+use super::sandbox::{self, Limits, Tier, WORKSPACE_DIR};
 use super::workspace::{GitWatch, Workspace, open_to_all};
 use super::{Effects, Refused, Tool, ToolCard, ToolContext, ToolExample, ToolResult};
 
 const NAME: &str = "python";
 const MAX_CODE_CHARS: usize = 100_000;
-const SCRIPT: &str = "main.py";
-
-/// A CPython of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interpreter {
-    /// The real file, inside /usr or inside one of `binds`.
-    pub program: PathBuf,
-    /// Directories outside /usr it needs.
-    pub binds: Vec<PathBuf>,
-    pub version: String,
-}
-
-impl Interpreter {
-    /// The system's python3, or else the first on the PATH.
-    ///
-    /// # Errors
-    /// In words: none was found, or it does not run.
-    pub fn find() -> Result<Interpreter, String> {
-        let system = PathBuf::from("/usr/bin/python3");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let others = std::env::split_paths(&path).map(|dir| dir.join("python3"));
-        let program = std::iter::once(system).chain(others).find(|path| path.is_file());
-        let program = program.ok_or("python3 was not found")?;
-        let ask = "import os, sys; print(os.path.realpath(sys.executable), sys.base_prefix, sys.base_exec_prefix, sys.version.split()[0], sep='\\n')";
-        let output = Command::new(&program)
-            .args(["-I", "-S", "-c", ask])
-            .output()
-            .map_err(|error| format!("{program:?} does not run: {error}"))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let &[real, prefix, exec_prefix, version] = text.lines().collect::<Vec<_>>().as_slice() else {
-            return Err(format!("{program:?} does not say what it is"));
-        };
-        if !version.starts_with("3.") {
-            return Err(format!("{program:?} is Python {version}, not 3"));
-        }
-        let mut binds: Vec<PathBuf> = [prefix, exec_prefix].map(PathBuf::from).into();
-        binds.dedup();
-        binds.retain(|path| !path.starts_with("/usr") && path.parent().is_some());
-        Ok(Interpreter { program: real.into(), binds, version: version.into() })
-    }
-
-    /// The job that runs `code` as the main program.
-    pub fn job(&self, exe: &Path, code: &str, data: Option<PathBuf>) -> Job {
-        let program = self.program.to_string_lossy().into_owned();
-        // Unbuffered, so that what was printed before a kill is there.
-        let argv = [&program, "-I", "-B", "-u", "-X", "utf8", SCRIPT];
-        let env = [
-            ("PATH", "/usr/bin:/bin"),
-            ("HOME", RUN_DIR),
-            ("TMPDIR", "/tmp"),
-            ("LANG", "C.UTF-8"),
-            ("TZ", "UTC"),
-            ("TERM", "dumb"),
-        ];
-        Job {
-            exe: exe.to_owned(),
-            argv: argv.map(str::to_owned).into(),
-            env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            files: vec![(SCRIPT.into(), code.into())],
-            binds: self.binds.clone(),
-            data,
-            workspace: None,
-            cwd: RUN_DIR.into(),
-            tier: Tier::default(),
-            bwrap: sandbox::bwrap_program(),
-            limits: Limits::default(),
-        }
-    }
-}
+/// The remedy where the workspace holds the interpreter.
+pub(super) const ELSEWHERE: &str =
+    "name another workspace, leave tools.workspace_write off, or install Python 3 in /usr";
 
 /// See the file's head.
 pub struct Python {
@@ -143,13 +81,13 @@ impl Python {
     /// The same tool in a workspace.
     ///
     /// # Errors
-    /// Programs could not read it.
+    /// Programs could not read it, or could change the interpreter.
     pub fn in_workspace(self, workspace: Workspace) -> Result<Python, Refused> {
-        workspace.readable_inside(self.tier).map_err(|(reason, remedy)| Refused {
-            name: NAME.into(),
-            reason,
-            remedy,
-        })?;
+        let refused = |reason, remedy| Refused { name: NAME.into(), reason, remedy };
+        workspace.readable_inside(self.tier).map_err(|(reason, remedy)| refused(reason, remedy))?;
+        if let Some(reason) = self.interpreter.changed_by(&workspace) {
+            return Err(refused(reason, ELSEWHERE.into()));
+        }
         let card = card(&self.limits, self.data.is_some(), Some(&workspace));
         Ok(Python { card, workspace: Some(workspace), ..self })
     }

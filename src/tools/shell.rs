@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::python::Interpreter;
+use super::python::{ELSEWHERE, Interpreter};
 use super::ran::describe;
 use super::sandbox::{self, Job, Limits, RUN_DIR, Tier, WORKSPACE_DIR};
 use super::workspace::{GitWatch, Workspace};
@@ -52,6 +52,9 @@ impl Shell {
         }
         if let Some(workspace) = &workspace {
             workspace.readable_inside(tier).map_err(|(reason, remedy)| refused(reason, remedy))?;
+            if let Some(reason) = canary.changed_by(workspace) {
+                return Err(refused(reason, ELSEWHERE.into()));
+            }
         }
         let limits = Limits::default();
         Ok(Shell { card: card(&limits, workspace.as_ref()), exe, shell, workspace, limits, tier })
