@@ -103,6 +103,10 @@ pub fn one_line(text: &str) -> String {
 pub fn visible(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
+        if matches!(c, ' '..='~') {
+            out.push(c);
+            continue;
+        }
         let alone = c.to_string();
         if c.width().is_some_and(|width| width > 0) && !is_blank(c) && safe(&alone) == alone {
             out.push(c);

@@ -16,6 +16,8 @@ mod screen;
 mod shell;
 #[path = "hands/sources.rs"]
 mod sources;
+#[path = "hands/surfaces.rs"]
+mod surfaces;
 #[path = "hands/tiers.rs"]
 mod tiers;
 #[path = "hands/tokens.rs"]

@@ -149,7 +149,7 @@ impl Shelf {
                 let mut line = object("adapter", adapter)?;
                 line["current"] = serves.into();
                 line["standing"] = standing.word.into();
-                writeln!(out, "{line}")?;
+                writeln!(out, "{}", plain::json(&line))?;
                 continue;
             }
             writeln!(
@@ -213,7 +213,7 @@ impl Shelf {
             line["standing"] = Standing::of(&self.store, &adapter)?.word.into();
             line["gave_way"] = serde_json::to_value(self.gave_way(&adapter)?)?;
             line["gate"] = self.evidence(&adapter)?.iter().map(Evidence::json).collect();
-            println!("{line}");
+            println!("{}", plain::json(&line));
             return Ok(0);
         }
         println!("adapter   {}", adapter.id);
@@ -277,7 +277,8 @@ impl Shelf {
             Format::Peft | Format::Merged => self.convert(&adapter, &from.join(WEIGHTS), format, dir)?,
         };
         if self.json {
-            println!("{}", json!({"kind": "adapter_exported", "adapter": adapter.id, "path": path}));
+            let line = json!({"kind": "adapter_exported", "adapter": adapter.id, "path": path});
+            println!("{}", plain::json(&line));
         } else {
             println!("adapter {} written to {}", adapter.id, path.display());
         }
@@ -335,7 +336,7 @@ impl Shelf {
         let new = NewAdapter { parent: None, model: &model, rank, alpha, origin: Origin::Imported, manifest };
         let adapter = self.store.keep_adapter(draft, &new)?;
         if self.json {
-            println!("{}", object("adapter", &adapter)?);
+            println!("{}", plain::json(&object("adapter", &adapter)?));
         } else {
             println!("adapter {} kept; `tillerman adapters use {}` serves it", adapter.id, adapter.id);
         }

@@ -47,7 +47,7 @@ pub(super) struct PrintSink {
 impl Sink for PrintSink {
     fn record(&self, event: Event) -> Result<(), String> {
         if self.json {
-            let line = serde_json::to_string(&event).map_err(|e| e.to_string())?;
+            let line = plain::json(&serde_json::to_string(&event).map_err(|e| e.to_string())?);
             // A reader that went away (`| head`) must not stop the query from being recorded.
             let _ = writeln!(std::io::stdout(), "{line}");
         } else if !self.quiet

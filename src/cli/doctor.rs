@@ -12,9 +12,9 @@ use crate::store::GivenWay;
 use crate::text::safe;
 use crate::train::device;
 
-use super::Global;
 use super::sessions::when;
 use super::setup::{self, Setup};
+use super::{Global, plain};
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -56,7 +56,7 @@ pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<i32> {
     let failed = checks.iter().filter(|check| !check.ok).count();
     for check in &checks {
         if args.json {
-            println!("{}", check.json());
+            println!("{}", plain::json(&check.json()));
         } else {
             let mark = if check.ok { "ok  " } else { "FAIL" };
             println!("{mark} {:<9} {}", check.name, safe(&check.text));

@@ -30,7 +30,7 @@ use crate::tasks::question::Question;
 use self::progress::Progress;
 use self::report::{Judging, Limited, Report};
 use self::rows::{Row, Rows, Setting, Side};
-use super::{Global, cancelled_by_ctrl_c, setup};
+use super::{Global, cancelled_by_ctrl_c, plain, setup};
 
 #[derive(Debug, Args)]
 #[command(
@@ -222,7 +222,7 @@ impl Asking<'_> {
                 }
                 let row = Row { side, turn_limit, scored: scored.clone() };
                 if json {
-                    println!("{}", row.json());
+                    println!("{}", plain::json(&row.json()));
                 }
                 progress.answered(row.scored.right);
                 if let Err(error) = rows.add(row) {
@@ -345,7 +345,7 @@ fn print(report: &Report, args: &EvalArgs) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
         for line in report.lines() {
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", plain::json(&line))?;
         }
     } else {
         write!(out, "{}", report.text(args.markdown))?;

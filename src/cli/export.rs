@@ -15,8 +15,11 @@ use crate::error::Error;
 use crate::flow::event::{Body, Event};
 use crate::store::{Store, StoreError};
 
-use super::Global;
 use super::sessions::{open, written};
+use super::{Global, plain};
+
+/// Characters an id of a trajectory or a session has at most; ours have 36.
+const ID_CHARS: usize = 64;
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -54,7 +57,7 @@ pub fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<i32> {
     let ids = trajectories(&store, &args.ids)?;
     if args.file == Path::new("-") {
         let mut out = io::BufWriter::new(io::stdout().lock());
-        let wrote = lines(&store, &ids, args.format, &mut |line| writeln!(out, "{line}"))?;
+        let wrote = lines(&store, &ids, args.format, &mut |line| writeln!(out, "{}", plain::json(&line)))?;
         if wrote.as_ref().is_ok_and(|count| *count == 0) && !ids.is_empty() {
             return Err(nothing(args.format, ids.len()).into());
         }
@@ -226,12 +229,33 @@ pub fn read(input: &mut impl BufRead, path: &Path) -> Result<BTreeMap<String, Ve
         if !comes_back(&event) {
             return Err(fault(&"a number in it is out of range, or a key stands twice"));
         }
+        if let Some(id) = ids(&event).find(|id| !plain_id(id)) {
+            let id = id.chars().take(100).collect::<String>();
+            return Err(fault(&format!("{id:?} is no id: letters, digits, - and _, at most {ID_CHARS}")));
+        }
         groups.entry(event.trajectory.clone()).or_default().push(event);
     }
     for events in groups.values_mut() {
         events.sort_by_key(|event| event.seq);
     }
     Ok(groups)
+}
+
+/// The names it goes by, and those of what it belongs to.
+fn ids(event: &Event) -> impl Iterator<Item = &str> {
+    let of_start = match &event.body {
+        Body::Started { session, parent, .. } => {
+            [Some(session.as_str()), parent.as_ref().map(|(id, _)| id.as_str())]
+        }
+        _ => [None, None],
+    };
+    std::iter::once(event.trajectory.as_str()).chain(of_start.into_iter().flatten())
+}
+
+/// An id is typed, looked for and printed as it stands: one from a file could otherwise hold what turns a terminal.
+fn plain_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=ID_CHARS).contains(&id.len()) && id.bytes().all(plain)
 }
 
 /// Whether the event is the same once it was written and read: an infinite log-probability would not be, nor an

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::error::Error;
 use crate::store::{Label, LabelValue, Pick, Row, Scope, Store, StoreError, now_ms, short};
+use crate::text::safe;
 
 use super::sessions::open;
 use super::{Global, plain};
@@ -50,7 +51,7 @@ pub enum LabelScope {
 pub fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<i32> {
     let store = open(global)?;
     let said = apply(&store, args)?;
-    println!("{said}");
+    println!("{}", safe(&said));
     Ok(0)
 }
 

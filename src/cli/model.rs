@@ -9,7 +9,7 @@ use crate::config::Home;
 use crate::error::Error;
 use crate::text::safe;
 
-use super::{Global, models, network, pull, setup};
+use super::{Global, models, network, plain, pull, setup};
 
 #[derive(Debug, Args)]
 pub struct ModelArgs {
@@ -114,7 +114,7 @@ fn check(path: &Path, json: bool) -> anyhow::Result<i32> {
             "parameters": header.parameters, "file_type": header.file_type, "layers": header.blocks(),
             "context": header.context_train, "memory_mb": needed_mb,
         });
-        println!("{line}");
+        println!("{}", plain::json(&line));
     } else {
         println!("{}: accepted", safe(&path.to_string_lossy()));
         println!("  {}", safe(&describe(&header)));

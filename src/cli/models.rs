@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::text::safe;
 
 use super::found::{self, Entry, Environment, Found};
-use super::{Global, setup};
+use super::{Global, plain, setup};
 
 /// Characters of a name before it is cut.
 const NAME: usize = 36;
@@ -26,10 +26,10 @@ pub fn list(global: &Global, json: bool) -> anyhow::Result<i32> {
     let mut out = std::io::stdout().lock();
     if json {
         for entry in &found.entries {
-            writeln!(out, "{}", object(entry))?;
+            writeln!(out, "{}", plain::json(&object(entry)))?;
         }
         for note in &found.notes {
-            writeln!(out, "{}", json!({"kind": "note", "text": note}))?;
+            writeln!(out, "{}", plain::json(&json!({"kind": "note", "text": note})))?;
         }
     } else {
         write!(out, "{}", text(&found))?;

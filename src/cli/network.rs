@@ -9,7 +9,7 @@ use crate::config::{Config, Contact};
 use crate::error::Error;
 use crate::text::safe;
 
-use super::{Global, mcp, pull, remote, setup};
+use super::{Global, mcp, plain, pull, remote, setup};
 
 /// Every host these settings let the program contact by itself, while it answers a query; empty: none ever.
 fn contacts(config: &Config) -> Vec<Contact> {
@@ -72,7 +72,8 @@ pub fn run(global: &Global, as_json: bool) -> anyhow::Result<i32> {
     if as_json {
         for contact in contacts.iter().chain(&on_command) {
             let Contact { host, why, setting } = contact;
-            println!("{}", json!({"kind": "contact", "host": host, "why": why, "setting": setting}));
+            let line = json!({"kind": "contact", "host": host, "why": why, "setting": setting});
+            println!("{}", plain::json(&line));
         }
         return Ok(0);
     }

@@ -93,6 +93,11 @@ pub fn clock(t_ms: f64) -> String {
     format!("{:>6.1}s", t_ms / 1e3)
 }
 
+/// A line of `--json`: the same JSON, in which what would not show or would turn a terminal stands as an escape.
+pub fn json(line: &impl std::fmt::Display) -> String {
+    visible(&line.to_string())
+}
+
 /// Safe text on one line of at most `most` characters.
 pub fn excerpt(text: &str, most: usize) -> String {
     // Long before cleaning: a megabyte of result need not be cleaned for one line of it.

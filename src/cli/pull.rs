@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::plain;
 use crate::engine::ffi::os::disk_free;
 use crate::error::{EngineError, Error};
 use crate::gguf::survey::{Kind, survey};
@@ -161,7 +162,7 @@ fn report(path: &Path, json: bool) -> anyhow::Result<i32> {
     if json {
         let line = json!({"kind": "pulled", "path": path, "bytes": found.file_bytes, "type": found.kind.name(),
             "architecture": found.architecture, "served": reason.is_none(), "reason": reason});
-        println!("{line}");
+        println!("{}", plain::json(&line));
     } else {
         println!("{}", safe(&shown));
     }

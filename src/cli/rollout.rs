@@ -161,7 +161,7 @@ fn chances(before: &[LabelValue]) -> String {
 
 fn print_json(group: &Group, known: &Known, options: &RollOptions, out: &mut impl Write) -> io::Result<()> {
     for rollout in &group.rollouts {
-        writeln!(out, "{}", rollout_line(group, rollout))?;
+        writeln!(out, "{}", plain::json(&rollout_line(group, rollout)))?;
     }
     for cluster in clusters(group, known) {
         let ids: Vec<&str> = ids(group, &cluster).collect();
@@ -170,7 +170,7 @@ fn print_json(group: &Group, known: &Known, options: &RollOptions, out: &mut imp
         line["answers"] = cluster.answers.clone().into();
         line["trajectories"] = ids.into();
         line["label"] = serde_json::to_value(cluster.label)?;
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", plain::json(&line))?;
     }
     let rewards = rewards(group, known);
     let (has_contrast, reason) = match contrast(&rewards) {
@@ -184,7 +184,7 @@ fn print_json(group: &Group, known: &Known, options: &RollOptions, out: &mut imp
         "seed": options.seed, "labelled_rollouts": rewards.reached(), "labels": rewards.words,
         "contrast": has_contrast, "reason": reason,
     });
-    writeln!(out, "{line}")?;
+    writeln!(out, "{}", plain::json(&line))?;
     out.flush()
 }
 

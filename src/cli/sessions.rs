@@ -71,7 +71,7 @@ fn print_json(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
         {
             object.extend(fields.into_iter().filter(|(key, _)| key != "id"));
         }
-        writeln!(out, "{object}")?;
+        writeln!(out, "{}", plain::json(&object))?;
     }
     out.flush()
 }
@@ -111,7 +111,7 @@ fn print_evaluations(found: &[Evaluation], args: &SessionsArgs, out: &mut impl W
                 "kind": "evaluation", "session": id, "short": short(id), "title": title, "setting": setting,
                 "created_ms": created_ms, "trajectories": trajectories, "checked": checked, "right": right,
             });
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", plain::json(&line))?;
         } else {
             let (id, when) = (plain::excerpt(short(id), 12), when(*created_ms));
             // Runs of earlier versions kept no word of their checkers.

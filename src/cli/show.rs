@@ -28,7 +28,7 @@ pub fn run(global: &Global, args: &ShowArgs) -> anyhow::Result<i32> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         for event in &events {
-            let line = serde_json::to_string(event)?;
+            let line = plain::json(&serde_json::to_string(event)?);
             if let Err(e) = writeln!(out, "{line}") {
                 return written(Err(e));
             }

@@ -10,7 +10,7 @@ use crate::flow::prompt::Pack;
 use crate::text::safe;
 use crate::tools::{ToolContext, Toolbox};
 
-use super::{Global, setup};
+use super::{Global, plain, setup};
 
 #[derive(Debug, Args)]
 pub struct ToolArgs {
@@ -101,7 +101,7 @@ async fn run_one(
     if json {
         let mut line = serde_json::to_value(&result)?;
         line["kind"] = "tool_result".into();
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", plain::json(&line))?;
     } else if result.fault.is_some() {
         eprintln!("tillerman: {}", safe(&result.text));
     } else {
@@ -114,7 +114,7 @@ fn list(toolbox: &Toolbox) -> anyhow::Result<i32> {
     let mut out = std::io::stdout().lock();
     for tool in &toolbox.tools {
         let card = tool.card();
-        writeln!(out, "{}\n  {}\n  arguments {}", card.name, safe(&card.purpose), card.schema)?;
+        writeln!(out, "{}\n  {}\n  arguments {}", card.name, safe(&card.purpose), plain::json(&card.schema))?;
         for example in &card.examples {
             writeln!(out, "  example   {} -> {}", example.arguments, safe(&example.result))?;
         }
@@ -124,7 +124,13 @@ fn list(toolbox: &Toolbox) -> anyhow::Result<i32> {
         writeln!(out)?;
     }
     for refused in &toolbox.refused {
-        writeln!(out, "{} (not registered)\n  {}; {}\n", refused.name, refused.reason, refused.remedy)?;
+        writeln!(
+            out,
+            "{} (not registered)\n  {}; {}\n",
+            safe(&refused.name),
+            safe(&refused.reason),
+            safe(&refused.remedy)
+        )?;
     }
     Ok(0)
 }
@@ -134,12 +140,12 @@ fn list_json(toolbox: &Toolbox) -> anyhow::Result<i32> {
     for tool in &toolbox.tools {
         let mut line = serde_json::to_value(tool.card())?;
         line["kind"] = "tool".into();
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", plain::json(&line))?;
     }
     for refused in &toolbox.refused {
         let mut line = serde_json::to_value(refused)?;
         line["kind"] = "tool_refused".into();
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", plain::json(&line))?;
     }
     Ok(0)
 }

@@ -14,6 +14,7 @@ use crate::tasks::eval::Asked;
 use crate::tasks::judge::{Case, Identity, Judge, Judged, Judgement};
 
 use super::rows::{Opinion, Rows, Side};
+use crate::cli::plain;
 use crate::cli::setup::Setup;
 
 /// The judge of that name, found to answer.
@@ -102,7 +103,7 @@ pub async fn judge(
                 reason,
             };
             if json {
-                println!("{}", opinion.json());
+                println!("{}", plain::json(&opinion.json()));
             }
             if let Err(error) = rows.add_opinion(opinion) {
                 written = Err(error);
