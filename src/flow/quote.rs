@@ -29,7 +29,8 @@ pub fn is_quote(answer: &str, results: &[String]) -> bool {
 pub fn grammar(results: &[String], no_answer: &str) -> String {
     let (mut starts, mut rules) = (vec![literal(no_answer)], String::new());
     let mut number = 0;
-    for result in results.iter().rev() {
+    // The grammar is handed over as a C string, which would end at a NUL that a tool printed: so does a passage.
+    for result in results.iter().rev().flat_map(|result| result.split('\0')) {
         let bounds = pieces(result);
         if number + bounds.len() > PIECES {
             break;
@@ -132,6 +133,12 @@ mod tests {
         let text = "pi is 3.14, or 3.";
         let found: Vec<&str> = pieces(text).into_iter().map(|piece| &text[piece]).collect();
         assert_eq!(found, ["pi", " ", "is", " ", "3.14", ",", " ", "or", " ", "3", "."]);
+    }
+
+    #[test]
+    fn a_nul_ends_a_passage_and_not_the_grammar() {
+        let text = grammar(&results(&["a \0 b\0", "\0"]), "No.");
+        assert_eq!(text, "root ::= \"No.\" | q0 | q2\nq0 ::= \"a\"\nq1 ::= \" \" q2\nq2 ::= \"b\"\n");
     }
 
     #[test]
