@@ -107,7 +107,7 @@ fn a_server_is_used_after_it_was_approved_and_never_once_it_changed() {
     let (code, out, err) = run(home, &["tool", "approve", "notes"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("runs [\"python3\"") && out.contains("echo (says it only reads)"), "{out}");
-    assert!(out.contains("crash (may change things or send them out)") && out.contains("13 tools"), "{out}");
+    assert!(out.contains("crash (may change things or send them out)") && out.contains("14 tools"), "{out}");
     let (code, out, err) = run(home, &echo);
     assert_eq!((code, out.as_str()), (0, "hi\n"), "{err}");
     let (_, out, _) = run(home, &["tool", "list"]);
@@ -187,6 +187,19 @@ async fn a_hang_ends_at_the_limit_and_the_next_call_works() {
     wait("the server that hangs is ended", || !alive(hung));
     let patient = Mcp { call_s: 30, ..settings };
     assert_eq!(echo(&approved(&place, &patient).await, "again").await.text, "again");
+}
+
+/// Answers that nobody reads would pile up in memory, hundreds of megabytes in a second.
+#[tokio::test]
+async fn a_server_that_asks_without_end_is_let_go() {
+    let place = Place::new();
+    let toolbox = approved(&place, &Mcp { call_s: 600, ..place.settings("plain") }).await;
+    let result = call(&toolbox, "flood", json!({})).await;
+    assert_eq!(result.fault, Some(ToolFault::Failed), "{}", result.text);
+    assert!(result.text.contains("more questions than can be answered"), "{}", result.text);
+    let flooding = place.pid().unwrap();
+    wait("the server that asks is ended", || !alive(flooding));
+    assert_eq!(echo(&toolbox, "again").await.text, "again");
 }
 
 #[tokio::test]

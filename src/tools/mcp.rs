@@ -8,6 +8,7 @@ pub mod card;
 pub mod child;
 mod connection;
 pub mod guard;
+mod listener;
 mod pin;
 pub mod reach;
 pub mod schema;

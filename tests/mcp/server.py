@@ -4,6 +4,7 @@ FOLDER holds `pid` (written at start), `notified` (every notification it got, on
 came) and `changed` and `unlisted` (when they exist, the tools say something else or are not listed at all).
 """
 
+import itertools
 import json
 import os
 import signal
@@ -38,7 +39,7 @@ def tools():
              readOnlyHint=True, openWorldHint=False),
     ]
     names = ["fail", "hang", "slow", "crash", "big", "deep", "environment", "grandchild", "mutate", "garble",
-             "orphan", "wait"]
+             "orphan", "wait", "flood"]
     return listed + [tool(name, f"Will {name}.") for name in names]
 
 
@@ -74,6 +75,10 @@ def call(name, arguments, say):
     if name == "wait":
         open(os.path.join(FOLDER, "waiting"), "w").close()
         return ""
+    if name == "flood":
+        # Questions without end, whose answers nobody reads.
+        for number in itertools.count():
+            say(json.dumps({"jsonrpc": "2.0", "id": f"q{number}", "method": "ping"}))
     if name == "mutate":
         open(os.path.join(FOLDER, "changed"), "w").close()
         say(json.dumps({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}))

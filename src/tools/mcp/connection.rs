@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ClientConfig, ClientRequest, Implementation,
-    ListToolsRequest, PaginatedRequestParams, ServerResult,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest, ListToolsRequest,
+    PaginatedRequestParams, ServerResult,
 };
-use rmcp::service::{
-    ClientInitializeError, NotificationContext, RoleClient, RunningService, ServiceError, serve_client,
-};
+use rmcp::service::{ClientInitializeError, RoleClient, RunningService, ServiceError, serve_client};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 
 use super::child::Child;
 use super::guard::{Fault, Guard, MESSAGE_MOST, too_deep};
+use super::listener::{Listener, TOO_MANY};
 use super::pin::Listed;
 use crate::config::Mcp;
 use crate::engine::http::plain_client;
@@ -42,23 +42,6 @@ pub enum Trouble {
     Gone(String),
 }
 
-/// Hears what a server says unasked. It is asked for nothing: no sampling, no roots, no questions to the person.
-struct Listener {
-    changed: Arc<AtomicBool>,
-}
-
-impl rmcp::ClientHandler for Listener {
-    fn get_info(&self) -> ClientConfig {
-        let mut info = ClientConfig::default();
-        info.client_info = Implementation::new("tillerman", env!("CARGO_PKG_VERSION"));
-        info
-    }
-
-    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.changed.store(true, Ordering::Relaxed);
-    }
-}
-
 /// See the file's head.
 pub struct Connection {
     // Before the child: dropping it closes the pipe, at which the child ends by itself.
@@ -66,6 +49,8 @@ pub struct Connection {
     child: Option<Child>,
     fault: Fault,
     changed: Arc<AtomicBool>,
+    /// It asks more than can be answered.
+    over: CancellationToken,
 }
 
 impl Connection {
@@ -75,7 +60,8 @@ impl Connection {
     /// Why there is no server to talk to.
     pub async fn open(settings: &Mcp, exe: &Path) -> Result<Connection, String> {
         let (fault, changed) = (Fault::default(), Arc::new(AtomicBool::new(false)));
-        let listener = Listener { changed: changed.clone() };
+        let over = CancellationToken::new();
+        let listener = Listener::new(changed.clone(), over.clone());
         let limit = Duration::from_secs(settings.start_s);
         let late =
             || format!("it was not ready within {} s; raise start_s if it needs longer", settings.start_s);
@@ -83,14 +69,14 @@ impl Connection {
             let transport = StreamableHttpClientTransport::with_client(client()?, http(settings)?);
             let greeted = tokio::time::timeout(limit, serve_client(listener, transport)).await;
             let service = greeted.map_err(|_| late())?.map_err(|e| why(&e))?;
-            return Ok(Connection { service, child: None, fault, changed });
+            return Ok(Connection { service, child: None, fault, changed, over });
         }
         let (child, pipes) =
             Child::spawn(exe, &settings.command, &settings.env).map_err(|e| e.to_string())?;
         let output = Guard::new(pipes.output, fault.clone());
         let transport = AsyncRwTransport::new_client(output, pipes.input).with_max_line_length(MESSAGE_MOST);
         match tokio::time::timeout(limit, serve_client(listener, transport)).await {
-            Ok(Ok(service)) => Ok(Connection { service, child: Some(child), fault, changed }),
+            Ok(Ok(service)) => Ok(Connection { service, child: Some(child), fault, changed, over }),
             Ok(Err(error)) => Err(end_of(Some(&child), &fault).await.unwrap_or_else(|| why(&error))),
             Err(_) => Err(late()),
         }
@@ -120,9 +106,14 @@ impl Connection {
                 }
             }
         };
-        match tokio::time::timeout(limit, pages).await {
-            Ok(listed) => listed,
-            Err(_) => Err(Trouble::Late),
+        self.within(limit, pages).await?
+    }
+
+    /// What comes of it in time, and before the server asks too much.
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Result<T, Trouble> {
+        tokio::select! {
+            done = tokio::time::timeout(limit, work) => done.map_err(|_| Trouble::Late),
+            () = self.over.cancelled() => Err(Trouble::Gone(TOO_MANY.to_string())),
         }
     }
 
@@ -155,16 +146,15 @@ impl Connection {
         limit: Duration,
     ) -> Result<CallToolResult, Trouble> {
         let params = CallToolRequestParams::new(tool.to_string()).with_arguments(arguments);
-        match tokio::time::timeout(limit, self.service.peer().call_tool_once(params)).await {
-            Err(_) => Err(Trouble::Late),
-            Ok(Err(error)) => Err(self.trouble(error).await),
-            Ok(Ok(CallToolResponse::Complete(result))) => {
+        match self.within(limit, self.service.peer().call_tool_once(params)).await? {
+            Err(error) => Err(self.trouble(error).await),
+            Ok(CallToolResponse::Complete(result)) => {
                 if result.structured_content.as_ref().is_some_and(too_deep) {
                     return Err(Trouble::Refused("its answer is nested too deeply".to_string()));
                 }
                 Ok(result)
             }
-            Ok(Ok(_)) => {
+            Ok(_) => {
                 Err(Trouble::Refused("it asks questions back, which no role here can answer".to_string()))
             }
         }
@@ -180,7 +170,7 @@ impl Connection {
     }
 
     pub fn alive(&self) -> bool {
-        !self.service.is_closed() && !self.service.peer().is_transport_closed()
+        !self.service.is_closed() && !self.service.peer().is_transport_closed() && !self.over.is_cancelled()
     }
 
     /// It said that its tools changed since they were listed.
