@@ -88,6 +88,30 @@ pub enum EngineError {
     Other(String),
 }
 
+impl EngineError {
+    /// What happened and what helps, apart: whoever shows both says nothing twice.
+    pub fn told(&self) -> (String, String) {
+        let text = self.to_string();
+        let help = match self {
+            EngineError::Died { how, phase, stderr } => {
+                let reason = format!("the engine worker died {how} while {phase}{}", stderr_suffix(stderr));
+                return (reason, "ask again: the worker restarts by itself".to_string());
+            }
+            // Their own text ends with it.
+            EngineError::ModelMissing { .. }
+            | EngineError::ContextOverflow { .. }
+            | EngineError::OutOfMemory { .. }
+            | EngineError::Template(_) => match text.rsplit_once("; ") {
+                Some((reason, remedy)) => return (reason.to_string(), remedy.to_string()),
+                None => "see `tillerman doctor`",
+            },
+            EngineError::ModelRefused { .. } => "choose another file with `tillerman model use PATH`",
+            _ => "see `tillerman doctor`",
+        };
+        (text, help.to_string())
+    }
+}
+
 /// What kept a remote engine from answering. No text in it holds a key.
 #[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
 pub enum RemoteFault {
@@ -123,3 +147,37 @@ fn stderr_suffix(stderr: &str) -> String {
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_is_said_once() {
+        let stderr = "ggml_abort; aborted".to_string();
+        let told = |error: EngineError| {
+            let (reason, remedy) = error.told();
+            format!("{reason}; {remedy}")
+        };
+        let died = |stderr| EngineError::Died { how: "of signal 9".into(), phase: "decoding".into(), stderr };
+        let silent = told(died(String::new()));
+        assert_eq!(
+            silent,
+            "the engine worker died of signal 9 while decoding; ask again: the worker restarts by itself"
+        );
+        let last_words = told(died(stderr));
+        assert!(last_words.contains("its last words: ggml_abort; aborted; ask again"), "{last_words}");
+        for error in [
+            EngineError::ContextOverflow { needed: 9, available: 5 },
+            EngineError::OutOfMemory { needed_mb: 9, free_mb: 5 },
+            EngineError::ModelMissing { path: "/a; b.gguf".into() },
+            EngineError::Template("it does not parse".into()),
+        ] {
+            // Put together again it is what is said where there is one line for both.
+            assert_eq!(told(error.clone()), error.to_string());
+            assert!(!error.told().1.is_empty());
+        }
+        let bug = told(EngineError::Protocol("?".into()));
+        assert!(bug.ends_with("see `tillerman doctor`"), "{bug}");
+    }
+}

@@ -262,7 +262,8 @@ impl<'a> Run<'a> {
         let body = match halt {
             Halt::Cancelled | Halt::Engine(EngineError::Cancelled) => Body::Cancelled { turn: self.turn },
             Halt::Engine(error) => {
-                Body::Failed { reason: error.to_string(), remedy: remedy(&error), cause: cause(&error) }
+                let (reason, remedy) = error.told();
+                Body::Failed { reason, remedy, cause: cause(&error) }
             }
             Halt::Limit(limit) => Body::Failed {
                 reason: format!("limit reached: {limit}"),
@@ -293,20 +294,6 @@ fn cause(error: &EngineError) -> Cause {
         EngineError::Died { .. } => Cause::EngineDied,
         EngineError::ContextOverflow { .. } => Cause::Limit,
         _ => Cause::Engine,
-    }
-}
-
-fn remedy(error: &EngineError) -> String {
-    match error {
-        EngineError::Died { .. } => "ask again: the worker restarts by itself".into(),
-        EngineError::ContextOverflow { .. } => {
-            "start a new conversation, shorten the question or raise engine.context".into()
-        }
-        EngineError::OutOfMemory { .. } => "use a smaller model or lower engine.context".into(),
-        EngineError::ModelMissing { .. } | EngineError::ModelRefused { .. } => {
-            "choose another file with `tillerman model use PATH`".into()
-        }
-        _ => "see `tillerman doctor`".into(),
     }
 }
 
