@@ -32,7 +32,8 @@ mod train_peer;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Only figures whose name begins with one of these
+    /// Only figures whose name begins with one of these; `train.groups` (a step of 1, 2, 4 and 8 groups) takes minutes on
+    /// a big model and is only measured where it is named
     pub names: Vec<String>,
     #[arg(long)]
     pub json: bool,
@@ -112,6 +113,11 @@ pub async fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<i32> {
         }
         for figure in train::figures(path, suffix, args.runs, &wanted)? {
             figure.print(args.json);
+        }
+        if args.names.iter().any(|name| name.starts_with(train::BY_GROUPS)) {
+            for figure in train::by_groups(path, suffix, args.runs)? {
+                figure.print(args.json);
+            }
         }
         if wanted(&format!("train.peer.{suffix}")) {
             for figure in train_peer::figures(path, suffix, args.runs, &args.peer)? {

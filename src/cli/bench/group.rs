@@ -43,16 +43,24 @@ pub struct Weighted {
 
 impl Group {
     pub fn new(vocabulary: usize) -> Group {
+        Group::several(vocabulary, 1)
+    }
+
+    /// The rows of so many such groups in one step, the first of them that of `new`.
+    pub fn several(vocabulary: usize, groups: usize) -> Group {
         let vocabulary = i32::try_from(vocabulary).unwrap_or(i32::MAX).max(1);
         let mut state = 1_u64;
         let mut ids = |count: usize| -> Vec<i32> {
             let mut next = || (draw(&mut state) as i32).rem_euclid(vocabulary);
             (0..count).map(|_| next()).collect()
         };
-        let share = 1.0 / (ROLLOUTS * TURNS * SAMPLED) as f32;
-        let shared = ids(FIRST_PROMPT);
+        let share = 1.0 / (groups * ROLLOUTS * TURNS * SAMPLED) as f32;
+        let mut shared = Vec::new();
         let mut rows = Vec::new();
-        for rollout in 0..ROLLOUTS {
+        for rollout in 0..groups * ROLLOUTS {
+            if rollout % ROLLOUTS == 0 {
+                shared = ids(FIRST_PROMPT);
+            }
             let mut prompt = shared.clone();
             let weight = if rollout % 2 == 0 { share } else { -share };
             for turn in 0..TURNS {
@@ -123,5 +131,12 @@ mod tests {
         let weights = group.coefficients();
         assert_eq!(weights.len(), 1_440);
         assert!(weights.iter().sum::<f32>().abs() < 1e-6, "as many rollouts right as wrong");
+        // Several share nothing but their size.
+        let four = Group::several(4096, 4);
+        let tree = Tree::build(&four.rows());
+        assert_eq!((four.rows.len(), tree.tokens.len(), tree.targets.len()), (96, 4 * 2_676, 4 * 1_440));
+        assert!(four.rows[..24].iter().zip(&group.rows).all(|(a, b)| a.prompt == b.prompt));
+        let weight = |group: &Group| group.rows.iter().map(|row| row.weight.abs()).sum::<f32>();
+        assert!((weight(&four) - weight(&group)).abs() < 1e-6);
     }
 }

@@ -1,4 +1,4 @@
-//! The trainer's figures: whole steps on one group (`bench/group.rs`), in a process that does nothing else.
+//! The trainer's figures: whole steps on one group (`bench/group.rs`) or several, in a process that does nothing else.
 //!
 //! A step is forward, backward and AdamW. The process runs by itself, or paced: a step for each line it reads,
 //! beside a peer that does the same (`bench/train_peer.rs`).
@@ -29,6 +29,9 @@ pub struct StepsArgs {
     pub model: PathBuf,
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
+    /// Groups of one step
+    #[arg(long, default_value_t = 1)]
+    pub groups: usize,
     /// Products in f32, as processors without bf16 ones compute them
     #[arg(long)]
     pub f32: bool,
@@ -46,6 +49,8 @@ pub struct StepsArgs {
 #[derive(Serialize, Deserialize)]
 struct Steps {
     kernels: String,
+    /// Distinct tokens that a step computes.
+    tokens: usize,
     step_s: Vec<f64>,
     forward_s: Vec<f64>,
     /// Most memory the process ever held, the touched part of the mapped model included.
@@ -79,14 +84,7 @@ pub(super) fn figures(
     if !(wanted("train.step_s") || wanted("train.peak_mb") || wanted("train.forward_s")) {
         return Ok(figures);
     }
-    let output = Command::new(std::env::current_exe()?)
-        .arg("__bench-steps")
-        .arg(model)
-        .args(["--runs", &runs.to_string()])
-        .output()?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "training steps on {}: {}", model.display(), told.trim());
-    let steps: Steps = serde_json::from_slice(&output.stdout).context("the steps' answer")?;
+    let steps = measured(model, 1, runs)?;
     let mut figure = |name: &str, unit, values| {
         figures.push(Figure { name: format!("train.{name}.{suffix}"), unit, values });
     };
@@ -96,6 +94,52 @@ pub(super) fn figures(
     figure("own_mb", "MB", vec![steps.own_mb]);
     figure("estimate_mb", "MB", vec![steps.estimate_mb]);
     Ok(figures)
+}
+
+/// How a step grows with its groups: distinct tokens, seconds and peak memory at 1, 2, 4 and 8 of them, each from
+/// processes of its own. Minutes on a big model, so only who names it gets it.
+///
+/// # Errors
+/// The measuring process cannot be started or fails.
+pub(super) fn by_groups(model: &Path, suffix: &str, runs: usize) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for groups in GROUPS {
+        let processes = runs.clamp(1, PROCESSES);
+        let taken: Vec<Steps> = (0..processes)
+            .map(|_| measured(model, groups, runs.div_ceil(processes)))
+            .collect::<Result<_, _>>()?;
+        let mut figure = |name: &str, unit, values| {
+            let name = format!("{BY_GROUPS}.{groups}.{name}.{suffix}");
+            figures.push(Figure { name, unit, values });
+        };
+        figure("tokens", "tokens", taken.iter().map(|steps| steps.tokens as f64).collect());
+        figure("step_s", "s", taken.iter().flat_map(|steps| steps.step_s.iter().copied()).collect());
+        figure("peak_mb", "MB", taken.iter().map(|steps| steps.peak_mb).collect());
+    }
+    Ok(figures)
+}
+
+/// What figures of several groups are called by.
+pub(super) const BY_GROUPS: &str = "train.groups";
+const GROUPS: [usize; 4] = [1, 2, 4, 8];
+/// A process has one peak: its spread needs several.
+const PROCESSES: usize = 3;
+
+/// Steps in a process of their own.
+fn measured(model: &Path, groups: usize, runs: usize) -> anyhow::Result<Steps> {
+    let output = Command::new(std::env::current_exe()?)
+        .arg("__bench-steps")
+        .arg(model)
+        .args(["--runs", &runs.to_string(), "--groups", &groups.to_string()])
+        .output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(
+        output.status.success(),
+        "training steps of {groups} groups on {}: {}",
+        model.display(),
+        told.trim()
+    );
+    serde_json::from_slice(&output.stdout).context("the steps' answer")
 }
 
 /// A model, the group, and the adapter and optimizer that each step moves on.
@@ -116,7 +160,7 @@ impl Bench {
             None => Box::new(Policy::open_with(&args.model, options)?),
             Some(device) => Box::new(DevicePolicy::open(&args.model, device::Options::on(device, threads))?),
         };
-        let group = Group::new(policy.header().vocabulary());
+        let group = Group::several(policy.header().vocabulary(), args.groups.max(1));
         let lora = group::adapter(policy.header())?;
         Ok(Bench {
             tree: Tree::build(&group.rows()),
@@ -192,6 +236,7 @@ pub fn steps(args: &StepsArgs) -> anyhow::Result<i32> {
     let peak_mb = held_mb(own, "VmHWM");
     let answer = Steps {
         kernels: bench.policy.computes_with(),
+        tokens: bench.tree.tokens.len(),
         step_s,
         forward_s,
         peak_mb,
