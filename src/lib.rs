@@ -77,6 +77,8 @@
 //!   to them (`flow::refers`, English; a setting of the prompt pack).
 //! - A step on labels takes the temperature its rollouts were drawn at; the gate asks what labels know a right answer to,
 //!   so that a model of one's own has a gate without a file (`train::ledger`). Groups form in four ways (`cli/train/forming`).
+//! - A step on labels is measured on questions that do not train in it (`cli/train/aside.rs`): on its own prompts its
+//!   length and the KL budget said nothing about others.
 //! - `llama.cpp` is built without OpenMP: its own thread pool, threads = cores - 1 unless told otherwise.
 //!
 //! # Words
