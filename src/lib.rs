@@ -47,6 +47,8 @@
 //!   Vulkan's and Metal's products round to half precision, so gradients go through a device scaled near 1.
 //! - Going back, layers use what they kept going forward, as many as memory allows, in the products' own words; the
 //!   others round alike, so that memory decides no bit.
+//! - Who samples and who trains is settled between processes, by two locks in the data directory (`engine::cores`): a
+//!   deck's query and another terminal's step would crawl side by side just as those of one program.
 //! - One process per training step, not one that stays: its memory goes back whole, a kill costs one step, and
 //!   the state between steps is exactly what lies in the adapter's folder.
 //! - The learning rate follows the step bound: each step begins with the rate at which the last one's length was
@@ -75,10 +77,10 @@
 //! - What does not fit the context is left out, oldest first, instead of failing the query, and is an event of its own
 //!   (`flow::fit`). A model too small to see that a query stands alone is shown earlier ones only where words refer back
 //!   to them (`flow::refers`, English; a setting of the prompt pack).
-//! - A step on labels takes the temperature its rollouts were drawn at; the gate asks what labels know a right answer to,
-//!   so that a model of one's own has a gate without a file (`train::ledger`). Groups form in four ways (`cli/train/forming`).
 //! - A step on labels is measured on questions that do not train in it (`cli/train/aside.rs`): on its own prompts its
 //!   length and the KL budget said nothing about others.
+//! - A step on labels takes the temperature its rollouts were drawn at; the gate asks what labels know a right answer to,
+//!   so that a model of one's own has a gate without a file (`train::ledger`). Groups form in four ways (`cli/train/forming`).
 //! - `llama.cpp` is built without OpenMP: its own thread pool, threads = cores - 1 unless told otherwise.
 //!
 //! # Words

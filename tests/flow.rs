@@ -4,6 +4,8 @@
 mod circles;
 #[path = "flow/context.rs"]
 mod context;
+#[path = "flow/cores.rs"]
+mod cores;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

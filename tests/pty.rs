@@ -2,6 +2,9 @@
 
 #![cfg(unix)]
 
+#[cfg(target_os = "linux")]
+#[path = "pty/cores.rs"]
+mod cores;
 #[path = "support/terminal.rs"]
 mod terminal;
 

@@ -57,6 +57,12 @@ impl Sink for PrintSink {
         }
         Ok(())
     }
+
+    fn waits(&self, _: &str, waits: bool) {
+        if waits && !self.quiet {
+            let _ = writeln!(std::io::stderr(), "{}", super::WAITS);
+        }
+    }
 }
 
 pub async fn run(global: &Global, args: &AskArgs) -> anyhow::Result<i32> {

@@ -365,7 +365,14 @@ impl Wire {
                     None => turn.lock_owned().await,
                 }
             };
-            let begun = deck_turn::admitted(&token, turn, || parts.ready(), &study.engine).await;
+            let free = |setup: Arc<setup::Setup>| {
+                let (waits, ended) = (events.clone(), events.clone());
+                async move {
+                    drop(setup.flow.engine.cores(&|| drop(waits.send(DeckEvent::Waits(true)))).await);
+                    let _ = ended.send(DeckEvent::Waits(false));
+                }
+            };
+            let begun = deck_turn::admitted(&token, turn, || parts.ready(), free, &study.engine).await;
             let (_turn, setup, _planning) = match begun {
                 Ok(begun) => begun,
                 Err(reason) => {
@@ -519,6 +526,10 @@ impl Sink for Screen {
             let seconds = completion.timings.decode_ms / 1e3;
             let rate = if seconds > 0.0 { completion.sampled() as f64 / seconds } else { 0.0 };
             let _ = self.events.send(DeckEvent::Status(status(&model, self.adapter.as_deref(), used, rate)));
+
+    fn waits(&self, trajectory: &str, waits: bool) {
+        self.inner.waits(trajectory, waits);
+    }
         }
         if let Body::Failed { reason, remedy, cause: Cause::EngineDied } = &event.body {
             let (reason, remedy) = (reason.clone(), remedy.clone());
@@ -546,3 +557,7 @@ pub fn status(info: &ModelInfo, adapter: Option<&str>, context_used: usize, toke
         busy: None,
     }
 }
+
+    fn waits(&self, _: &str, waits: bool) {
+        let _ = self.events.send(DeckEvent::Waits(waits));
+    }

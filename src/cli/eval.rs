@@ -136,6 +136,7 @@ pub async fn run(global: &Global, args: &EvalArgs) -> anyhow::Result<i32> {
     let how = How { toolboxes: Arc::new(toolboxes), ..kept.how(args.parallel) };
     kept.say(args.json);
     let cancel = cancelled_by_ctrl_c();
+    super::may_sample(&setup, &cancel).await?;
     let started = std::time::Instant::now();
     let limits = turn_limits(args, own);
     let mut asking = Asking {

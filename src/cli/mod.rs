@@ -298,6 +298,25 @@ pub fn cancelled_by_ctrl_c() -> tokio_util::sync::CancellationToken {
     cancel
 }
 
+/// What is said where something waits for a step.
+pub const WAITS: &str =
+    "tillerman: waits for a training step on this data directory to end; Ctrl+C stops waiting";
+
+/// Wait, with words, until no training step computes: what is asked many times over would wait silently.
+///
+/// # Errors
+/// `Error::Interrupted` when cancelled.
+pub async fn may_sample(
+    setup: &setup::Setup,
+    cancel: &tokio_util::sync::CancellationToken,
+) -> Result<(), crate::error::Error> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(crate::error::Error::Interrupted),
+        _share = setup.flow.engine.cores(&|| eprintln!("{WAITS}")) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -95,6 +95,7 @@ pub async fn run(global: &Global, args: &RolloutArgs) -> anyhow::Result<i32> {
             interrupt.cancel();
         }
     });
+    super::may_sample(&setup, &cancel).await?;
     let watch: Option<Arc<dyn Sink>> = if args.json { None } else { Some(Arc::new(Progress)) };
     let questions = [question];
     let groups = roll(&setup.flow, &questions, &options, Some(&store), watch, cancel.clone()).await?;

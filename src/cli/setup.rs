@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use crate::config::{Config, Home, regular};
 use crate::engine::client::{EngineOptions, LlamaEngine};
+use crate::engine::cores::Cores;
 use crate::engine::remote::RemoteEngine;
 use crate::engine::router::Router;
 use crate::engine::{Engine, Role};
@@ -123,7 +124,7 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         }
     };
     let some = |n: usize| (n > 0).then_some(n);
-    let engine = Arc::new(LlamaEngine::new(EngineOptions {
+    let options = EngineOptions {
         model: model.clone(),
         context: some(config.engine.context),
         sequences: if config.engine.sequences > 0 { config.engine.sequences } else { sequences },
@@ -133,7 +134,8 @@ pub fn open(global: &Global, sequences: usize) -> anyhow::Result<Setup> {
         chat_template: chat_template(&config.engine.chat_template)?,
         log_dir: Some(home.logs()),
         exe: exe(),
-    }));
+    };
+    let engine = Arc::new(LlamaEngine::new(options).sharing(Cores::of(&home)));
     let small = embedded && planner_elsewhere.is_none();
     let mut pack = pack(&config.flow.pack, small)?;
     if small && !away.is_empty() && matches!(config.flow.pack.as_str(), "" | "auto") {

@@ -236,7 +236,11 @@ impl Study {
         let cancel = working.cancel.clone();
         let _planning = tokio::select! {
             () = cancel.cancelled() => anyhow::bail!("stopped before one began"),
-            planning = self.engine.read() => planning,
+            planning = async {
+                // Waited for here, so that none is on record before it can run.
+                self.may_sample(&setup, "the rollouts wait for the training step to end; s in F3 stops them").await;
+                self.engine.read().await
+            } => planning,
         };
         let options = RollOptions {
             size,
@@ -248,6 +252,15 @@ impl Study {
         let flow = self.flow(&setup);
         roll(&flow, &questions, &options, Some(&self.store), Some(watch), cancel).await?;
         Ok(())
+    }
+
+    /// Wait until no training step computes, in this deck or beside it; `words` are said if that takes time.
+    async fn may_sample(&self, setup: &Setup, words: &str) {
+        let told = || {
+            let text = words.to_string();
+            let _ = self.events.send(DeckEvent::Notice { level: Level::Info, text });
+        };
+        drop(setup.flow.engine.cores(&told).await);
     }
 
     fn label_cluster(
@@ -337,8 +350,15 @@ impl Study {
     /// that served comes back with the next query.
     async fn use_model(&self, path: &str) -> anyhow::Result<()> {
         let Ok(_planning) = self.engine.try_write() else {
-            anyhow::bail!("a query or a step is using it; let it end, or cancel it with Esc, and ask again");
+            anyhow::bail!("a query is using it; let it end, or cancel it with Esc, and ask again");
         };
+        // A step computes with the file it began with, and two models beside it may be more than the memory holds.
+        if self.training.lock().is_ok_and(|told| told.running.is_some()) {
+            anyhow::bail!("a step is under way; let it end, or stop it with s in F4, and ask again");
+        }
+        if !self.store.cores().is_free() {
+            anyhow::bail!("another process trains on this data directory; let its step end, and ask again");
+        }
         let path = at_home(path);
         let global = Global { model: Some(path), adapter: None, ..self.global.clone() };
         let made = Arc::new(tokio::task::spawn_blocking(move || setup::open(&global, 2)).await??);
@@ -412,7 +432,10 @@ impl Study {
         let working = self.working(Work::Comparison);
         let _planning = tokio::select! {
             () = working.cancel.cancelled() => anyhow::bail!("stopped"),
-            planning = self.engine.write() => planning,
+            planning = async {
+                self.may_sample(&setup, "the comparison waits for the training step to end; s in F4 stops it").await;
+                self.engine.write().await
+            } => planning,
         };
         let current = self.planning(&setup)?;
         let sides = [before, after];

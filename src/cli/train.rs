@@ -317,6 +317,7 @@ fn watch(as_json: bool, bar: Arc<Bar>) -> Watch {
     Arc::new(move |progress| match progress {
         progress if as_json => println!("{}", json!(progress)),
         Progress::Phase { phase } => bar.phase(phase),
+        Progress::Waits { what } => bar.line(what, false),
         Progress::Rolled(rolled) => {
             let text = format!(
                 "step {}: {} of {} rollouts right, {} of {} groups have contrast, {:.1} s",

@@ -179,6 +179,13 @@ impl Chat {
         }
     }
 
+    /// The running query waits for a training step to end, or goes on.
+    pub fn waits(&mut self, waits: bool) {
+        if let Some(exchange) = self.running.and_then(|cell| self.transcript.exchange_mut(cell)) {
+            exchange.waits = waits;
+        }
+    }
+
     /// The query asked last could not start.
     pub fn refused(&mut self, reason: &str, remedy: &str, now_ms: u64) -> Vec<Effect> {
         let Some(cell) = self.running else { return Vec::new() };

@@ -139,6 +139,7 @@ impl Tab for Chat {
             DeckEvent::Conversation { .. } => {
                 let text = match self.queue_len() {
                     0 => "a new conversation begins here".to_string(),
+            DeckEvent::Waits(waits) => self.waits(*waits),
                     1 => "a new conversation begins here; the query queued before still belongs to the one above"
                         .to_string(),
                     n => format!(

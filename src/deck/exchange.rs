@@ -13,6 +13,9 @@ use crate::flow::trajectory::Outcome;
 const QUERY_CHARS: usize = 2_000;
 const QUERY_LINES: usize = 12;
 
+/// A training step has the machine's cores.
+const WAITS: &str = "waits for the training step to end (F4 shows it)";
+
 /// Labels of a trajectory: value per scope, and whether the store has confirmed it.
 pub type Labels = Vec<(Scope, Option<usize>, LabelValue, bool)>;
 
@@ -23,6 +26,8 @@ pub struct Exchange {
     pub live: Option<Live>,
     /// It waits for the one before it.
     pub queued: bool,
+    /// It waits for a training step to end.
+    pub waits: bool,
     /// (reason, remedy) when it could not start.
     pub refused: Option<(String, String)>,
     pub labels: Labels,
@@ -88,6 +93,7 @@ impl Exchange {
             rows.extend(note("queued: runs when the one before has ended; Alt+q takes it back", width));
         } else {
             match &self.live {
+                None if self.waits => rows.extend(self.running_note(WAITS, width)),
                 None => rows.extend(note("on its way to the engine", width)),
                 Some(live) => rows.extend(self.outcome_rows(live, stream, width)),
             }
@@ -105,15 +111,12 @@ impl Exchange {
                     rows.extend(stream.rows(text, width, &margin()));
                 }
                 let turn = trajectory.turns.len();
-                let mut words = match turn {
+                let words = match turn {
+                    _ if self.waits => WAITS.to_string(),
                     0 => live.stage_words(),
                     _ => format!("turn {turn} · {}", live.stage_words()),
                 };
-                let seconds = self.now_ms.saturating_sub(self.asked_ms) / 1_000;
-                if seconds > 0 {
-                    words = format!("{words} · {seconds} s");
-                }
-                rows.extend(note(&words, width));
+                rows.extend(self.running_note(&words, width));
                 rows
             }
             Outcome::Answered => {
@@ -154,6 +157,14 @@ impl Exchange {
                 rows.extend(note("Up brings the query back into the input", width));
                 rows
             }
+        }
+    }
+
+    /// What goes on, and for how long it has.
+    fn running_note(&self, words: &str, width: usize) -> Vec<Row> {
+        match self.now_ms.saturating_sub(self.asked_ms) / 1_000 {
+            0 => note(words, width),
+            seconds => note(&format!("{words} · {seconds} s"), width),
         }
     }
 

@@ -113,6 +113,8 @@ pub enum DeckEvent {
         id: u64,
         approval: Approval,
     },
+    /// The running query waits for a training step to end, or goes on.
+    Waits(bool),
     /// An MCP server waits for a person's word on what it is and brings, a line each; answered as `Approve`.
     Server {
         id: u64,

@@ -362,6 +362,22 @@ fn a_correction_is_a_bad_label_with_words() {
 }
 
 #[test]
+fn a_query_that_waits_for_a_step_says_so() {
+    let mut deck = Deck::new((80, 24));
+    deck.ask("What is 6*7?");
+    deck.input(Input::Deck(Box::new(DeckEvent::Waits(true))));
+    assert!(deck.text().contains("waits for the training step to end (F4 shows it)"), "{}", deck.text());
+    deck.now_ms += 3_000;
+    deck.input(Input::Tick);
+    assert!(deck.text().contains("(F4 shows it) · 3 s"), "{}", deck.text());
+    deck.effects.clear();
+    deck.press(KeyCode::Esc);
+    assert_eq!(deck.effects, [Effect::Command(DeckCommand::Cancel)]);
+    deck.input(Input::Deck(Box::new(DeckEvent::Waits(false))));
+    assert!(deck.text().contains("on its way to the engine"), "{}", deck.text());
+}
+
+#[test]
 fn what_did_not_end_well_cannot_be_labelled() {
     let mut deck = Deck::answered((80, 24), "fail please");
     deck.effects.clear();

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::cores::{Cores, Share};
 use crate::engine::wire::{Job, Load, Loaded, Outcome, Prompt, ToWorker};
 use crate::engine::{Completion, Constraint, Engine, ModelInfo, OnPiece, Request, Sampler, Timings, grammar};
 use crate::error::EngineError;
@@ -77,6 +78,8 @@ pub struct LlamaEngine {
     state: tokio::sync::Mutex<State>,
     /// The worker that runs, for those who only look.
     current: std::sync::Mutex<Option<Arc<Worker>>>,
+    /// Whom it shares this machine with; None: nobody.
+    cores: Option<Cores>,
 }
 
 struct State {
@@ -116,7 +119,15 @@ impl LlamaEngine {
                 hash: None,
             }),
             current: std::sync::Mutex::new(None),
+            cores: None,
         }
+    }
+
+    /// Sample only while no training step computes.
+    #[must_use]
+    pub fn sharing(mut self, cores: Cores) -> LlamaEngine {
+        self.cores = Some(cores);
+        self
     }
 
     /// Process id of the worker, while one runs.
@@ -315,6 +326,13 @@ impl Engine for LlamaEngine {
         let Outcome::Adapter(hash) = outcome else { return Err(wrong_answer()) };
         self.state.lock().await.adapter = wanted;
         Ok(hash)
+    }
+
+    async fn cores(&self, waits: &(dyn Fn() + Send + Sync)) -> Share {
+        match &self.cores {
+            Some(cores) => cores.share(waits).await,
+            None => Share::default(),
+        }
     }
 
     async fn score(&self, ids: Vec<i32>, adapter: bool) -> Result<Vec<f32>, EngineError> {

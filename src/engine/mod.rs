@@ -5,6 +5,7 @@
 
 pub mod chat;
 pub mod client;
+pub mod cores;
 pub mod ffi;
 pub mod grammar;
 pub mod http;
@@ -296,6 +297,12 @@ pub trait Engine: Send + Sync {
     /// Log-probabilities of `ids[1..]` given what precedes each, by one full forward (T = 1), with the
     /// planner's adapter or without. `ids.len() - 1` values.
     async fn score(&self, ids: Vec<i32>, adapter: bool) -> Result<Vec<f32>, EngineError>;
+
+    /// Leave to sample on this machine, held as long as something does: a local model waits while a training step
+    /// computes. `waits` is called once if that takes time. A model elsewhere waits for nobody here.
+    async fn cores(&self, _waits: &(dyn Fn() + Send + Sync)) -> cores::Share {
+        cores::Share::default()
+    }
 
     /// Why what the planner samples here at this temperature cannot train; None: it can. A remote engine finds
     /// out with a reply of one token.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::cores::Share;
 use crate::engine::remote::RemoteEngine;
 use crate::engine::{Completion, Engine, ModelInfo, OnPiece, RemoteRole, Request, Role};
 use crate::error::EngineError;
@@ -63,6 +64,13 @@ impl Engine for Router {
 
     async fn score(&self, ids: Vec<i32>, adapter: bool) -> Result<Vec<f32>, EngineError> {
         self.engine(Role::Planner).score(ids, adapter).await
+    }
+
+    async fn cores(&self, waits: &(dyn Fn() + Send + Sync)) -> Share {
+        match Role::ALL.iter().all(|role| self.remote.contains_key(role)) {
+            true => Share::default(),
+            false => self.local.cores(waits).await,
+        }
     }
 
     async fn untrainable(&self, temperature: f32) -> Result<Option<String>, EngineError> {

@@ -185,6 +185,9 @@ pub trait Sink: Send + Sync {
 
     /// Streaming text; may be dropped.
     fn progress(&self, _progress: Progress) {}
+
+    /// This trajectory waits for a training step to end, or goes on.
+    fn waits(&self, _trajectory: &str, _waits: bool) {}
 }
 
 /// Keeps events in memory: tests, rollouts, exports.

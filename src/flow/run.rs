@@ -1,10 +1,12 @@
 //! One running pass: the clock, the budget, the record and the one way roles call the engine.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::cores::Share;
 use crate::engine::{Completion, Constraint, Message, OnPiece, Request, Role, Sampler};
 use crate::error::EngineError;
 use crate::flow::event::{Body, Cause, Event, ModelCall, Progress, ProgressSource, Sink};
@@ -40,6 +42,8 @@ pub struct Run<'a> {
     deadline: Option<Instant>,
     tokens_left: Option<usize>,
     calls: u64,
+    /// Leave to sample.
+    cores: Option<Share>,
 }
 
 impl<'a> Run<'a> {
@@ -59,6 +63,7 @@ impl<'a> Run<'a> {
             deadline: (limits.seconds > 0).then(|| began + Duration::from_secs(limits.seconds)),
             tokens_left: (limits.tokens > 0).then_some(limits.tokens),
             calls: 0,
+            cores: None,
         }
     }
 
@@ -107,6 +112,33 @@ impl<'a> Run<'a> {
             ));
         }
         Ok(())
+    }
+
+    /// Have leave to sample from here on. The time that takes while a training step computes is not the query's.
+    pub async fn enter(&mut self) -> Result<(), Halt> {
+        let began = Instant::now();
+        let waited = AtomicBool::new(false);
+        let (sink, id) = (self.sink.clone(), self.ask.id.as_str());
+        let waits = || {
+            waited.store(true, Ordering::Release);
+            sink.waits(id, true);
+        };
+        self.cores = Some(tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(Halt::Cancelled),
+            share = self.flow.engine.cores(&waits) => share,
+        });
+        if waited.load(Ordering::Acquire) {
+            sink.waits(id, false);
+            self.began += began.elapsed();
+            self.excuse(began.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Give it back: what comes now is not sampling, and a step that waits need not wait for it.
+    pub fn leave(&mut self) {
+        self.cores = None;
     }
 
     /// Record one event and fold it into the trajectory, in that order.

@@ -72,6 +72,7 @@ pub async fn solve(flow: &Flow, ask: &Ask, sink: Arc<dyn Sink>, cancel: Cancella
 
 async fn pass(run: &mut Run<'_>) -> Result<(), Halt> {
     run.start().await?;
+    run.enter().await?;
     let (analysis, mut memory) = match &run.ask.prior {
         Some(prior) => take_over(run, prior)?,
         None => match analyst::analyse(run).await {
@@ -193,6 +194,8 @@ async fn decide(run: &mut Run<'_>, (approval, reply): Asked) -> Result<(), Halt>
     let turn = run.turn;
     run.record(Body::ApprovalAsked { turn, approval: approval.clone() })?;
     let began = std::time::Instant::now();
+    // A person may take hours; nothing samples meanwhile.
+    run.leave();
     let answer = tokio::select! {
         biased;
         () = run.cancel.cancelled() => return Err(Halt::Cancelled),
@@ -200,6 +203,7 @@ async fn decide(run: &mut Run<'_>, (approval, reply): Asked) -> Result<(), Halt>
     };
     run.excuse(began.elapsed());
     run.record(Body::ApprovalAnswered { turn, answer: answer.clone() })?;
+    run.enter().await?;
     // A tool that no longer waits was cancelled, and its result says so.
     let _ = reply.send(answer);
     Ok(())

@@ -36,6 +36,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::config::Home;
 use ballast::Ballast;
+use crate::engine::cores::Cores;
 use running::Running;
 
 pub use adapters::{Adapter, AdapterDraft, MANIFEST, NewAdapter, OPTIMIZER, Origin, WEIGHTS};
@@ -123,6 +124,11 @@ impl Store {
     }
 
     /// What opening found.
+
+    /// The cores of this machine, as its processes on this store share them.
+    pub fn cores(&self) -> Cores {
+        Cores::of(&self.home)
+    }
     pub fn opened(&self) -> &Opened {
         &self.opened
     }

@@ -41,6 +41,12 @@ impl Sink for StoreSink {
             next.progress(progress);
         }
     }
+
+    fn waits(&self, trajectory: &str, waits: bool) {
+        if let Some(next) = &self.next {
+            next.waits(trajectory, waits);
+        }
+    }
 }
 
 impl Store {

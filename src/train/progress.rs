@@ -26,6 +26,10 @@ pub enum Progress {
     Phase {
         phase: String,
     },
+    /// Nothing goes on until others that use the machine have ended.
+    Waits {
+        what: String,
+    },
     Stepped(Stepped),
     Validated(Validated),
     /// The gate so far, in its own words.

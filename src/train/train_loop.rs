@@ -1,7 +1,8 @@
 //! A training run on questions with a checker, one page: draw, roll, reward, step, swap; again; then the gate.
 //!
 //! The run's own policy moves with every step; what serves elsewhere is touched by nobody but `serve`. Sampling
-//! and training take turns: the engine waits while the worker steps.
+//! and training take turns (`engine::cores`): the engine waits while the worker steps, and so does every other process
+//! on the same data directory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -155,6 +156,7 @@ impl Trainer {
             return Ok(());
         }
         let asking = std::time::Instant::now();
+        self.may_sample(cancel).await?;
         let marks = plan.validation.ask(&self.flow, id, plan.seed, plan.parallel, cancel).await?;
         let back = best(&state.marks).filter(|best| marks.worse_than(best)).cloned();
         state.marks.push(marks.clone());
@@ -263,6 +265,7 @@ impl Trainer {
         if plan.parallel == 1 {
             (self.reset)().await;
         }
+        self.may_sample(cancel).await?;
         let rolling = std::time::Instant::now();
         let kept = plan.keep_rollouts.then_some(&self.store);
         let (mut groups, mut rewards) = (Vec::new(), Vec::new());
@@ -383,6 +386,20 @@ impl Trainer {
         }
     }
 
+    /// Wait until no other process's step computes, so that whoever watches hears why nothing is rolled out.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when cancelled.
+    pub async fn may_sample(&self, cancel: &CancellationToken) -> Result<(), Error> {
+        let what = "waits for another training step on this data directory to end";
+        let waits = || (self.watch)(&Progress::Waits { what: what.to_string() });
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::Interrupted),
+            _share = self.flow.engine.cores(&waits) => Ok(()),
+        }
+    }
+
     /// One step in a worker: the candidate is kept under its hash, or nothing is.
     ///
     /// # Errors
@@ -414,6 +431,14 @@ impl Trainer {
         let first = parent.is_none().then(|| job.frozen.clone());
         let watch = &self.watch;
         let mut on_phase = |text: &str| watch(&Progress::Phase { phase: text.to_string() });
+        let what = "waits for queries, rollouts or another step on this data directory to end";
+        let waits = || watch(&Progress::Waits { what: what.to_string() });
+        let cores = self.store.cores();
+        let _alone = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::Interrupted),
+            alone = cores.alone(&waits) => alone,
+        };
         let done = client::take(&self.exe, &job, &mut on_phase, cancel).await?;
         if !done.kept {
             return Ok((done, None));

@@ -4,10 +4,12 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::setup::Setup;
 use crate::cli::{Global, setup};
 use crate::deck::study::Work;
 use crate::engine::Engine as _;
@@ -18,20 +20,14 @@ use super::Study;
 impl Study {
     /// One step in a process of its own.
     pub(super) async fn train(&self, groups: &[String]) -> anyhow::Result<()> {
-        let setup = self.ready().await?;
-        let model = setup.engine.model().await?.hash;
-        let before = self.store.current_adapter(&model)?;
-        let mut command = tokio::process::Command::new(setup::exe());
-        let (home, adapter) = (setup.home.root(), self.flow(&setup).adapter);
-        command.args(step_args(&self.global, home, &setup.model, adapter, groups));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         if !self.begins("getting ready") {
             anyhow::bail!("one is under way already; its words stand above the figures (F4)");
         }
         let working = self.working(Work::Step);
-        let ended = self.follow(command, &working.cancel).await;
+        let ended = self.in_its_process(groups, &working.cancel).await;
         self.says(None);
-        let (status, last) = ended?;
+        let (setup, before, (status, last)) = ended?;
+        let model = setup.engine.model().await?.hash;
         // Only what the step made serve replaces what plans here.
         if self.store.current_adapter(&model)? == before {
             self.show_training().await?;
@@ -47,6 +43,27 @@ impl Study {
             return Err(Error::Train(why.to_string()).into());
         }
         Ok(())
+    }
+
+    /// The step with what serves now; answers that, the adapter that was current when it began, and how it ended.
+    async fn in_its_process(
+        &self,
+        groups: &[String],
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<(Arc<Setup>, Option<String>, (std::process::ExitStatus, String))> {
+        // What is loading, or being compared, serves when it has ended.
+        tokio::select! {
+            () = cancel.cancelled() => anyhow::bail!("stopped before it began"),
+            planning = self.engine.read() => drop(planning),
+        }
+        let setup = self.ready().await?;
+        let before = self.store.current_adapter(&setup.engine.model().await?.hash)?;
+        let mut command = tokio::process::Command::new(setup::exe());
+        let (home, adapter) = (setup.home.root(), self.flow(&setup).adapter);
+        command.args(step_args(&self.global, home, &setup.model, adapter, groups));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let ended = self.follow(command, cancel).await?;
+        Ok((setup, before, ended))
     }
 
     /// Run the step, its words shown as they come; answers how it ended and what it said last.

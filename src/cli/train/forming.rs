@@ -134,6 +134,7 @@ async fn past(
         turns: settings.turns,
         parallel: 0,
     };
+    trainer.may_sample(cancel).await?;
     (trainer.watch)(&Progress::Phase { phase: "rolling out".to_string() });
     let groups = roll(&trainer.flow, &questions, &options, Some(store), None, cancel.clone()).await?;
     if cancel.is_cancelled() {

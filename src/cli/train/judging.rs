@@ -168,6 +168,7 @@ pub async fn judged(
             questions.len()
         );
     }
+    trainer.may_sample(cancel).await?;
     let (mut gates, mut ids): (Vec<Gate>, Vec<Option<String>>) = (Vec::new(), Vec::new());
     // Steps that each lose too little to see add up: what beats the champion meets base and an earlier one, too.
     for theirs in std::iter::once(champion).chain(others) {
