@@ -3,6 +3,7 @@
 //! The app owns what belongs to no single screen: which tab shows, the layers over it, leaving. Everything
 //! else is the tab's or the topmost layer's.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent};
@@ -108,6 +109,8 @@ pub struct App {
     pub layers: Vec<Box<dyn Layer>>,
     pub look: Look,
     pub status: StatusLine,
+    /// What was written in dialogs that closed without being sent, by what they were about.
+    pub(super) drafts: HashMap<String, String>,
     /// What the mouse marks; gone with the next key.
     pub selection: Option<Selection>,
     /// What the last key or event has to say, on the bottom line until the next key.
@@ -155,6 +158,7 @@ impl App {
             layers: Vec::new(),
             look: Look { theme, themes, keymap },
             status: options.status.clone(),
+            drafts: HashMap::new(),
             selection: None,
             notice: None,
             size,
@@ -452,7 +456,12 @@ impl App {
         if wishes.notice.is_some() {
             self.notice = wishes.notice;
         }
-        self.layers.extend(wishes.layers);
+        for mut layer in wishes.layers {
+            if let Some(written) = layer.draft().and_then(|(about, _)| self.drafts.get(&about)) {
+                layer.recall(written);
+            }
+            self.layers.push(layer);
+        }
         self.tabs.shown = wishes.tab.unwrap_or(self.tabs.shown);
         let mut effects = wishes.effects;
         if let Some((action, argument)) = wishes.run {

@@ -209,8 +209,16 @@ impl App {
 
     /// What the topmost layer made of a key or a paste.
     fn replied(&mut self, reply: Reply, now_ms: u64) -> Vec<Effect> {
-        if !matches!(reply, Reply::Stay | Reply::Try(..)) {
-            self.layers.pop();
+        if !matches!(reply, Reply::Stay | Reply::Try(..))
+            && let Some((about, written)) = self.layers.pop().and_then(|layer| layer.draft())
+        {
+            match written.trim().is_empty() {
+                true => drop(self.drafts.remove(&about)),
+                false => {
+                    self.say("not sent: what you wrote stands there again when you come back to it");
+                    self.drafts.insert(about, written);
+                }
+            }
         }
         match reply {
             Reply::Stay | Reply::Close | Reply::PassOn => Vec::new(),

@@ -362,6 +362,31 @@ fn a_correction_is_a_bad_label_with_words() {
 }
 
 #[test]
+fn a_correction_that_was_not_sent_comes_back_where_it_was_begun() {
+    let mut deck = Deck::answered((80, 24), QUERY);
+    deck.chord(KeyModifiers::ALT, 'c').type_text("one and three quarters").press(KeyCode::Esc);
+    assert!(deck.app.layers.is_empty() && deck.text().contains("stands there again"), "{}", deck.text());
+    deck.play("t-2", "another question");
+    deck.chord(KeyModifiers::ALT, 'c');
+    assert!(!deck.text().contains("three quarters"), "it is about another answer");
+    deck.press(KeyCode::Esc);
+    deck.input(Input::Key(crossterm::event::KeyEvent::new(KeyCode::Up, KeyModifiers::ALT)));
+    deck.input(Input::Key(crossterm::event::KeyEvent::new(KeyCode::Up, KeyModifiers::ALT)));
+    deck.chord(KeyModifiers::ALT, 'c');
+    assert!(deck.text().contains("one and three quarters"), "{}", deck.text());
+    deck.effects.clear();
+    deck.press(KeyCode::Enter);
+    let Some(Effect::Command(DeckCommand::Label(label))) = deck.effects.pop() else { panic!("no label") };
+    assert_eq!(
+        (label.trajectory.as_str(), label.correction.as_deref()),
+        ("t-1", Some("one and three quarters"))
+    );
+    // Sent, it is no draft any more.
+    deck.chord(KeyModifiers::ALT, 'c');
+    assert!(deck.app.drafts.is_empty());
+}
+
+#[test]
 fn a_query_that_waits_for_a_step_says_so() {
     let mut deck = Deck::new((80, 24));
     deck.ask("What is 6*7?");

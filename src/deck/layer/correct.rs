@@ -35,7 +35,19 @@ impl Layer for Correct {
         Reply::Stay
     }
 
+    fn draft(&self) -> Option<(String, String)> {
+        Some((self.trajectory.clone(), self.input.value()))
+    }
+
+    fn recall(&mut self, text: &str) {
+        self.input.set(text);
+    }
+
     fn sheet(&mut self, width: usize, _: usize, _: &Look) -> Sheet {
-        writing(&self.input, "Enter saves it and marks the answer bad, Esc keeps nothing", width)
+        writing(
+            &self.input,
+            "Enter saves it and marks the answer bad, Esc keeps what you wrote for later",
+            width,
+        )
     }
 }

@@ -14,13 +14,21 @@ pub struct Line {
     words: &'static str,
     action: Action,
     input: Composer,
+    /// What it is about, where what is written is kept if it closes.
+    about: Option<String>,
 }
 
 impl Line {
     pub fn new(title: &'static str, words: &'static str, action: Action, text: &str) -> Line {
         let mut input = Composer::default();
         input.set(text);
-        Line { title, words, action, input }
+        Line { title, words, action, input, about: None }
+    }
+
+    /// Closed without being sent, what was written comes back when it is opened about the same again.
+    #[must_use]
+    pub fn kept(self, about: String) -> Line {
+        Line { about: Some(about), ..self }
     }
 }
 
@@ -39,6 +47,14 @@ impl Layer for Line {
     fn paste(&mut self, text: &str) -> Reply {
         self.input.paste(text);
         Reply::Stay
+    }
+
+    fn draft(&self) -> Option<(String, String)> {
+        Some((self.about.clone()?, self.input.value()))
+    }
+
+    fn recall(&mut self, text: &str) {
+        self.input.set(text);
     }
 
     fn sheet(&mut self, width: usize, _: usize, _: &Look) -> Sheet {

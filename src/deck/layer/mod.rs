@@ -72,6 +72,15 @@ pub trait Layer {
         0
     }
 
+    /// What is written in it and about what, where that is worth keeping when it closes without being sent; empty once it
+    /// was sent.
+    fn draft(&self) -> Option<(String, String)> {
+        None
+    }
+
+    /// What was written in it the last time.
+    fn recall(&mut self, _: &str) {}
+
     /// Nothing is left to ask once the query has ended.
     fn ends_with_query(&self) -> bool {
         false

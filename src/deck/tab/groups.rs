@@ -444,8 +444,11 @@ impl Tab for Groups {
             Action::ClearLabel => self.label(LabelValue::Clear, None, cx),
             Action::PlanBad => self.plan_bad(cx),
             Action::Correct if argument.is_empty() => {
-                let words = "Enter marks this answer bad and keeps yours as the right one, Esc keeps nothing";
-                cx.open(Line::new("what should the answer have been?", words, Action::Correct, ""));
+                let words = "Enter marks this answer bad and keeps yours as the right one, Esc keeps what you wrote for later";
+                let about =
+                    self.chosen().map(|(group, cluster)| format!("{} {}", group.id, cluster.canonical));
+                let line = Line::new("what should the answer have been?", words, Action::Correct, "");
+                cx.open(line.kept(about.unwrap_or_default()));
             }
             Action::Correct => self.label(LabelValue::Bad, Some(argument.to_string()), cx),
             Action::Undo => match self.done.pop() {
