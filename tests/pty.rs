@@ -3,6 +3,9 @@
 #![cfg(unix)]
 
 #[cfg(target_os = "linux")]
+#[path = "pty/better.rs"]
+mod better;
+#[cfg(target_os = "linux")]
 #[path = "pty/cores.rs"]
 mod cores;
 #[path = "support/terminal.rs"]

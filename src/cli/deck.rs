@@ -218,6 +218,7 @@ impl Wire {
                 }
                 DeckCommand::Approve { id, consent } => self.dialogs.answered(id, consent),
                 DeckCommand::Label(request) => self.label(&request),
+                DeckCommand::Expires { trajectory, after } => self.expires(&trajectory, &after),
                 DeckCommand::Remember { key, value } => self.remember(key, &value),
                 DeckCommand::NewConversation => self.send(DeckEvent::Conversation { session: new_id() }),
                 DeckCommand::Library(command) => self.library(command).await,
@@ -450,6 +451,24 @@ impl Wire {
         });
     }
 
+    /// Let the label on an answer hold for a time.
+    fn expires(&self, trajectory: &str, after: &str) {
+        let word = self.store.word_on_answer(trajectory).map_err(crate::error::Error::from);
+        let held = word.and_then(|label| match label {
+            Some(label) => super::study::labels::hold_until(&self.store, label, after),
+            None => Err(crate::error::Error::Usage("label the answer first: + or -".to_string())),
+        });
+        let (level, text) = match held {
+            Ok(Some(at)) => {
+                let at = super::sessions::when(at);
+                (Level::Info, format!("the label holds until {at}; then the question is open again"))
+            }
+            Ok(None) => (Level::Info, "the label holds for good".to_string()),
+            Err(error) => (Level::Warning, format!("the label holds as before: {error}")),
+        };
+        self.send(DeckEvent::Notice { level, text });
+    }
+
     fn store_label(&self, request: &LabelRequest) -> Result<(), crate::store::StoreError> {
         let scope = stored_scope(request.scope);
         let value = match request.value {
@@ -507,6 +526,10 @@ impl<S: Sink> Sink for Roomy<S> {
     fn progress(&self, progress: Progress) {
         self.inner.progress(progress);
     }
+
+    fn waits(&self, trajectory: &str, waits: bool) {
+        self.inner.waits(trajectory, waits);
+    }
 }
 
 /// The sink behind the store: what was recorded goes to the screen.
@@ -526,10 +549,6 @@ impl Sink for Screen {
             let seconds = completion.timings.decode_ms / 1e3;
             let rate = if seconds > 0.0 { completion.sampled() as f64 / seconds } else { 0.0 };
             let _ = self.events.send(DeckEvent::Status(status(&model, self.adapter.as_deref(), used, rate)));
-
-    fn waits(&self, trajectory: &str, waits: bool) {
-        self.inner.waits(trajectory, waits);
-    }
         }
         if let Body::Failed { reason, remedy, cause: Cause::EngineDied } = &event.body {
             let (reason, remedy) = (reason.clone(), remedy.clone());
@@ -541,6 +560,10 @@ impl Sink for Screen {
 
     fn progress(&self, progress: Progress) {
         let _ = self.events.send(DeckEvent::Progress(progress));
+    }
+
+    fn waits(&self, _: &str, waits: bool) {
+        let _ = self.events.send(DeckEvent::Waits(waits));
     }
 }
 
@@ -557,7 +580,3 @@ pub fn status(info: &ModelInfo, adapter: Option<&str>, context_used: usize, toke
         busy: None,
     }
 }
-
-    fn waits(&self, _: &str, waits: bool) {
-        let _ = self.events.send(DeckEvent::Waits(waits));
-    }

@@ -1,21 +1,32 @@
 //! `tillerman label`: a person's word on an answer, a plan or a turn, and taking it back.
 
+mod again;
+pub mod expiry;
+
 use clap::{Args, ValueEnum};
 
 use crate::error::Error;
 use crate::store::{Label, LabelValue, Pick, Row, Scope, Store, StoreError, now_ms, short};
 use crate::text::safe;
 
-use super::sessions::open;
-use super::{Global, plain};
+use super::sessions::{open, when};
+use super::{Global, plain, setup};
 
 #[derive(Debug, Args)]
 pub struct LabelArgs {
     /// Beginning or end of a trajectory's id
-    pub id: String,
+    #[arg(required_unless_present = "again")]
+    pub id: Option<String>,
     /// `clear` takes earlier labels back; they stay on record
-    #[arg(value_enum)]
-    pub value: Value,
+    #[arg(value_enum, required_unless_present = "again")]
+    pub value: Option<Value>,
+    /// Be asked about N of your old labels again, drawn at random, without seeing what you said; tells how often you agree
+    /// with yourself. Answers are read from stdin
+    #[arg(long, value_name = "N", conflicts_with_all = ["id", "value", "note", "scope", "turn", "than", "correction", "expires"])]
+    pub again: Option<usize>,
+    /// The answer may change: the label holds for so long (12h, 30d, 8w, 1y, or until a date) and then the question is open
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
     /// Why, in your words
     #[arg(long, value_name = "TEXT")]
     pub note: Option<String>,
@@ -50,6 +61,11 @@ pub enum LabelScope {
 
 pub fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<i32> {
     let store = open(global)?;
+    if let Some(count) = args.again {
+        let seed = global.seed.unwrap_or_else(setup::fresh_seed);
+        again::run(&store, count, seed, &mut std::io::stdin().lock(), &mut std::io::stderr())?;
+        return Ok(0);
+    }
     let said = apply(&store, args)?;
     println!("{}", safe(&said));
     Ok(0)
@@ -57,7 +73,7 @@ pub fn run(global: &Global, args: &LabelArgs) -> anyhow::Result<i32> {
 
 /// Do what the arguments say; answers the line that tells.
 fn apply(store: &Store, args: &LabelArgs) -> Result<String, Error> {
-    let row = store.row(&store.find(&args.id)?)?;
+    let row = store.row(&store.find(args.id.as_deref().unwrap_or_default())?)?;
     let name = short(&row.id);
     let scope = match (args.scope, args.turn) {
         (_, Some(_)) => Some(Scope::Turn),
@@ -65,18 +81,26 @@ fn apply(store: &Store, args: &LabelArgs) -> Result<String, Error> {
         (Some(LabelScope::Plan), None) => Some(Scope::Plan),
         (None, None) => None,
     };
-    if args.than.is_some() != (args.value == Value::Better) {
+    if args.than.is_some() != (args.value == Some(Value::Better)) {
         return Err(Error::Usage(
             "better and --than go together: tillerman label ID better --than ID".to_string(),
         ));
     }
+    let expiry_ms = match &args.expires {
+        Some(text) => {
+            expiry::until(text, now_ms()).map_err(|told| Error::Usage(format!("--expires: {told}")))?
+        }
+        None => None,
+    };
     let value = match args.value {
-        Value::Better => return better(store, &row, args),
-        Value::Good => LabelValue::Good,
-        Value::Bad => LabelValue::Bad,
-        Value::Clear => {
-            if args.note.is_some() || args.correction.is_some() {
-                return Err(Error::Usage("clear takes neither --note nor --correction".to_string()));
+        Some(Value::Better) => return better(store, &row, args),
+        Some(Value::Good) => LabelValue::Good,
+        Some(Value::Bad) => LabelValue::Bad,
+        Some(Value::Clear) | None => {
+            if args.note.is_some() || args.correction.is_some() || args.expires.is_some() {
+                return Err(Error::Usage(
+                    "clear takes neither --note, --correction nor --expires".to_string(),
+                ));
             }
             let mut count = store.clear_labels(&row.id, scope, args.turn)?;
             if scope.is_none() {
@@ -91,13 +115,20 @@ fn apply(store: &Store, args: &LabelArgs) -> Result<String, Error> {
         return Err(Error::Usage(format!("{name} has no turn {turn}; its turns are 1 to {}", row.turns)));
     }
     let scope = scope.unwrap_or(Scope::Answer);
+    if args.expires.is_some() && scope != Scope::Answer {
+        return Err(Error::Usage(
+            "--expires is about an answer: how it was reached does not change".to_string(),
+        ));
+    }
     let label = Label {
         turn: args.turn,
         text: args.note.clone(),
         correction: args.correction.clone(),
+        expiry_ms,
         ..Label::on(&row, scope, value)
     };
-    store.add_label(&label).map_err(|e| match e {
+    let kept = if args.expires.is_some() { store.replace_label(&label) } else { store.add_label(&label) };
+    kept.map_err(|e| match e {
         // A label that contradicts itself is the command line's fault.
         StoreError::Invalid(text) => Error::Usage(text),
         e => e.into(),
@@ -107,7 +138,8 @@ fn apply(store: &Store, args: &LabelArgs) -> Result<String, Error> {
         (Scope::Answer, _, Some(answer)) => format!("answer {}", plain::excerpt(answer, 80)),
         (scope, ..) => scope.name().to_string(),
     };
-    Ok(format!("{name}: {} ({what})", value.name()))
+    let until = expiry_ms.map_or_else(String::new, |at| format!(", until {}", when(at)));
+    Ok(format!("{name}: {} ({what}){until}", value.name()))
 }
 
 /// Keep which of two rollouts of a question is the better one.
@@ -119,7 +151,8 @@ fn better(store: &Store, row: &Row, args: &LabelArgs) -> Result<String, Error> {
             "{one} and {two} answer different questions: only equal ones are compared"
         )));
     }
-    if args.note.is_some() || args.correction.is_some() || args.turn.is_some() || args.scope.is_some() {
+    let others = args.correction.is_some() || args.turn.is_some() || args.scope.is_some();
+    if others || args.note.is_some() || args.expires.is_some() {
         return Err(Error::Usage("better takes --than and nothing else".to_string()));
     }
     store.add_pick(&Pick {
@@ -154,5 +187,8 @@ mod tests {
         assert_eq!(parse("label ab good --turn 2").unwrap().turn, Some(2));
         assert!(parse("label ab good --turn 2 --scope answer").is_err());
         assert!(parse("label ab fine").is_err());
+        assert!(parse("label ab").is_err() && parse("label").is_err());
+        assert_eq!(parse("label --again 5").unwrap().again, Some(5));
+        assert!(parse("label ab good --again 5").is_err());
     }
 }

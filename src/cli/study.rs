@@ -3,6 +3,7 @@
 //! A step runs as `tillerman train` in a process of its own: its words are the progress, the store holds what
 //! it made, and its death takes nothing of the deck with it. The served adapter is swapped without a restart.
 
+pub(super) mod labels;
 mod step;
 
 use std::sync::mpsc::Sender;
@@ -12,13 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::at_home;
 use crate::deck::study::{After, Difference, Side, StudyCommand, StudyEvent, Work};
-use crate::deck::{DeckEvent, LabelValue as Press, Level};
+use crate::deck::{DeckEvent, Level};
 use crate::engine::{Engine as _, ModelInfo, Role};
 use crate::error::Error;
 use crate::flow::event::{Collect, Event, Sink};
 use crate::flow::solve::{Ask, Flow, solve};
-use crate::store::{Label, LabelValue, Scope, Store, WEIGHTS, new_id};
-use crate::train::reward::{Known, clusters};
+use crate::store::{Store, WEIGHTS, new_id};
 use crate::train::rollout::{Group, Question, RollOptions, roll};
 
 use super::deck::status;
@@ -138,12 +138,15 @@ impl Study {
                 let question = self.question(&query, &after)?;
                 self.roll(question, size).await?;
             }
-            StudyCommand::LabelCluster { group, answer, value, correction } => {
-                self.label_cluster(&group, &answer, value, correction)?;
+            StudyCommand::LabelCluster { group, answer, value, correction, seconds } => {
+                self.label_cluster(&group, &answer, (value, correction), seconds)?;
             }
-            StudyCommand::LabelPlan { group, trajectory, value } => {
-                self.label_plan(&group, &trajectory, value)?;
+            StudyCommand::LabelPlan { group, trajectory, value, seconds } => {
+                self.label_plan(&group, &trajectory, value, seconds)?;
             }
+            StudyCommand::Expires { group, answer, after } => self.expires(&group, &answer, &after)?,
+            StudyCommand::Pick { group, picked, seconds } => self.pick(&group, &picked, Some(seconds))?,
+            StudyCommand::Unpick { group, picked } => self.pick(&group, &picked, None)?,
             StudyCommand::Train { groups } => self.train(&groups).await?,
             StudyCommand::Rollback => {
                 let setup = self.ready().await?;
@@ -261,58 +264,6 @@ impl Study {
             let _ = self.events.send(DeckEvent::Notice { level: Level::Info, text });
         };
         drop(setup.flow.engine.cores(&told).await);
-    }
-
-    fn label_cluster(
-        &self,
-        id: &str,
-        answer: &str,
-        value: Press,
-        correction: Option<String>,
-    ) -> anyhow::Result<()> {
-        let group = Group::load(&self.store, id)?;
-        let known = Known::of(&self.store, &group.question.id)?;
-        let clusters = clusters(&group, &known);
-        let Some(place) = clusters.iter().position(|cluster| cluster.canonical == answer) else {
-            let told = format!("group {id} holds no such answer any more");
-            return Err(Error::Usage(told).into());
-        };
-        let cluster = &clusters[place];
-        // What was said before about this answer is taken back, wherever it was said.
-        for label in &known.labels {
-            let same = label.scope == Scope::Answer
-                && label.cleared_ms.is_none()
-                && label.canonical_answer.as_deref() == Some(&cluster.canonical);
-            if let Some(trajectory) = label.trajectory.as_ref().filter(|_| same) {
-                self.store.clear_labels(trajectory, Some(Scope::Answer), None)?;
-            }
-        }
-        let value = match value {
-            Press::Good => Some(LabelValue::Good),
-            Press::Bad => Some(LabelValue::Bad),
-            Press::Clear => None,
-        };
-        if let (Some(value), Some(first)) = (value, cluster.rollouts.first()) {
-            let row = self.store.row(&group.rollouts[*first].trajectory.id)?;
-            self.store.add_label(&Label {
-                correction,
-                shown_set: clusters.iter().map(|cluster| cluster.canonical.clone()).collect(),
-                order: place,
-                ..Label::on(&row, Scope::Answer, value)
-            })?;
-        }
-        self.send(StudyEvent::Group(views::group(&self.store, id)?));
-        Ok(())
-    }
-
-    fn label_plan(&self, id: &str, trajectory: &str, value: Press) -> anyhow::Result<()> {
-        self.store.clear_labels(trajectory, Some(Scope::Plan), None)?;
-        if value == Press::Bad {
-            let row = self.store.row(trajectory)?;
-            self.store.add_label(&Label::on(&row, Scope::Plan, LabelValue::Bad))?;
-        }
-        self.send(StudyEvent::Group(views::group(&self.store, id)?));
-        Ok(())
     }
 
     async fn show_training(&self) -> anyhow::Result<()> {
@@ -499,6 +450,8 @@ fn name(command: &StudyCommand) -> &'static str {
         StudyCommand::RollGroup { .. } => "rollouts",
         StudyCommand::ListGroups => "groups",
         StudyCommand::LabelCluster { .. } | StudyCommand::LabelPlan { .. } => "label not kept",
+        StudyCommand::Expires { .. } => "the label holds as before",
+        StudyCommand::Pick { .. } | StudyCommand::Unpick { .. } => "comparison not kept",
         StudyCommand::Train { .. } => "the step",
         StudyCommand::Rollback => "roll back",
         StudyCommand::UseAdapter { .. } => "adapter",

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::config::Mode;
 use crate::deck::study::{
-    AdapterLine, Cluster, GateOutcome, GateView, GroupView, RolloutLine, StepLine, TrainingView,
+    AdapterLine, Cluster, GateOutcome, GateView, GroupView, Picked, RolloutLine, StepLine, TrainingView,
 };
 use crate::error::Error;
 use crate::flow::trajectory::{Outcome, Trajectory};
@@ -55,9 +55,20 @@ pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
         canonical: cluster.canonical,
         label: cluster.label.map(|word| press(word.value)),
         said_by: cluster.label.map(said_by).unwrap_or_default(),
+        until: cluster.label.map(|word| until(&known, word)).unwrap_or_default(),
         rollouts: cluster.rollouts.iter().map(|place| rollout(&group, *place, &known)).collect(),
     });
-    let verdict = verdict(&group, &reward::rewards_or_picks(store, &group)?);
+    let rewards = reward::rewards_or_picks(store, &group)?;
+    let verdict = verdict(&group, &rewards);
+    let here = |id: &str| group.rollouts.iter().any(|rollout| rollout.trajectory.id == id);
+    let mut picks = store.picks(&group.question.id)?;
+    // Those of the same question drawn at other times stand in their own groups.
+    picks.retain(|pick| here(&pick.better) && here(&pick.worse));
+    let picks = picks.into_iter().map(|pick| Picked {
+        better: pick.better,
+        worse: pick.worse,
+        better_left: pick.better_left,
+    });
     let trained = store.group_trained(id)?.is_some();
     Ok(GroupView {
         query: group.question.query.clone(),
@@ -66,6 +77,8 @@ pub fn group(store: &Store, id: &str) -> Result<GroupView, Error> {
         ended,
         failed,
         clusters: clusters.collect(),
+        picks: picks.collect(),
+        picks_teach: rewards.relative,
         verdict,
         trained,
         id: group.id,
@@ -81,10 +94,21 @@ fn verdict(group: &Group, rewards: &Rewards) -> String {
     let Some(policy) = Policy::of(group) else { return why(rewards) };
     let mut lesson = Lesson::new(policy);
     match lesson.add(group, rewards) {
+        Ok(()) if rewards.relative && !lesson.groups.is_empty() => {
+            let (picks, s) = (rewards.words, if rewards.words == 1 { "" } else { "s" });
+            format!("a step learns from {picks} comparison{s} of two answers; nothing is said to be right")
+        }
         Ok(()) => lesson.reports.first().map(GroupReport::text).unwrap_or_default(),
         // Of another planner than its siblings, say: a step would refuse it in these words.
         Err(error) => error.to_string(),
     }
+}
+
+/// The day until which a word holds; empty: for good.
+fn until(known: &Known, word: reward::Word) -> String {
+    let label = known.labels.iter().find(|label| Some(label.id) == word.label && !word.implied);
+    let expiry = label.and_then(|label| label.expiry_ms);
+    expiry.map_or_else(String::new, |at| when(at).chars().take("2027-01-31".len()).collect())
 }
 
 /// Who says so, where it was not a person about this very answer.

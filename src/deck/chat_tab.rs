@@ -9,8 +9,10 @@ use crate::deck::app::Effect;
 use crate::deck::chat::Chat;
 use crate::deck::command::Action;
 use crate::deck::completion::{self, Files};
+use crate::deck::exchange::Exchange;
 use crate::deck::keymap::Place;
 use crate::deck::layer::correct::Correct;
+use crate::deck::layer::line::Line;
 use crate::deck::message::{DeckCommand, DeckEvent, LabelRequest, LabelValue, Level, Scope};
 use crate::deck::row::Row;
 use crate::deck::tab::{Context, Look, Tab};
@@ -59,6 +61,7 @@ impl Tab for Chat {
             Action::Bad => self.label_answer(Scope::Answer, LabelValue::Bad, cx),
             Action::PlanBad => self.label_answer(Scope::Plan, LabelValue::Bad, cx),
             Action::Correct => self.correct(argument, cx),
+            Action::Expires => self.expires(argument, cx),
             Action::ClearLabel => {
                 let effects = self.clear_labels(cx.now_ms);
                 let none = effects.is_empty();
@@ -136,10 +139,10 @@ impl Tab for Chat {
                 cx.wishes.effects.extend(effects);
             }
             DeckEvent::Progress(progress) => self.progress(progress),
+            DeckEvent::Waits(waits) => self.waits(*waits),
             DeckEvent::Conversation { .. } => {
                 let text = match self.queue_len() {
                     0 => "a new conversation begins here".to_string(),
-            DeckEvent::Waits(waits) => self.waits(*waits),
                     1 => "a new conversation begins here; the query queued before still belongs to the one above"
                         .to_string(),
                     n => format!(
@@ -314,6 +317,25 @@ impl Chat {
     }
 
     /// Ask for the correction, unless it came along.
+    /// How long the label on this answer holds: asked, then said.
+    fn expires(&mut self, after: &str, cx: &mut Context) {
+        let labelled = |exchange: &Exchange| {
+            exchange
+                .labels
+                .iter()
+                .any(|(scope, _, value, _)| *scope == Scope::Answer && *value != LabelValue::Clear)
+        };
+        let exchange = self.current().and_then(|cell| self.transcript.exchange(cell));
+        let Some(trajectory) = exchange.filter(|exchange| labelled(exchange)).and_then(Exchange::id) else {
+            return cx.say("label an answer first, + or -; then say how long that holds");
+        };
+        if after.is_empty() {
+            return cx.open(Line::expires(""));
+        }
+        let (trajectory, after) = (trajectory.to_string(), after.to_string());
+        cx.effect(Effect::Command(DeckCommand::Expires { trajectory, after }));
+    }
+
     fn correct(&mut self, text: &str, cx: &mut Context) {
         match self.answer().and(self.followed()) {
             Some((live, _)) if text.is_empty() => cx.open(Correct::new(live.trajectory.id.clone())),

@@ -42,6 +42,10 @@ pub enum Action {
     Good,
     Bad,
     PlanBad,
+    /// Better than another answer, which is marked with the same key.
+    Better,
+    /// How long the label holds: the answer changes over time.
+    Expires,
     Correct,
     ClearLabel,
     /// Copy a part of the query that is shown; without an argument its answer.
@@ -121,18 +125,20 @@ impl Action {
     /// Changes what is kept, starts work or leads to another conversation; the others only show something.
     pub fn changes(self) -> bool {
         use Action::{
-            Compare, Fork, Mark, Model, NewConversation, NoAdapter, Open, Quit, Remove, Rename, Resume,
-            Rewind, Roll, Rollback, Step, Stop, Undo,
+            Better, Compare, Fork, Mark, Model, NewConversation, NoAdapter, Open, Quit, Remove, Rename,
+            Resume, Rewind, Roll, Rollback, Step, Stop, Undo,
         };
         let works =
             matches!(self, Compare | Fork | Mark | Model | NoAdapter | Open | Roll | Rollback | Step | Stop);
-        let keeps = matches!(self, NewConversation | Quit | Remove | Rename | Resume | Rewind | Undo);
+        let keeps =
+            matches!(self, Better | NewConversation | Quit | Remove | Rename | Resume | Rewind | Undo);
         works || keeps || self.judges() || self == Action::Label
     }
 
     /// Says what an answer or a plan is worth: only of one that shows.
     pub fn judges(self) -> bool {
-        matches!(self, Action::Good | Action::Bad | Action::PlanBad | Action::Correct | Action::ClearLabel)
+        use Action::{Bad, ClearLabel, Correct, Expires, Good, PlanBad};
+        matches!(self, Good | Bad | PlanBad | Correct | ClearLabel | Expires)
     }
 }
 
@@ -225,7 +231,9 @@ pub const COMMANDS: &[Command] = &[
     named(Action::Good, "good", Label, "good answer"),
     named(Action::Bad, "bad", Label, "bad answer"),
     named(Action::PlanBad, "plan-bad", Label, "plan bad (the turn, where one is selected)"),
+    key(Action::Better, "better", Label, "in a group: this answer is better than another, neither need be right"),
     named(Action::Correct, "correct", Label, "bad answer, and what it should have been").with("[TEXT]"),
+    named(Action::Expires, "expires", Label, "the answer changes over time: how long its label holds").with("[TIME]"),
     named(Action::ClearLabel, "unlabel", Label, "take the label back"),
     named(Action::Label, "label", Label, "label by name").with("good|bad|plan-bad|clear"),
 

@@ -107,6 +107,7 @@ fn feed(mut commands: UnboundedReceiver<DeckCommand>, events: &Sender<DeckEvent>
             }
             DeckCommand::Doctor => drop(events.send(DeckEvent::Checks(checks()))),
             DeckCommand::Cancel
+            | DeckCommand::Expires { .. }
             | DeckCommand::Library(_)
             | DeckCommand::Study(_)
             | DeckCommand::Remember { .. } => {}

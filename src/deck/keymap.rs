@@ -167,6 +167,7 @@ const KEYS: &[Binding] = &[
     on(Anywhere, ALT, Char('p'), Action::PlanBad),
     on(Pane, NONE, Char('c'), Action::Correct),
     on(Anywhere, ALT, Char('c'), Action::Correct),
+    on(Anywhere, ALT, Char('x'), Action::Expires),
     on(Pane, NONE, Char('u'), Action::ClearLabel),
     on(Anywhere, ALT, Char('u'), Action::ClearLabel),
 
@@ -217,7 +218,9 @@ const KEYS: &[Binding] = &[
     on(Shelf, NONE, KeyCode::Delete, Action::Remove),
 
     on(Groups, NONE, Char('p'), Action::PlanBad),
+    on(Groups, NONE, Char('b'), Action::Better),
     on(Groups, NONE, Char('c'), Action::Correct),
+    on(Groups, NONE, Char('e'), Action::Expires),
     on(Groups, NONE, Char('u'), Action::Undo),
     on(Groups, NONE, Char('x'), Action::ClearLabel),
     on(Groups, NONE, Char('t'), Action::Step),

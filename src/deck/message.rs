@@ -30,6 +30,11 @@ pub enum DeckCommand {
     /// End the running query at the next point it can end.
     Cancel,
     Label(LabelRequest),
+    /// The label on this trajectory's answer holds for so long, as it was typed ("30d", "never"). Answered by a notice.
+    Expires {
+        trajectory: String,
+        after: String,
+    },
     /// The word on a call the deck was asked about.
     Approve {
         id: u64,
@@ -108,13 +113,13 @@ pub enum LabelValue {
 pub enum DeckEvent {
     Flow(Event),
     Progress(Progress),
+    /// The running query waits for a training step to end, or goes on.
+    Waits(bool),
     /// A call waits for a person's word; answered by `DeckCommand::Approve` with the same number.
     Approve {
         id: u64,
         approval: Approval,
     },
-    /// The running query waits for a training step to end, or goes on.
-    Waits(bool),
     /// An MCP server waits for a person's word on what it is and brings, a line each; answered as `Approve`.
     Server {
         id: u64,

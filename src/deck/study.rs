@@ -12,9 +12,22 @@ pub enum StudyCommand {
     ListGroups,
     /// Label every rollout with this answer (in its canonical form: places move while rollouts end), or take the label
     /// back.
-    LabelCluster { group: String, answer: String, value: LabelValue, correction: Option<String> },
+    LabelCluster {
+        group: String,
+        answer: String,
+        value: LabelValue,
+        correction: Option<String>,
+        /// How long the person took.
+        seconds: f64,
+    },
     /// The plan of one rollout was bad whatever its answer; `Clear` takes it back.
-    LabelPlan { group: String, trajectory: String, value: LabelValue },
+    LabelPlan { group: String, trajectory: String, value: LabelValue, seconds: f64 },
+    /// The label on this answer holds for so long, as it was typed ("30d", "never").
+    Expires { group: String, answer: String, after: String },
+    /// One rollout is better than another, whether or not either is right.
+    Pick { group: String, picked: Picked, seconds: f64 },
+    /// Take that back.
+    Unpick { group: String, picked: Picked },
     /// One step on these groups; empty: every labelled group that has not trained. Answered by `Training`.
     Train { groups: Vec<String> },
     /// Back to the adapter before.
@@ -96,6 +109,15 @@ pub enum StudyEvent {
     },
 }
 
+/// A choice between two rollouts, by their trajectories.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picked {
+    pub better: String,
+    pub worse: String,
+    /// The better one stood on the left.
+    pub better_left: bool,
+}
+
 /// Rollouts of one query, folded by answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupView {
@@ -108,6 +130,10 @@ pub struct GroupView {
     pub failed: usize,
     /// Biggest first.
     pub clusters: Vec<Cluster>,
+    /// Choices between two of its rollouts, oldest first.
+    pub picks: Vec<Picked>,
+    /// A step would learn from them: labels alone tell no answers apart.
+    pub picks_teach: bool,
     /// What a step on this group would do, in words, or why it would do nothing.
     pub verdict: String,
     /// It has trained.
@@ -125,6 +151,8 @@ pub struct Cluster {
     pub label: Option<LabelValue>,
     /// Who said so, where it was not this person now ("earlier label", "checker").
     pub said_by: String,
+    /// The day until which that holds ("2027-01-31"); empty: for good.
+    pub until: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -146,10 +174,10 @@ impl GroupView {
         (of(LabelValue::Good), of(LabelValue::Bad))
     }
 
-    /// Some answers are good and some are bad: there is something to learn from.
+    /// Some answers are good and some are bad, or one is better than another: there is something to learn from.
     pub fn has_contrast(&self) -> bool {
         let (good, bad) = self.counts();
-        good > 0 && bad > 0
+        (good > 0 && bad > 0) || self.picks_teach
     }
 }
 

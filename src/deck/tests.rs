@@ -387,6 +387,21 @@ fn a_correction_that_was_not_sent_comes_back_where_it_was_begun() {
 }
 
 #[test]
+fn how_long_a_label_holds_is_asked_of_a_labelled_answer() {
+    let mut deck = Deck::answered((80, 24), QUERY);
+    deck.effects.clear();
+    deck.chord(KeyModifiers::ALT, 'x');
+    assert!(deck.effects.is_empty() && deck.text().contains("label an answer first"), "{}", deck.text());
+    deck.press(KeyCode::Char('+'));
+    deck.effects.clear();
+    deck.chord(KeyModifiers::ALT, 'x');
+    assert!(deck.text().contains("does this answer change over time?"), "{}", deck.text());
+    deck.type_text("30d").press(KeyCode::Enter);
+    let expires = DeckCommand::Expires { trajectory: "t-1".into(), after: "30d".into() };
+    assert_eq!(deck.effects, [Effect::Command(expires)]);
+}
+
+#[test]
 fn a_query_that_waits_for_a_step_says_so() {
     let mut deck = Deck::new((80, 24));
     deck.ask("What is 6*7?");

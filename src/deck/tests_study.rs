@@ -27,6 +27,7 @@ pub(super) fn group() -> GroupView {
         rollouts,
         label,
         said_by: String::new(),
+        until: String::new(),
     };
     GroupView {
         id: "g-1".to_string(),
@@ -40,6 +41,8 @@ pub(super) fn group() -> GroupView {
             cluster("0.58", (4..6).map(|n| rollout(n, "search")).collect(), None),
             cluster("I do not know.", vec![rollout(6, "base")], None),
         ],
+        picks: Vec::new(),
+        picks_teach: false,
         verdict: "no contrast: nothing is learned, because all 4 labelled rollouts are right".to_string(),
         trained: false,
     }
@@ -69,16 +72,16 @@ fn one_key_labels_a_cluster_and_moves_on() {
     study(&mut deck, StudyEvent::Groups(vec![group()]));
     let label = |cluster: usize, value, correction| {
         let answer = group().clusters[cluster].canonical.clone();
-        Some(StudyCommand::LabelCluster { group: "g-1".to_string(), answer, value, correction })
+        Some(StudyCommand::LabelCluster { group: "g-1".to_string(), answer, value, correction, seconds: 0.0 })
     };
     deck.press(KeyCode::Char('t'));
     assert!(deck.text().contains("no contrast"), "one outcome alone teaches nothing");
     deck.press(KeyCode::Right).press(KeyCode::Char('-'));
-    assert_eq!(asked_of_study(&mut deck), label(1, LabelValue::Bad, None));
+    assert_eq!(unhurried(asked_of_study(&mut deck)), label(1, LabelValue::Bad, None));
     deck.press(KeyCode::Char('c')).type_text("1.7347").press(KeyCode::Enter);
-    assert_eq!(asked_of_study(&mut deck), label(2, LabelValue::Bad, Some("1.7347".to_string())));
+    assert_eq!(unhurried(asked_of_study(&mut deck)), label(2, LabelValue::Bad, Some("1.7347".to_string())));
     deck.press(KeyCode::Char('u'));
-    assert_eq!(asked_of_study(&mut deck), label(2, LabelValue::Clear, None));
+    assert_eq!(unhurried(asked_of_study(&mut deck)), label(2, LabelValue::Clear, None));
     deck.press(KeyCode::Char('p'));
     let plan = asked_of_study(&mut deck);
     assert!(matches!(plan, Some(StudyCommand::LabelPlan { value: LabelValue::Bad, .. })), "{plan:?}");
@@ -110,12 +113,111 @@ fn a_key_hits_the_answer_that_was_seen_and_undo_brings_back_what_was_said() {
     study(&mut deck, StudyEvent::Group(shown));
     let label = |value| {
         let (group, answer, correction) = ("g-1".to_string(), "0.58".to_string(), None);
-        Some(StudyCommand::LabelCluster { group, answer, value, correction })
+        Some(StudyCommand::LabelCluster { group, answer, value, correction, seconds: 0.0 })
     };
     deck.press(KeyCode::Char('+'));
-    assert_eq!(asked_of_study(&mut deck), label(LabelValue::Good));
+    assert_eq!(unhurried(asked_of_study(&mut deck)), label(LabelValue::Good));
     deck.press(KeyCode::Char('u'));
-    assert_eq!(asked_of_study(&mut deck), label(LabelValue::Clear), "no word of its own was there before");
+    assert_eq!(
+        unhurried(asked_of_study(&mut deck)),
+        label(LabelValue::Clear),
+        "no word of its own was there before"
+    );
+}
+
+/// As the groups tab asks, but for how long the person took.
+fn unhurried(command: Option<StudyCommand>) -> Option<StudyCommand> {
+    command.map(|command| match command {
+        StudyCommand::LabelCluster { group, answer, value, correction, .. } => {
+            StudyCommand::LabelCluster { group, answer, value, correction, seconds: 0.0 }
+        }
+        StudyCommand::Pick { group, picked, .. } => StudyCommand::Pick { group, picked, seconds: 0.0 },
+        other => other,
+    })
+}
+
+#[test]
+fn the_better_of_two_is_said_with_one_key_on_each() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(3));
+    let mut open = group();
+    open.clusters[0].label = None;
+    open.verdict = "no contrast: nothing is learned, because none of its answers is labelled".to_string();
+    study(&mut deck, StudyEvent::Groups(vec![open.clone()]));
+    let picked = |better: &str, worse: &str, better_left| Picked {
+        better: better.to_string(),
+        worse: worse.to_string(),
+        better_left,
+    };
+    let pick = |picked| Some(StudyCommand::Pick { group: "g-1".to_string(), picked, seconds: 0.0 });
+    // The third answer is better than the one offered, the biggest; what is compared stands above.
+    deck.press(KeyCode::Right).press(KeyCode::Right).press(KeyCode::Char('b'));
+    assert!(deck.text().contains("answer 3 is better than answer 1? b says so"), "{}", deck.text());
+    deck.press(KeyCode::Right);
+    assert!(deck.text().contains("answer 3 is better than answer 2? b says so"), "{}", deck.text());
+    deck.press(KeyCode::Char('b'));
+    assert_eq!(unhurried(asked_of_study(&mut deck)), pick(picked("r-6", "r-4", false)));
+    deck.press(KeyCode::Char('u'));
+    let unpick = StudyCommand::Unpick { group: "g-1".to_string(), picked: picked("r-6", "r-4", false) };
+    assert_eq!(asked_of_study(&mut deck), Some(unpick));
+    // The key again on the same answer lets go.
+    deck.press(KeyCode::Char('b')).press(KeyCode::Right);
+    while !deck.text().contains("Choose the other one") {
+        deck.press(KeyCode::Left);
+    }
+    deck.effects.clear();
+    deck.press(KeyCode::Char('b'));
+    assert!(deck.effects.is_empty() && deck.text().contains("nothing is compared"), "{}", deck.text());
+    // Of two answers one key is enough.
+    let mut two = open.clone();
+    two.clusters.truncate(2);
+    study(&mut deck, StudyEvent::Group(two.clone()));
+    deck.press(KeyCode::Left).press(KeyCode::Left).press(KeyCode::Char('b'));
+    assert_eq!(unhurried(asked_of_study(&mut deck)), pick(picked("r-0", "r-4", true)));
+    // Kept, it shows and it is contrast enough for a step.
+    two.picks = vec![picked("r-0", "r-4", true)];
+    two.picks_teach = true;
+    two.verdict = "a step learns from 1 comparison of two answers; nothing is said to be right".to_string();
+    study(&mut deck, StudyEvent::Group(two));
+    let text = deck.text();
+    for words in
+        ["better than answer 2", "less good than answer 1", "1 comparison", "nothing is said to be right"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    deck.effects.clear();
+    deck.press(KeyCode::Char('t')).press(KeyCode::Enter);
+    assert_eq!(asked_of_study(&mut deck), Some(StudyCommand::Train { groups: vec!["g-1".to_string()] }));
+}
+
+#[test]
+fn a_word_carries_how_long_it_took_and_how_long_it_holds() {
+    let mut deck = Deck::new((120, 40));
+    deck.press(KeyCode::F(3));
+    study(&mut deck, StudyEvent::Groups(vec![group()]));
+    deck.now_ms += 4_000;
+    deck.press(KeyCode::Right).press(KeyCode::Char('-'));
+    let Some(StudyCommand::LabelCluster { seconds, .. }) = asked_of_study(&mut deck) else {
+        panic!("no label")
+    };
+    assert!(seconds >= 4.0, "{seconds}");
+    let mut labelled = group();
+    labelled.clusters[1].label = Some(LabelValue::Bad);
+    study(&mut deck, StudyEvent::Group(labelled.clone()));
+    deck.press(KeyCode::Char('e'));
+    assert!(deck.text().contains("label this answer first"), "the next one is not judged: {}", deck.text());
+    deck.press(KeyCode::Left).press(KeyCode::Char('e'));
+    deck.type_text("30d").press(KeyCode::Enter);
+    let expires = |after: &str| {
+        let (group, answer, after) = ("g-1".to_string(), "0.58".to_string(), after.to_string());
+        Some(StudyCommand::Expires { group, answer, after })
+    };
+    assert_eq!(asked_of_study(&mut deck), expires("30d"));
+    labelled.clusters[1].until = "2027-01-31".to_string();
+    study(&mut deck, StudyEvent::Group(labelled));
+    assert!(deck.text().contains("(bad, until 2027-01-31)"), "{}", deck.text());
+    deck.press(KeyCode::Char('u'));
+    assert_eq!(asked_of_study(&mut deck), expires("never"));
 }
 
 #[test]

@@ -284,7 +284,7 @@ impl Store {
 
     /// A person's words on answers of one model that came one by one, oldest first, those taken back left out: (hash of
     /// the adapter that planned, value). In a group every answer there is gets one, in an evaluation those that are
-    /// looked at: neither says how often an answer is given.
+    /// looked at: neither says how often an answer is given; one that is asked again was given before.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -295,6 +295,7 @@ impl Store {
                     "SELECT l.adapter, l.value FROM labels l
                      JOIN trajectories t ON t.id = l.trajectory LEFT JOIN label_clears c ON c.label = l.id
                      WHERE c.label IS NULL AND l.scope = 'answer' AND l.source = 'person' AND t.model_hash = ?1
+                       AND l.re_ask_of IS NULL
                        AND t.session NOT IN (SELECT id FROM evaluations)
                        AND NOT EXISTS (SELECT 1 FROM group_members m WHERE m.trajectory = l.trajectory)
                      ORDER BY l.id",
@@ -318,7 +319,7 @@ impl Store {
             let mut statement = view
                 .prepare_cached(
                     "SELECT l.value FROM labels l LEFT JOIN label_clears c ON c.label = l.id
-                     WHERE c.label IS NULL AND l.scope = 'answer' AND l.source = 'person'
+                     WHERE c.label IS NULL AND l.scope = 'answer' AND l.source = 'person' AND l.re_ask_of IS NULL
                      ORDER BY l.id DESC LIMIT ?1",
                 )
                 .map_err(|e| self.sql(e))?;
@@ -328,7 +329,7 @@ impl Store {
         })
     }
 
-    fn read_labels(&self, which: &str, key: &str) -> Result<Vec<Label>> {
+    pub(super) fn read_labels(&self, which: &str, key: &str) -> Result<Vec<Label>> {
         self.read(|view| {
             let mut statement = view
                 .prepare_cached(&format!("{LABEL} WHERE {which} ORDER BY l.id"))

@@ -9,6 +9,7 @@
 //! Turn ends, last events and labels also survive a power cut, and with them everything before them.
 
 mod adapters;
+mod again;
 mod ballast;
 mod blobs;
 mod canonical;
@@ -35,11 +36,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::config::Home;
-use ballast::Ballast;
 use crate::engine::cores::Cores;
+use ballast::Ballast;
 use running::Running;
 
 pub use adapters::{Adapter, AdapterDraft, MANIFEST, NewAdapter, OPTIMIZER, Origin, WEIGHTS};
+pub use again::Asked;
 pub use canonical::{canonical, question_id};
 pub use error::{Result, StoreError};
 pub use evaluations::{Checked, Evaluation};
@@ -123,12 +125,12 @@ impl Store {
         })
     }
 
-    /// What opening found.
-
     /// The cores of this machine, as its processes on this store share them.
     pub fn cores(&self) -> Cores {
         Cores::of(&self.home)
     }
+
+    /// What opening found.
     pub fn opened(&self) -> &Opened {
         &self.opened
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Role;
 use crate::error::Error;
 use crate::flow::trajectory::Trajectory;
-use crate::store::{GroupRow, LabelValue, Source, Store};
+use crate::store::{GroupRow, Label, LabelValue, Source, Store};
 use crate::train::reward::{Contrast, Rewards, contrast, rewards_or_picks};
 use crate::train::rollout::{Group, Question};
 use crate::train::rows::{LeftOut, Policy, TrainGroup, TrainRollout, turns};
@@ -352,7 +352,10 @@ pub fn stored_groups(
 fn is_learned(store: &Store, group: &GroupRow) -> Result<bool, Error> {
     let Some(trained_ms) = store.group_trained(&group.id)? else { return Ok(false) };
     let labels = store.question_labels(&group.question_id)?;
-    let said = labels.iter().map(|label| label.cleared_ms.unwrap_or(label.created_ms));
+    let value_of = |id: i64| labels.iter().find(|label| label.id == id).map(|label| label.value);
+    // Asked again and said the same, nothing new was said.
+    let new = |label: &&Label| label.re_ask_of.is_none_or(|of| value_of(of) != Some(label.value));
+    let said = labels.iter().filter(new).map(|label| label.cleared_ms.unwrap_or(label.created_ms));
     let picks = store.picks(&group.question_id)?;
     let newest = said.chain(picks.iter().map(|pick| pick.created_ms)).max();
     Ok(newest.is_none_or(|said_ms| said_ms <= trained_ms))

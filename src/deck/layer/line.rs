@@ -25,6 +25,13 @@ impl Line {
         Line { title, words, action, input, about: None }
     }
 
+    /// Asks how long a label holds.
+    pub fn expires(until: &str) -> Line {
+        let title = "does this answer change over time? how long does its label hold?";
+        let words = "12h, 30d, 8w, 1y, a date, or never; then the question is open again. Enter keeps it, Esc leaves it";
+        Line::new(title, words, Action::Expires, until)
+    }
+
     /// Closed without being sent, what was written comes back when it is opened about the same again.
     #[must_use]
     pub fn kept(self, about: String) -> Line {

@@ -1,8 +1,11 @@
 //! The groups tab: rollouts of one query side by side, folded by answer, to be labelled with one key each.
 //!
 //! Left and Right choose a cluster, Up and Down a rollout in it, which Enter opens in the replay panes. `+` and
-//! `-` say what an answer is worth, `p` that a plan was bad whatever came of it, `c` what the answer should
-//! have been. The meter says whether a step can learn anything from what has been said.
+//! `-` say what an answer is worth, `b` which of two is better, `p` that a plan was bad whatever came of it, `c` what the
+//! answer should have been. The meter says whether a step can learn anything from what has been said.
+
+mod better;
+mod rows;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -14,12 +17,13 @@ use crate::deck::layer::line::Line;
 use crate::deck::message::{DeckCommand, DeckEvent, LabelValue};
 use crate::deck::paint::{draw_corner, draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
-use crate::deck::shelf::fitted;
 use crate::deck::study::{After, Cluster, GroupView, StudyCommand, StudyEvent, Work};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::{Ink, Theme};
-use crate::tasks::stats::contrast_chance;
+
+use self::better::{Better, Pressed};
+use self::rows::{adapter_words, by_way, chances, cluster_rows, meter, no_contrast, small_rows};
 
 /// Rollouts of a group nobody named a size for.
 pub const SIZE: usize = 8;
@@ -47,6 +51,9 @@ pub struct Groups {
     planning: Option<Option<String>>,
     /// Groups this deck draws now.
     rolling: usize,
+    better: Better,
+    /// Since when what shows has waited for a word, in the deck's milliseconds.
+    since_ms: u64,
 }
 
 fn ask(command: StudyCommand) -> Effect {
@@ -76,12 +83,15 @@ impl Groups {
     fn show_wanted(&mut self, cx: &mut Context) {
         let Some(id) = self.wanted.take() else { return };
         match self.groups.iter().position(|group| group.id == id) {
-            Some(at) => (self.at, self.cluster, self.rollout, self.first) = (at, 0, 0, 0),
+            Some(at) => {
+                (self.at, self.cluster, self.rollout, self.first) = (at, 0, 0, 0);
+                self.since_ms = cx.now_ms;
+            }
             None => cx.say("only the newest groups stand here, and that one is older"),
         }
     }
 
-    fn keep(&mut self, mut group: GroupView) {
+    fn keep(&mut self, mut group: GroupView, now_ms: u64) {
         by_way(&mut group);
         // Clusters change places while rollouts end; what is chosen stays chosen.
         let held =
@@ -94,6 +104,8 @@ impl Groups {
             None => {
                 self.groups.insert(0, group);
                 (self.at, self.cluster, self.rollout, self.unseen) = (0, 0, 0, true);
+                self.better.forget();
+                self.since_ms = now_ms;
             }
         }
         self.hold();
@@ -105,9 +117,17 @@ impl Groups {
         self.rollout = moved(self.rollout, 0, self.chosen().map_or(0, |(_, c)| c.rollouts.len()));
     }
 
-    fn walk(&mut self, groups: isize, clusters: isize, rollouts: isize) {
+    /// How long what shows has waited; from now on it waits for the next word.
+    fn took(&mut self, now_ms: u64) -> f64 {
+        let since = std::mem::replace(&mut self.since_ms, now_ms);
+        now_ms.saturating_sub(since) as f64 / 1e3
+    }
+
+    fn walk(&mut self, (groups, clusters, rollouts): (isize, isize, isize), now_ms: u64) {
         self.unseen = false;
         if groups != 0 {
+            self.better.forget();
+            self.since_ms = now_ms;
             self.at = moved(self.at, groups, self.groups.len());
             (self.cluster, self.rollout, self.first) = (0, 0, 0);
         }
@@ -121,6 +141,7 @@ impl Groups {
 
     fn label(&mut self, value: LabelValue, correction: Option<String>, cx: &mut Context) {
         self.unseen = false;
+        let seconds = self.took(cx.now_ms);
         let Some((group, cluster)) = self.chosen() else {
             return cx.say("no answer to label yet");
         };
@@ -132,8 +153,22 @@ impl Groups {
             answer: cluster.canonical.clone(),
             value,
             correction,
+            seconds,
         };
         let (command, back) = (label(value, correction), label(before, None));
+        let unpicked =
+            (value == LabelValue::Clear && cluster.label.is_none()).then_some((group, self.cluster));
+        let picks: Vec<_> = unpicked.map_or_else(Vec::new, |(group, at)| {
+            better::about(group, at).map(|picked| (group.id.clone(), picked.clone())).collect()
+        });
+        if !picks.is_empty() {
+            for (group, picked) in picks {
+                let (back, picked) = (picked.clone(), picked);
+                self.done.push(StudyCommand::Pick { group: group.clone(), picked: back, seconds });
+                cx.effect(ask(StudyCommand::Unpick { group, picked }));
+            }
+            return;
+        }
         self.done.push(back);
         cx.effect(ask(command));
         // On to the next answer nobody has judged: one key per answer.
@@ -146,7 +181,45 @@ impl Groups {
         }
     }
 
+    /// How long the label on this answer holds: asked, then said.
+    fn expires(&mut self, after: &str, cx: &mut Context) {
+        let Some((group, cluster)) = self.chosen() else { return cx.say("no answer to label yet") };
+        if cluster.label.is_none() || !cluster.said_by.is_empty() {
+            return cx.say("label this answer first: + or -");
+        }
+        if after.is_empty() {
+            return cx.open(Line::expires(&cluster.until));
+        }
+        let expires = |after: &str| StudyCommand::Expires {
+            group: group.id.clone(),
+            answer: cluster.canonical.clone(),
+            after: after.to_string(),
+        };
+        let back = expires(if cluster.until.is_empty() { "never" } else { &cluster.until });
+        let command = expires(after);
+        self.done.push(back);
+        cx.effect(ask(command));
+    }
+
+    /// This answer is better than another: one key where there are two, else one on each.
+    fn better(&mut self, cx: &mut Context) {
+        self.unseen = false;
+        let Some(group) = self.groups.get(self.at) else { return cx.say("no answer to compare yet") };
+        let id = group.id.clone();
+        match self.better.press(group, self.cluster, self.rollout) {
+            Pressed::Marked { next } => (self.cluster, self.rollout) = (next, 0),
+            Pressed::LetGo => cx.say("nothing is compared"),
+            Pressed::Alone => cx.say("there is no other answer to compare with; r rolls it again"),
+            Pressed::Picked(picked) => {
+                let seconds = self.took(cx.now_ms);
+                self.done.push(StudyCommand::Unpick { group: id.clone(), picked: picked.clone() });
+                cx.effect(ask(StudyCommand::Pick { group: id, picked, seconds }));
+            }
+        }
+    }
+
     fn plan_bad(&mut self, cx: &mut Context) {
+        let seconds = self.took(cx.now_ms);
         let Some((group, cluster)) = self.chosen() else { return };
         let Some(rollout) = cluster.rollouts.get(self.rollout) else { return };
         let (bad, clear) = (LabelValue::Bad, LabelValue::Clear);
@@ -155,6 +228,7 @@ impl Groups {
             group: group.id.clone(),
             trajectory: rollout.trajectory.clone(),
             value,
+            seconds,
         };
         let (command, back) = (label(value), label(before));
         self.done.push(back);
@@ -193,6 +267,7 @@ impl Groups {
         facts.push_str(&format!(" · adapter {}", group.adapter.as_deref().unwrap_or("none")));
         rows.extend(Prose::of(facts, Ink::Dim).wrap(width, &Row::new(), &Row::new()));
         rows.extend(meter(group, good, bad).wrap(width, &Row::new(), &Row::new()));
+        rows.extend(self.comparing(group, width));
         let ended = group.ended == group.size;
         if let Some(why) = no_contrast(group).filter(|_| ended) {
             rows.extend(Prose::of(why, Ink::Text).wrap(width, &Row::new(), &Row::new()));
@@ -211,6 +286,14 @@ impl Groups {
             rows.extend(chances(group, good, bad).wrap(width, &Row::new(), &Row::new()));
         }
         rows
+    }
+
+    /// What is being compared, while something is.
+    fn comparing(&self, group: &GroupView, width: usize) -> Vec<Row> {
+        let words = self.better.question(group, self.cluster);
+        words.map_or_else(Vec::new, |words| {
+            Prose::of(words, Ink::Accent).wrap(width, &Row::new(), &Row::new())
+        })
     }
 
     /// Why there is nothing to learn from the group that shows, and what helps.
@@ -253,7 +336,8 @@ impl Groups {
             draw_title(buffer, block, &title, theme);
             let inside = inner(block);
             let rollout = here.then_some(self.rollout);
-            let (rows, chosen) = cluster_rows(cluster, rollout, usize::from(inside.width));
+            let compared = self.better.words(group, n);
+            let (rows, chosen) = cluster_rows(cluster, &compared, rollout, usize::from(inside.width));
             let height = usize::from(inside.height);
             // The answer and its label stay in sight until somebody walks down to rollouts that do not.
             let above = if here && self.rollout > 0 { scrolled(0, chosen, height) } else { 0 };
@@ -272,139 +356,6 @@ impl Groups {
     }
 }
 
-/// What a small screen says of a group: its query, and whether there is something to learn from.
-fn small_rows(group: &GroupView, width: usize) -> Vec<Row> {
-    let (good, bad) = group.counts();
-    let mut rows = vec![Row::new().say(fitted(&group.query, width), Ink::Strong)];
-    rows.extend(meter(group, good, bad).wrap(width, &Row::new(), &Row::new()));
-    rows
-}
-
-/// `(good)` in words, so that colour is never the only sign.
-fn label_of(cluster: &Cluster) -> Prose {
-    let by = if cluster.said_by.is_empty() { String::new() } else { format!(", {}", cluster.said_by) };
-    match cluster.label {
-        Some(LabelValue::Good) => Prose::of(format!("(good{by})"), Ink::Good),
-        Some(LabelValue::Bad) => Prose::of(format!("(bad{by})"), Ink::Bad),
-        _ => Prose::of("(not judged)", Ink::Dim),
-    }
-}
-
-/// The rows of an answer, and in which of them the chosen rollout stands.
-fn cluster_rows(cluster: &Cluster, chosen: Option<usize>, width: usize) -> (Vec<Row>, usize) {
-    let mut chosen_row = 0;
-    let answer = if cluster.answer.trim().is_empty() { "(no answer)" } else { &cluster.answer };
-    let mut rows = Prose::of(answer, Ink::Text).wrap(width, &Row::new(), &Row::new());
-    rows.truncate(6);
-    rows.extend(label_of(cluster).wrap(width, &Row::new(), &Row::new()));
-    rows.push(Row::new());
-    let mut first = 0;
-    for way in cluster.rollouts.chunk_by(|a, b| a.plans == b.plans) {
-        let turns = way[0].plans.len();
-        let words = format!(
-            "{} {}, {turns} {}:",
-            way.len(),
-            if way.len() == 1 { "rollout" } else { "rollouts" },
-            if turns == 1 { "turn" } else { "turns" }
-        );
-        rows.push(Row::new().say(words, Ink::Text));
-        for plan in &way[0].plans {
-            rows.push(Row::new().say("  ", Ink::Dim).say(fitted(plan, width.saturating_sub(2)), Ink::Dim));
-        }
-        let margin = Row::new().say("  ", Ink::Text);
-        let mut times = Prose::new();
-        for (n, rollout) in way.iter().enumerate() {
-            let here = chosen == Some(first + n);
-            // A space within would let one rollout's words be torn apart at the end of a line.
-            let digits = if rollout.seconds < 1.0 { 2 } else { 1 };
-            let time = format!("{:.digits$}\u{a0}s", rollout.seconds);
-            times = times.say(time, if here { Ink::Selected } else { Ink::Text });
-            times = times
-                .say(if rollout.plan_bad { "\u{a0}plan\u{a0}bad" } else { "" }, Ink::Bad)
-                .say("  ", Ink::Text);
-        }
-        rows.extend(times.wrap(width, &margin, &margin));
-        if chosen.is_some_and(|chosen| (first..first + way.len()).contains(&chosen)) {
-            chosen_row = rows.len() - 1;
-        }
-        first += way.len();
-    }
-    (rows, chosen_row)
-}
-
-/// Rollouts that took the same way side by side, the ways in the order in which they first came.
-fn by_way(group: &mut GroupView) {
-    for cluster in &mut group.clusters {
-        let ways: Vec<Vec<String>> = cluster.rollouts.iter().map(|rollout| rollout.plans.clone()).collect();
-        cluster.rollouts.sort_by_key(|rollout| ways.iter().position(|way| *way == rollout.plans));
-    }
-}
-
-fn adapter_words(adapter: Option<&str>) -> String {
-    adapter.map_or_else(|| "no adapter".to_string(), |id| format!("adapter {id}"))
-}
-
-/// Why a step would find nothing to learn in this group, and what helps.
-fn no_contrast(group: &GroupView) -> Option<&'static str> {
-    let open = group.clusters.iter().any(|cluster| cluster.label.is_none());
-    match (group.has_contrast(), group.clusters.len(), open) {
-        (true, ..) => None,
-        (_, 0, _) => Some("no contrast: no rollout has ended yet"),
-        (_, 1, _) => Some(
-            "no contrast: every rollout gave the same answer, so nothing can be learned; r rolls it again, F1 asks another",
-        ),
-        (.., true) => Some("no contrast: label one answer good and another bad first"),
-        (.., false) => {
-            Some("no contrast: all its answers got the same label; r rolls it again, F1 asks another")
-        }
-    }
-}
-
-/// `contrast |++++----....|  4 good, 4 bad, 0 not judged`
-fn meter(group: &GroupView, good: usize, bad: usize) -> Prose {
-    let all: usize = group.clusters.iter().map(|cluster| cluster.rollouts.len()).sum();
-    let open = all.saturating_sub(good + bad);
-    let words = if !group.verdict.is_empty() {
-        // Says it already, on the next line.
-        ""
-    } else if group.has_contrast() {
-        ": there is something to learn from"
-    } else if good + bad == 0 {
-        ": nothing is judged yet"
-    } else {
-        ": no contrast, a step would learn nothing"
-    };
-    Prose::of("contrast |", Ink::Dim)
-        .say("+".repeat(good.min(64)), Ink::Good)
-        .say("-".repeat(bad.min(64)), Ink::Bad)
-        .say(".".repeat(open.min(64)), Ink::Dim)
-        .say("|  ", Ink::Dim)
-        .say(format!("{good} good, {bad} bad, {open} not judged{words}"), Ink::Text)
-}
-
-/// The chance that the query, rolled out again, gives both kinds of answer, by what is known: the labels, else how
-/// many rollouts agree.
-fn chances(group: &GroupView, good: usize, bad: usize) -> Prose {
-    let judged = good + bad;
-    let all: usize = group.clusters.iter().map(|cluster| cluster.rollouts.len()).sum();
-    let biggest = group.clusters.first().map_or(0, |cluster| cluster.rollouts.len());
-    // Laplace's rule: nothing seen is not "never".
-    let rate = |hits: usize, of: usize| (hits as f64 + 1.0) / (of as f64 + 2.0);
-    let (rate, whence) = match judged {
-        0 => (rate(biggest, all), format!("{biggest} of {all} agree")),
-        _ => (rate(good, judged), format!("{good} of {judged} are good")),
-    };
-    let mut prose = Prose::of("rolled out again, the chance of different answers: ", Ink::Dim);
-    for (n, size) in [4, 8, 16].into_iter().enumerate() {
-        // Chances are never certain; a space within would let a figure be torn from its sign.
-        let chance = (contrast_chance(rate, size) * 100.0).min(99.0);
-        let words = format!("{chance:.0}\u{a0}%\u{a0}with\u{a0}{size}");
-        prose = prose.say(if n == 0 { "" } else { ", " }, Ink::Dim);
-        prose = prose.say(words, if size == group.size { Ink::Strong } else { Ink::Dim });
-    }
-    prose.say(format!(" (now {whence})"), Ink::Dim)
-}
-
 impl Tab for Groups {
     fn places(&self) -> Vec<Place> {
         vec![Place::Groups, Place::List]
@@ -415,6 +366,7 @@ impl Tab for Groups {
         if std::mem::take(&mut self.unseen) && self.at == 0 {
             (self.cluster, self.rollout) = (0, 0);
         }
+        self.since_ms = cx.now_ms;
         cx.effect(ask(StudyCommand::ListGroups));
     }
 
@@ -433,16 +385,17 @@ impl Tab for Groups {
 
     fn perform(&mut self, action: Action, argument: &str, cx: &mut Context) -> bool {
         match action {
-            Action::TurnBack => self.walk(-1, 0, 0),
-            Action::TurnForward => self.walk(1, 0, 0),
-            Action::Back | Action::PreviousPane => self.walk(0, -1, 0),
-            Action::Forward | Action::NextPane => self.walk(0, 1, 0),
-            Action::ScrollUp => self.walk(0, 0, -1),
-            Action::ScrollDown => self.walk(0, 0, 1),
+            Action::TurnBack => self.walk((-1, 0, 0), cx.now_ms),
+            Action::TurnForward => self.walk((1, 0, 0), cx.now_ms),
+            Action::Back | Action::PreviousPane => self.walk((0, -1, 0), cx.now_ms),
+            Action::Forward | Action::NextPane => self.walk((0, 1, 0), cx.now_ms),
+            Action::ScrollUp => self.walk((0, 0, -1), cx.now_ms),
+            Action::ScrollDown => self.walk((0, 0, 1), cx.now_ms),
             Action::Good => self.label(LabelValue::Good, None, cx),
             Action::Bad => self.label(LabelValue::Bad, None, cx),
             Action::ClearLabel => self.label(LabelValue::Clear, None, cx),
             Action::PlanBad => self.plan_bad(cx),
+            Action::Better => self.better(cx),
             Action::Correct if argument.is_empty() => {
                 let words = "Enter marks this answer bad and keeps yours as the right one, Esc keeps what you wrote for later";
                 let about =
@@ -451,6 +404,7 @@ impl Tab for Groups {
                 cx.open(line.kept(about.unwrap_or_default()));
             }
             Action::Correct => self.label(LabelValue::Bad, Some(argument.to_string()), cx),
+            Action::Expires => self.expires(argument, cx),
             Action::Undo => match self.done.pop() {
                 Some(command) => cx.effect(ask(command)),
                 None => cx.say("nothing to take back"),
@@ -482,7 +436,7 @@ impl Tab for Groups {
             DeckEvent::Status(status) if !status.model.is_empty() => {
                 self.planning = Some(status.adapter.clone());
             }
-            DeckEvent::Study(StudyEvent::Group(group)) => self.keep(group.clone()),
+            DeckEvent::Study(StudyEvent::Group(group)) => self.keep(group.clone(), cx.now_ms),
             DeckEvent::Study(StudyEvent::Working { work: Work::Rollouts, count }) => self.rolling = *count,
             DeckEvent::Study(StudyEvent::Failed { what, why }) => cx.warn(format!("{what}: {why}")),
             _ => {}
@@ -503,6 +457,7 @@ impl Tab for Groups {
             // Its arrows stand on the answers' own border where some do not show.
             (Action::NextPane, "answer"),
             (Action::Open, "open"),
+            (Action::Better, "better"),
             (Action::Undo, "undo"),
             (Action::Roll, "roll again"),
             (Action::TurnBack, ""),
@@ -525,7 +480,10 @@ impl Tab for Groups {
         };
         let theme = &look.theme;
         let width = usize::from(area.width.saturating_sub(4));
-        let rows = if area.height < SMALL { small_rows(&group, width) } else { self.rows_of(&group, width) };
+        let rows = match area.height < SMALL {
+            true => [small_rows(&group, width), self.comparing(&group, width)].concat(),
+            false => self.rows_of(&group, width),
+        };
         let top = u16::try_from(rows.len() + 2).unwrap_or(u16::MAX).min(area.height / 2);
         let head = Rect { height: top, ..area };
         frame_block(buffer, head, Ink::Border, theme);
