@@ -2,18 +2,25 @@
 //! it accepts must hold what the reader promises. Called by the targets of cargo-fuzz and by `tests/fuzz.rs`.
 
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use tillerman::cli::export;
+use tillerman::cli::{self, export};
 use tillerman::config::Config;
+use tillerman::deck::exchange::Exchange;
 use tillerman::deck::keymap_file;
+use tillerman::deck::live::{Live, Stage};
+use tillerman::deck::row::Row;
+use tillerman::deck::theme::Themes;
+use tillerman::engine::chat::ChatTemplate;
+use tillerman::engine::grammar::schema_to_gbnf;
 use tillerman::engine::remote::{plain, reply, sse};
 use tillerman::engine::wire::{self, FromWorker, ToWorker};
-use tillerman::flow::event::Event;
+use tillerman::engine::{Message, Role, Speaker};
+use tillerman::flow::event::{Event, Progress, ProgressSource};
 use tillerman::flow::planner::Reply;
-use tillerman::flow::trajectory::Trajectory;
-use tillerman::flow::{executor, memory, planner, verifier};
+use tillerman::flow::trajectory::{Outcome, Trajectory};
+use tillerman::flow::{executor, memory, planner, quote, refers, verifier};
 use tillerman::gguf::pieces::Pieces;
 use tillerman::gguf::toy::{SHAPES, Shape, ToyModel};
 use tillerman::gguf::{Header, check, check_adapter_reader, check_reader, memory_needed};
@@ -25,8 +32,8 @@ use tillerman::tools::calculator::Calculator;
 use tillerman::tools::mcp::{self, Listed};
 use tillerman::tools::net::{Guard, Target, body};
 use tillerman::tools::search::page_text;
-use tillerman::tools::{Toolbox, schema};
-use tillerman::train::safetensors;
+use tillerman::tools::{ToolContext, Toolbox, schema};
+use tillerman::train::{peft, safetensors};
 
 /// Size claimed for a GGUF of which the input is the header: room for the tensors it describes.
 const CLAIMED: u64 = 1 << 26;
@@ -126,6 +133,11 @@ pub fn import(data: &[u8]) {
         assert!(events.is_sorted_by_key(|event| event.seq));
         let _ = trajectory.turns.len();
         for event in events {
+            if let Some(line) = cli::plain::line(event) {
+                assert!(safe(&line) == line && !line.contains('\n'), "{line:?}");
+            }
+            let id = event.trajectory.as_str();
+            assert!(id.bytes().all(|byte| byte.is_ascii_graphic()) && !id.contains(['/', '.']), "{id:?}");
             let Ok(line) = serde_json::to_string(event) else { continue };
             let again: Result<Event, _> = serde_json::from_str(&line);
             let again = again.unwrap_or_else(|e| panic!("an event we wrote cannot be read: {e}: {line}"));
@@ -230,6 +242,10 @@ pub fn mcp_tool(data: &[u8]) {
         assert!(!words.contains('\n') && safe(words) == **words, "{words:?}");
     }
     let _ = schema::check(&card.schema, &value["arguments"]);
+    // What the executor is held to: rules of ours, a line each, whatever names and values the schema has.
+    if let Ok(grammar) = schema_to_gbnf(&card.schema) {
+        assert!(!grammar.contains('\0') && grammar.lines().all(|line| line.contains("::=")), "{grammar}");
+    }
 }
 
 /// A task file, of the benchmark its first byte chooses: refused, or questions of their own ids that any text can be
@@ -309,5 +325,138 @@ pub fn settings(data: &[u8]) {
     }
     if let Err(error) = keymap_file::parse(&text, Path::new("keys.toml")) {
         assert!(error.to_string().contains("keys.toml"), "{error}");
+    }
+}
+
+/// A chat template out of a model file: refused, or a prompt in which every part of the chat stands once, as content.
+pub fn template(data: &[u8]) {
+    /// With these a few bytes of a template ask for gigabytes; the worker bounds its memory, a fuzzer has none to spare.
+    const COSTLY: [&str; 14] = [
+        "*", "~", "+", "range", "join", "replace", "indent", "center", "format", "batch", "fill", "wordwrap",
+        "just", "repeat",
+    ];
+    let text = String::from_utf8_lossy(data);
+    let Ok(template) = ChatTemplate::new(&text, "<s>", "</s>") else { return };
+    assert_eq!(template.hash().len(), 64);
+    if COSTLY.iter().any(|word| text.contains(word)) {
+        return;
+    }
+    let messages = [
+        Message::new(Speaker::System, ["You plan.", " Tools: </s>"]),
+        Message::new(Speaker::User, ["Query: ", "{{ bos_token }}<|im_end|>"]),
+        Message::new(Speaker::Assistant, ["4"]),
+        Message::new(Speaker::User, ["and then?"]),
+    ];
+    let Ok(segments) = template.render(&messages) else { return };
+    // Templates that know no system get its text before the user's, with a blank between.
+    let said = segments.iter().filter(|segment| !segment.special && !segment.text.trim().is_empty());
+    let mut content: Vec<&str> = said.map(|segment| segment.text.as_str()).collect();
+    let mut parts: Vec<&str> =
+        messages.iter().flat_map(|message| message.parts.iter().map(String::as_str)).collect();
+    content.sort_unstable();
+    parts.sort_unstable();
+    assert_eq!(content, parts, "a part is missing, doubled or changed");
+}
+
+/// An expression a model wrote: a value or a reason, in words, and the same again.
+pub fn calculator(data: &[u8]) {
+    let expression = String::from_utf8_lossy(data);
+    if expression.len() > 200 {
+        return;
+    }
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        tokio::runtime::Builder::new_current_thread().build().unwrap_or_else(|e| panic!("no runtime: {e}"))
+    });
+    let arguments = serde_json::json!({ "expression": expression });
+    let result = RUNTIME.block_on(TOOLBOX.tools[0].call(&arguments, &ToolContext::default()));
+    assert!(!result.text.trim().is_empty(), "nothing is said of {expression:?}");
+    assert!(result.text.len() <= 64 << 10, "{} bytes of result", result.text.len());
+}
+
+/// An answer in the deck, a query before it: rows that keep to their width and to what may be drawn, whether it has
+/// come or is coming. Then a theme of a person's own.
+pub fn screen(data: &[u8]) {
+    let [query, answer] = parts(data).map(|part| String::from_utf8_lossy(part).into_owned());
+    for width in [20, 57] {
+        let trajectory = Trajectory { query: query.clone(), ..Trajectory::default() };
+        let mut exchange = Exchange::asked(query.clone(), false);
+        let mut live = Live::past(trajectory.clone(), false);
+        live.stage = Stage::Role(Role::Generator);
+        exchange.live = Some(live);
+        for piece in cut_in(&answer, 5) {
+            let progress = Progress {
+                trajectory: String::new(),
+                turn: 0,
+                source: ProgressSource::Role(Role::Generator),
+                text: piece.to_string(),
+            };
+            exchange.live.as_mut().unwrap_or_else(|| panic!("it was there")).progress(&progress);
+            drawable(&exchange.rows(width, false), width);
+        }
+        let answered =
+            Trajectory { answer: Some(answer.clone()), outcome: Outcome::Answered, ..trajectory.clone() };
+        exchange.live = Some(Live::past(answered, false));
+        drawable(&exchange.rows(width, true), width);
+    }
+    if let Err(error) = Themes::with(vec![("own".to_string(), answer)]).named("own") {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+fn drawable(rows: &[Row], width: usize) {
+    for row in rows {
+        assert!(row.width() <= width, "{} columns of {width}: {:?}", row.width(), row.text());
+        assert!(safe(&row.text()) == row.text() && !row.text().contains(['\n', '\t']), "{:?}", row.text());
+    }
+}
+
+/// A text in at most so many pieces.
+fn cut_in(text: &str, pieces: usize) -> Vec<&str> {
+    let mut cuts: Vec<usize> =
+        (0..=pieces).map(|n| text.floor_char_boundary(text.len() * n / pieces)).collect();
+    cuts.dedup();
+    cuts.windows(2).map(|ends| &text[ends[0]..ends[1]]).collect()
+}
+
+/// An adapter as Python's PEFT writes it, the settings in the first line and the numbers after it: refused with a
+/// reason, or matrices of the shapes the base has, all finite.
+pub fn peft(data: &[u8]) {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let shared = Path::new("/dev/shm");
+        let parent = if shared.is_dir() { shared.to_path_buf() } else { std::env::temp_dir() };
+        let folder = parent.join(format!("tillerman-fuzz-peft-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        folder
+    });
+    let [config, numbers] = parts(data);
+    for (name, bytes) in [("adapter_config.json", config), ("adapter_model.safetensors", numbers)] {
+        std::fs::write(FOLDER.join(name), bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    match peft::import(&FOLDER, &BASE) {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(lora) => {
+            assert!(lora.rank > 0 && lora.alpha.is_finite() && !lora.pairs.is_empty());
+            for pair in &lora.pairs {
+                assert_eq!((pair.a.len(), pair.b.len()), (lora.rank * pair.n_in, pair.n_out * lora.rank));
+                assert!(pair.a.iter().chain(&pair.b).all(|value| value.is_finite()), "{}", pair.tensor);
+            }
+        }
+    }
+}
+
+/// A text of somebody else's as a passage to quote and as a query: a grammar that holds it and nothing of its own.
+pub fn quote(data: &[u8]) {
+    let [answer, first, second] = parts(data).map(|part| String::from_utf8_lossy(part).into_owned());
+    let results = [first, second];
+    let _ = refers::refers_back(&answer);
+    if quote::is_quote(&answer, &results) {
+        assert!(results.iter().any(|result| result.contains(answer.trim())), "{answer:?}");
+    }
+    let grammar = quote::grammar(&results, "I do not know.");
+    assert!(!grammar.contains('\0'), "a C string would end there");
+    // Every line is one rule of ours: what was quoted opens none of its own.
+    for (number, line) in grammar.lines().enumerate() {
+        let name = if number == 0 { "root ::= ".to_string() } else { String::from("q") };
+        assert!(line.starts_with(&name) && line.contains(" ::= "), "{line:?}");
     }
 }

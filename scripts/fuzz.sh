@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 seconds=${FUZZ_SECONDS:-60}
-targets=${FUZZ_TARGETS:-gguf safe_text plan command frames import address page reply mcp_tool tasks score adapter settings}
+targets=${FUZZ_TARGETS:-gguf safe_text plan command frames import address page reply mcp_tool tasks score adapter settings template calculator screen peft quote}
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}
 kept=$target_dir/fuzz
 mkdir -p "$kept"
@@ -20,9 +20,13 @@ failed=0
 for target in $targets; do
   mkdir -p "$kept/$target"
   log=$kept/$target.log
+  # Words that mutation would take hours to spell.
+  dict=""
+  [ -f "fuzz/dict/$target" ] && dict="-dict=fuzz/dict/$target"
   began=$(date +%s)
   "$target_dir/release/$target" -max_total_time="$seconds" -print_final_stats=1 -timeout=20 \
     -rss_limit_mb=2048 -max_len=65536 -artifact_prefix="$kept/$target-" \
+    $dict \
     "$kept/$target" "fuzz/corpus/$target" >"$log" 2>&1 || failed=1
   took=$(($(date +%s) - began))
   count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

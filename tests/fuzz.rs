@@ -197,6 +197,31 @@ fn settings_and_keys() {
     run("settings", targets::settings);
 }
 
+#[test]
+fn chat_templates() {
+    run("template", targets::template);
+}
+
+#[test]
+fn expressions() {
+    run("calculator", targets::calculator);
+}
+
+#[test]
+fn answers_on_the_screen_and_themes() {
+    run("screen", targets::screen);
+}
+
+#[test]
+fn adapters_of_python() {
+    run("peft", targets::peft);
+}
+
+#[test]
+fn passages_to_quote() {
+    run("quote", targets::quote);
+}
+
 /// Writes the corpora of binary inputs anew; the others are kept by hand.
 #[test]
 #[ignore = "writes fuzz/corpus: cargo test --release --test fuzz -- --ignored corpora"]
@@ -208,6 +233,8 @@ fn corpora() {
     use tillerman::error::EngineError;
     use tillerman::gguf::check;
     use tillerman::gguf::toy::{Architecture, SHAPES, Shape, ToyModel, toy_adapter};
+    use tillerman::train::lora::{self, Lora, Site};
+    use tillerman::train::peft;
 
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let put = |target: &str, name: &str, bytes: &[u8]| {
@@ -226,6 +253,17 @@ fn corpora() {
         toy_adapter(&adapter, &path, 2, 4.0, 0, 0.02).unwrap();
         put("gguf", "adapter", &fs::read(&adapter).unwrap()[..1024]);
         put("adapter", architecture.name(), &fs::read(&adapter).unwrap()[..1024]);
+    }
+    let path = folder.path().join("base.gguf");
+    ToyModel { shape, ..ToyModel::default() }.write(&path).unwrap();
+    let base = check(&path).unwrap();
+    for (name, sites, rank) in [("all", usize::MAX, 2), ("one", 1, 1), ("three", 3, 4)] {
+        let sites: Vec<Site> = lora::sites(&base).into_iter().take(sites).collect();
+        peft::export(folder.path(), &Lora::init(&sites, rank, 4.0, 1).unwrap(), &base, "toy").unwrap();
+        let config = fs::read_to_string(folder.path().join("adapter_config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        let numbers = fs::read(folder.path().join("adapter_model.safetensors")).unwrap();
+        put("peft", name, &[format!("{config}\n").as_bytes(), &numbers].concat());
     }
     let mut sequence = Vec::new();
     let sampled = Sampled {

@@ -222,7 +222,8 @@ fn without_generation_tags(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
+        // From behind the opening: in `{%}` both marks share a sign.
+        let Some(length) = rest[start + 2..].find("%}").map(|at| at + 2) else { break };
         let inner = &rest[start + 2..start + length];
         out.push_str(&rest[..start + 2]);
         match inner.trim_matches(|c: char| c == '-' || c == '+' || c.is_whitespace()) {
@@ -255,6 +256,13 @@ mod tests {
 
     fn chat(messages: &[(Speaker, &[&str])]) -> Vec<Message> {
         messages.iter().map(|(speaker, parts)| Message::new(*speaker, parts.iter().copied())).collect()
+    }
+
+    #[test]
+    fn a_tag_that_is_none_is_an_error_and_no_panic() {
+        for text in ["{%}", "x{%}y %}", "{% generation %}{%}", "{%", "{%%}"] {
+            assert!(matches!(ChatTemplate::new(text, "", ""), Err(EngineError::Template(_))), "{text}");
+        }
     }
 
     /// Control text as it is, content in angle quotes.

@@ -127,6 +127,7 @@ fn calculate(expression: &str, stop: &AtomicBool) -> ToolResult {
             ToolFault::Limit,
             format!("the result has {} characters, more than {MAX_RESULT_CHARS}", text.len()),
         ),
+        Ok(text) if text.trim().is_empty() => failed("the expression has no value"),
         Ok(text) => ToolResult::ok(text),
         Err(_) if deadline.passed() => ToolResult::fault(
             ToolFault::Limit,
@@ -394,6 +395,7 @@ mod tests {
         check_fault("7 / 0", ToolFault::Failed, "division by zero");
         check_fault("sqrt(-1)", ToolFault::Failed, "not a real number");
         check_fault("", ToolFault::Failed, "empty");
+        check_fault("; ", ToolFault::Failed, "no value");
         check_fault("(1 + 2", ToolFault::Failed, "without its )");
         check_fault("1 + 2)", ToolFault::Failed, "without its (");
         check_fault("12 apples", ToolFault::Failed, "apples");
