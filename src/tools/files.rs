@@ -153,7 +153,7 @@ fn text_of(root: &Dir, path: &str) -> Result<String, String> {
     let (file, length) = open(root, path)?;
     if length > FILE_BYTES {
         return Err(format!(
-            "{path} has {length} bytes, at most {FILE_BYTES} are read; find words in it or use another tool"
+            "{path} has {length} bytes, at most {FILE_BYTES} are read; use a tool that runs programs, or another file"
         ));
     }
     let mut bytes = Vec::new();
@@ -212,6 +212,7 @@ fn list(root: &Dir, path: &str) -> Result<Found, String> {
         let Ok(entry) = entry else { continue };
         let name = entry.file_name().to_string_lossy().into_owned();
         let kind = entry.file_type().map_err(|e| trouble(path, &e))?;
+        let name = shown(&name);
         names.push(if kind.is_dir() {
             format!("{name}/")
         } else if kind.is_symlink() {
@@ -240,6 +241,15 @@ fn cut_line(line: &str) -> String {
         Some((at, _)) => format!("{} [line cut]", &line[..at]),
         None => line.to_string(),
     }
+}
+
+/// A name on one line: one that holds a line end would be read as two.
+fn shown(name: &str) -> String {
+    if !name.contains(char::is_control) {
+        return name.to_string();
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    name.chars().map(escaped).collect()
 }
 
 /// `path` of an entry `name`, as the tool takes it.

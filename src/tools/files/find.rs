@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use cap_std::fs::Dir;
 
-use super::{Found, RESULT_CHARS, beside, cut_line, text_of};
+use super::{FILE_BYTES, Found, RESULT_CHARS, beside, cut_line, shown, text_of};
 
 /// Entries looked at.
 const LOOKED_AT: usize = 50_000;
@@ -24,6 +24,9 @@ struct Search<'a> {
     hits: usize,
     looked_at: usize,
     read: usize,
+    /// Files too long to be looked into, and folders too deep.
+    long: usize,
+    deep: usize,
     /// The bound that ended the walk early.
     bound: Option<String>,
 }
@@ -47,14 +50,20 @@ pub(super) fn find(
         hits: 0,
         looked_at: 0,
         read: 0,
+        long: 0,
+        deep: 0,
         bound: None,
     };
     search.walk(&folder, &PathBuf::from(path), 0);
+    let passed_over = search.passed_over();
     let mut found = search.found;
     match (&search.bound, search.hits) {
         (Some(bound), _) => found.text.push_str(&format!("[stopped: {bound}; look in a smaller folder]")),
         (None, 0) => found.text = "Nothing was found.".into(),
         (None, _) => found.text = found.text.trim_end().to_string(),
+    }
+    if let Some(words) = passed_over {
+        found.text.push_str(&format!("\n[{words}]"));
     }
     Ok(found)
 }
@@ -71,32 +80,49 @@ impl Search<'_> {
             }
             let name = entry.file_name().to_string_lossy().into_owned();
             let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() && name != ".git" && depth < DEPTH {
+            if kind.is_dir() && name != ".git" {
+                if depth == DEPTH {
+                    self.deep += 1;
+                    continue;
+                }
                 // Opened by the entry itself: a folder that became a link meanwhile is not followed.
                 if let Ok(inner) = entry.open_dir() {
                     self.walk(&inner, &path.join(&name), depth + 1);
                 }
             } else if kind.is_file() && fits(&name.to_lowercase(), &self.name) {
+                if !self.text.is_empty() && entry.metadata().is_ok_and(|data| data.len() > FILE_BYTES) {
+                    self.long += 1;
+                    continue;
+                }
                 self.look_into(folder, &name, &beside(path, &name));
             }
         }
     }
 
-    fn look_into(&mut self, folder: &Dir, name: &str, shown: &str) {
+    fn look_into(&mut self, folder: &Dir, name: &str, path: &str) {
         if self.text.is_empty() {
-            return self.hit(shown, shown.to_string());
+            return self.hit(path, shown(path));
         }
         // What is no text or too long holds nothing that could be found.
         let Ok(whole) = text_of(folder, name) else { return };
         self.read += whole.len();
         for (number, line) in whole.lines().enumerate() {
             if line.to_lowercase().contains(&self.text) {
-                self.hit(shown, format!("{shown}:{}: {}", number + 1, cut_line(line.trim())));
+                self.hit(path, format!("{}:{}: {}", shown(path), number + 1, cut_line(line.trim())));
                 if self.ended() {
                     return;
                 }
             }
         }
+    }
+
+    /// What might hold more, in words; None: nothing was left out.
+    fn passed_over(&self) -> Option<String> {
+        let long = (self.long > 0)
+            .then(|| format!("{} longer than {} MiB", plural(self.long, "file"), FILE_BYTES >> 20));
+        let deep = (self.deep > 0).then(|| format!("{} deeper than {DEPTH}", plural(self.deep, "folder")));
+        let words: Vec<String> = [long, deep].into_iter().flatten().collect();
+        (!words.is_empty()).then(|| format!("not looked into: {}", words.join(", ")))
     }
 
     fn hit(&mut self, source: &str, line: String) {
@@ -124,6 +150,10 @@ impl Search<'_> {
         }
         self.bound.is_some()
     }
+}
+
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Whether a name holds the pattern's pieces in their order; without `*` the pattern stands anywhere in it,

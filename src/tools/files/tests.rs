@@ -140,6 +140,32 @@ fn only_regular_files_are_opened_and_nothing_waits() {
     check(&files, json!({"action": "find", "name": "fifo"}), "Nothing was found.");
 }
 
+#[test]
+fn what_a_search_leaves_out_is_said_and_a_name_is_one_line() {
+    let (dir, files) = workspace();
+    let root = dir.path().join("work");
+    std::fs::File::create(root.join("big")).unwrap().set_len(FILE_BYTES + 1).unwrap();
+    let deep = format!("{}f", "d/".repeat(40));
+    std::fs::create_dir_all(root.join(&deep).parent().unwrap()).unwrap();
+    std::fs::write(root.join(&deep), "zzz").unwrap();
+    check(
+        &files,
+        json!({"action": "find", "text": "zzz"}),
+        "Nothing was found.\n[not looked into: 1 file longer than 4 MiB, 1 folder deeper than 32]",
+    );
+    let hit = "notes/plan.md\n[not looked into: 1 folder deeper than 32]";
+    check(&files, json!({"action": "find", "name": "plan"}), hit);
+    std::fs::remove_dir_all(root.join("d")).unwrap();
+    std::fs::remove_file(root.join("big")).unwrap();
+    std::fs::write(root.join("notes/a\nsecret.txt  9 B"), "zzz").unwrap();
+    check(
+        &files,
+        json!({"action": "list", "path": "notes"}),
+        "a\\nsecret.txt  9 B  3 B\ndeep/\nplan.md  32 B",
+    );
+    check(&files, json!({"action": "find", "text": "zzz"}), "notes/a\\nsecret.txt  9 B:1: zzz");
+}
+
 /// With the program every system has: a call of libc's would be the only unsafe line of this file.
 fn make_fifo(path: &Path) {
     let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
