@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub use home::{Home, at_home};
+pub use home::{Home, at_home, create_private};
 pub use mcp::Mcp;
 pub use network::{Contact, Network, SearchProvider};
 pub use remote::{LOCAL, Remote, Roles, in_the_clear};

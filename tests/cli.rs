@@ -487,6 +487,39 @@ fn a_damaged_adapter_is_on_record_after_it_was_put_back() {
     assert!(shown.contains("damaged") && shown.contains("the bare model served"), "{shown}");
 }
 
+/// Nothing of it can be read by others but the tables that programs in the sandbox are given; a home that was there
+/// before and is open is told of.
+#[test]
+fn what_is_kept_is_private_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let script = r#"umask 000; "$0" --seed 1 ask "What is 37*41+5?" && "$0" adapters list"#;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_tillerman")]).env("TILLERMAN_HOME", &home);
+    let (code, _, err) = run(&mut command);
+    assert_eq!(code, 0, "{err}");
+    let (mut open, mut looked_at) = (Vec::new(), 0);
+    let mut folders = vec![home.clone()];
+    while let Some(path) = folders.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        looked_at += 1;
+        if meta.permissions().mode() & 0o077 != 0 {
+            open.push(format!("{:o} {}", meta.permissions().mode(), path.display()));
+        }
+        if meta.is_dir() && path != home.join("data") {
+            folders.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    open.retain(|line| !line.ends_with("/data"));
+    assert!(open.is_empty() && looked_at > 8, "{looked_at}: {open:?}");
+    let doctor = || run(tillerman(&home).arg("doctor")).1;
+    assert!(!doctor().contains("FAIL private"));
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
+    let found = doctor();
+    assert!(found.contains("FAIL private") && found.contains("remedy: chmod 700"), "{found}");
+}
+
 /// On a small tmpfs in a mount namespace of its own, where this machine permits one.
 #[test]
 #[cfg(target_os = "linux")]

@@ -1,6 +1,8 @@
 //! `tillerman doctor`: what works here, checked by doing it, with the remedy for what does not.
 
 use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
@@ -107,6 +109,7 @@ fn store(global: &Global) -> Vec<Check> {
         Ok(store) => {
             let text = format!("{}, SQLite {}", home.root().display(), store.sqlite_version());
             let mut checks = vec![Check::ok("store", text)];
+            checks.extend(open_to_others(home.root()));
             match store.given_way() {
                 Ok(found) => checks.extend(found.iter().map(gave_way)),
                 Err(error) => {
@@ -243,6 +246,15 @@ fn terminal() -> Check {
     let text = if tty { format!("{kind}{colour}") } else { format!("none here (TERM {kind}){colour}") };
     Check::ok("terminal", text)
 }
+/// What was asked and answered is private; a folder that was there before may be open.
+fn open_to_others(root: &Path) -> Option<Check> {
+    let mode = std::fs::metadata(root).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| {
+        let text = format!("others on this machine can look into {} (mode {mode:o})", root.display());
+        Check::bad("private", text, format!("chmod 700 {}", root.display()))
+    })
+}
+
 /// The features the engine was built with and uses, from `CPU : SSE3 = 1 | AVX = 1 | ...`.
 fn features(told: &str) -> String {
     let told = told.split_once(':').map_or(told, |(_, list)| list);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, Home, regular};
+use crate::config::{Config, Home, create_private, regular};
 use crate::engine::client::{EngineOptions, LlamaEngine};
 use crate::engine::cores::Cores;
 use crate::engine::remote::RemoteEngine;
@@ -224,7 +224,7 @@ fn materialise(home: &Home, stem: &str, extension: &str, bytes: &[u8]) -> anyhow
 fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a path without a folder")?;
     let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(folder)?;
+        create_private(folder)?;
         let temporary = tempfile::NamedTempFile::new_in(folder)?;
         std::fs::write(temporary.path(), bytes)?;
         temporary.persist(path).map_err(|e| e.error)?;

@@ -109,7 +109,10 @@ impl Home {
 }
 
 /// `mkdir -p` with mode 0700 for what is made; what exists keeps its mode.
-fn create_private(dir: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The system's own.
+pub fn create_private(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }

@@ -5,7 +5,7 @@
 //! Which one serves is `pointer`'s business; what the tensors mean is the trainer's.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -272,7 +272,11 @@ pub(super) fn hash_file(path: &Path) -> io::Result<String> {
 /// Everything to the disk, then the name; the name itself to the disk last.
 fn settle(draft: &Path, place: &Path, adapter: &Adapter) -> io::Result<()> {
     let manifest = serde_json::to_vec_pretty(adapter)?;
-    fs::write(draft.join(MANIFEST), manifest)?;
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.write(true).create(true).truncate(true).open(draft.join(MANIFEST))?;
+    file.write_all(&manifest)?;
+    drop(file);
     for entry in fs::read_dir(draft)? {
         File::open(entry?.path())?.sync_all()?;
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::config::create_private;
 use crate::engine::OnPiece;
 use crate::engine::wire::{self, FromWorker, Load, Loaded, Outcome, ToWorker, VERSION};
 use crate::error::EngineError;
@@ -410,10 +411,12 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
 }
 
 fn open_log(dir: &Path) -> Option<File> {
-    std::fs::create_dir_all(dir).ok()?;
+    create_private(dir).ok()?;
     let path = dir.join("engine.log");
     let long = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_MOST);
-    File::options().create(true).append(!long).write(true).truncate(long).open(path).ok()
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.create(true).append(!long).write(true).truncate(long).open(path).ok()
 }
 
 /// Keep stderr's tail, and all of it in the log.
