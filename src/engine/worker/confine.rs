@@ -144,7 +144,6 @@ mod tests {
         let (file, inside) = (folder.join("file"), folder.join("own"));
         let read = fs::File::open(&file).unwrap();
         let fd = libc::c_long::from(read.as_raw_fd());
-        let mut killed = others.pop().unwrap();
         vec![
             ("overwrite", fs::write(&file, "changed").is_err()),
             ("overwrite through a link in its own", fs::write(inside.join("link"), "changed").is_err()),
@@ -163,7 +162,7 @@ mod tests {
             ("listen", TcpListener::bind("127.0.0.1:0").is_err()),
             ("send", UdpSocket::bind("127.0.0.1:0").is_err()),
             ("connect to a program here", UnixStream::connect(folder.join("socket")).is_err()),
-            ("kill", killed.kill().is_err()),
+            ("kill", others.pop().unwrap().kill().is_err()),
             ("shared memory", fs::write(shared(folder), "changed").is_err()),
             ("limits of another", refused(libc::SYS_prlimit64, [others[0].id().into(), 4, 0, 0])),
             ("segments of another", refused(libc::SYS_shmget, [0x7469, 1, 0, 0])),
