@@ -256,7 +256,11 @@ mod tests {
         assert!(bars.len() > 10 && bars.iter().all(|bar| bar.low < bar.share && bar.share < bar.high));
         let drawn =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/pictures/held-out.svg"));
-        assert_eq!(drawn.unwrap(), plot::bars(&bars), "tillerman __reproduce-report README.md --out assets/pictures");
+        assert_eq!(
+            drawn.unwrap(),
+            plot::bars(&bars),
+            "tillerman __reproduce-report README.md --out assets/pictures"
+        );
         let cut = readme.replace(" % (54.8", " % [54.8");
         assert!(told(&cut).err().unwrap().to_string().contains("| frozen planner |"));
         assert!(told("no table").is_err());
