@@ -6,6 +6,7 @@
 //! whatever samples ends first, and a stream of queries cannot keep a step waiting.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ impl Cores {
     /// Opened anew each time: a lock belongs to who opened the file, so that passes of one process count one by one.
     fn file(&self, name: &str) -> Option<File> {
         let path: PathBuf = self.home.running().join(name);
-        let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let open = || OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         open().or_else(|_| self.home.ensure(&self.home.running()).and_then(|()| open())).ok()
     }
 }

@@ -92,6 +92,8 @@ pub fn training(curves: &[Curve]) -> String {
 /// One bar per run with its 95 % interval.
 pub fn bars(bars: &[Bar]) -> String {
     let room = (WIDTH - LEFT - 10.0) / bars.len().max(1) as f64;
+    // The longest name, nine letters of 0.6 each, fits below its bar.
+    let size = (room / (9.5 * 0.6)).min(12.0);
     let mut body = String::new();
     for (place, bar) in bars.iter().enumerate() {
         let (left, width) = (LEFT + room * (place as f64 + 0.15), room * 0.7);
@@ -109,9 +111,11 @@ pub fn bars(bars: &[Bar]) -> String {
         );
         body.push_str(&text(middle, high - 5.0, "middle", "#222222", &format!("{:.1}", 100.0 * bar.share)));
         let lines: Vec<&str> = bar.label.split(' ').collect();
+        let _ = write!(body, r#"<g font-size="{size:.1}">"#);
         for (row, word) in lines.iter().enumerate() {
             body.push_str(&text(middle, foot + 14.0 + 13.0 * row as f64, "middle", "#333333", word));
         }
+        body.push_str("</g>");
     }
     frame("held-out questions right, 95 % intervals", &body)
 }
