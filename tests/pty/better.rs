@@ -50,8 +50,7 @@ fn the_better_of_two_is_picked_by_keys_and_teaches() {
     terminal.wait_for("t once more");
     terminal.type_text("\r");
     terminal.wait_for("asked of both");
-    terminal.type_text("\u{4}");
-    assert_eq!(terminal.end(), 0);
+    assert_eq!(terminal.leave(), 0);
     terminal.assert_restored();
     let store = Store::open(&Home::open(Some(folder.path())).unwrap()).unwrap();
     let group = store.groups(1).unwrap().remove(0);

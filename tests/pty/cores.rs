@@ -94,8 +94,7 @@ fn a_query_waits_for_a_step_in_sight_and_can_be_cancelled() {
     terminal.wait_until("an answer once the step has ended", |terminal| {
         shown(terminal).rsplit_once("7 times 8?").is_some_and(|(_, after)| after.contains(" tokens"))
     });
-    terminal.type_text("\u{4}");
-    assert_eq!(terminal.end(), 0);
+    assert_eq!(terminal.leave(), 0);
     terminal.assert_restored();
 }
 
@@ -148,7 +147,6 @@ fn a_step_is_stopped_by_its_key_and_can_be_taken_again() {
     terminal.type_text("\r");
     terminal.wait_for("asked of both");
     assert_eq!(adapters(&home).lines().count(), 1);
-    terminal.type_text("\u{4}");
-    assert_eq!(terminal.end(), 0);
+    assert_eq!(terminal.leave(), 0);
     terminal.assert_restored();
 }

@@ -88,6 +88,19 @@ impl Terminal {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
+    /// Ctrl+D, and once more where the deck asks because something still runs; the exit code.
+    pub fn leave(&mut self) -> u32 {
+        self.type_text("\u{4}");
+        self.wait_until("the end or the question", |terminal| {
+            let asks = terminal.screen().screen().contents().contains("once more quits");
+            asks || terminal.child.process_id().is_none_or(|pid| ended(pid))
+        });
+        if self.child.try_wait().unwrap().is_none() {
+            self.type_text("\u{4}");
+        }
+        self.end()
+    }
+
     /// Wait for the end; the exit code.
     pub fn end(&mut self) -> u32 {
         let started = Instant::now();
@@ -135,4 +148,10 @@ impl Terminal {
 
 fn modes(master: &(dyn MasterPty + Send)) -> String {
     format!("{:?}", master.get_termios().unwrap())
+}
+
+/// The process is gone, or only waited for.
+fn ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z') || rest.trim().is_empty())
 }
