@@ -93,7 +93,7 @@ impl Terminal {
         self.type_text("\u{4}");
         self.wait_until("the end or the question", |terminal| {
             let asks = terminal.screen().screen().contents().contains("once more quits");
-            asks || terminal.child.process_id().is_none_or(|pid| ended(pid))
+            asks || terminal.child.process_id().is_none_or(ended)
         });
         if self.child.try_wait().unwrap().is_none() {
             self.type_text("\u{4}");
