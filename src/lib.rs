@@ -77,8 +77,8 @@
 //! - What does not fit the context is left out, oldest first, instead of failing the query, and is an event of its own
 //!   (`flow::fit`). A model too small to see that a query stands alone is shown earlier ones only where words refer back
 //!   to them (`flow::refers`, English; a setting of the prompt pack).
-//! - A step on labels is measured on questions that do not train in it (`cli/train/aside.rs`): on its own prompts its
-//!   length and the KL budget said nothing about others.
+//! - A step on labels is measured on prompts of its own: read on other questions' prompts a step on one group went so far
+//!   that the gate found it worse (`recipe/EXPERIMENTS.md`). Both at once is still to be built.
 //! - A step on labels takes the temperature its rollouts were drawn at; the gate asks what labels know a right answer to,
 //!   so that a model of one's own has a gate without a file (`train::ledger`). Groups form in four ways (`cli/train/forming`).
 //! - `llama.cpp` is built without OpenMP: its own thread pool, threads = cores - 1 unless told otherwise.

@@ -1,7 +1,5 @@
 //! Learning from labels as a person meets it, and what surrounds a step: the binary, the embedded planner, real steps.
 
-#[path = "learn/aside.rs"]
-mod aside;
 #[path = "learn/modes.rs"]
 mod modes;
 

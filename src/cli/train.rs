@@ -5,7 +5,6 @@
 //! rollouts and takes many. Progress goes to stderr, or as JSON lines to
 //! stdout; the served adapter changes only at the end, by the gate's word or the person's.
 
-mod aside;
 mod bar;
 mod forming;
 mod judging;
@@ -163,8 +162,7 @@ pub async fn run(global: &Global, args: &TrainArgs) -> anyhow::Result<i32> {
         (made?, trained)
     } else {
         let seed = global.seed.unwrap_or_else(setup::fresh_seed);
-        let made =
-            labels::step(&trainer, args, (settings, setup.embedded), seed, champion.as_ref(), &cancel).await;
+        let made = labels::step(&trainer, args, settings, seed, champion.as_ref(), &cancel).await;
         bar.end();
         let made = made?;
         let trained = made.as_ref().map(|(made, _)| ledger::trained(&store, made)).transpose()?;

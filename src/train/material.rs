@@ -124,7 +124,7 @@ pub fn probes(groups: &[Group], lesson: &Lesson) -> Result<Vec<TrainTurn>, Error
 }
 
 /// `count` turns evenly spread over all.
-pub fn spread(turns: &[TrainTurn], count: usize) -> Vec<TrainTurn> {
+fn spread(turns: &[TrainTurn], count: usize) -> Vec<TrainTurn> {
     let count = count.min(turns.len());
     (0..count).map(|i| turns[i * turns.len() / count].clone()).collect()
 }

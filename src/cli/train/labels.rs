@@ -8,12 +8,12 @@ use crate::error::Error;
 use crate::store::{Adapter, RunStatus, TrainingRun, TrainingStep, new_id, now_ms, short};
 use crate::train::kl_budget::Drift;
 use crate::train::labelled::{Baseline, Lesson};
+use crate::train::material::probes;
 use crate::train::presets::Settings;
 use crate::train::progress::{Progress, Stepped};
 use crate::train::rollout::Group;
 use crate::train::train_loop::{Lessons, Trainer};
 
-use super::aside::aside;
 use super::forming::{Formed, Lone, chosen};
 use super::{TrainArgs, say};
 
@@ -24,7 +24,7 @@ use super::{TrainArgs, say};
 pub async fn step(
     trainer: &Trainer,
     args: &TrainArgs,
-    (mut settings, embedded): (Settings, bool),
+    mut settings: Settings,
     seed: u64,
     champion: Option<&Adapter>,
     cancel: &CancellationToken,
@@ -84,20 +84,16 @@ pub async fn step(
     lesson.ready()?;
     let drawn: Vec<Group> = chosen.groups.into_iter().map(|(group, ..)| group).collect();
     let alone: Vec<Group> = chosen.lone.iter().map(Lone::group).collect();
-    let own = [drawn.as_slice(), &alone].concat();
-    let measured = aside(trainer, embedded, &lesson, &own, (champion, settings.turns), cancel).await?;
-    say(args.json, &json!({"kind": "measured_on", "probes": measured.json()}), &measured.words());
+    let probes = probes(&[drawn.as_slice(), &alone].concat(), &lesson)?;
     let frozen = match champion {
-        None => measured.turns.clone(),
+        None => probes.clone(),
         Some(champion) => trainer.frozen_of(champion)?,
     };
     let ids: Vec<&String> = drawn.iter().map(|group| &group.id).collect();
     let lone: Vec<_> =
         alone.iter().map(|group| json!({"trajectory": group.id, "question_id": group.question.id})).collect();
-    let on_record = measured.json();
-    let made_from =
-        json!({ "groups": ids, "labels": lesson.reports, "lone": lone, "probes": measured.kept() });
-    let lessons = Lessons { groups: lesson.groups.clone(), probes: measured.turns, frozen };
+    let made_from = json!({ "groups": ids, "labels": lesson.reports, "lone": lone });
+    let lessons = Lessons { groups: lesson.groups.clone(), probes, frozen };
     let (done, adapter) = trainer.take(&settings, 0, &model, champion, lessons, made_from, cancel).await?;
     // A step that overdraws the budget stays on the shelf: it is neither judged nor does it ever serve by itself.
     let over = done.drift.clone().filter(|drift| drift.mean >= settings.kl_budget);
@@ -121,7 +117,7 @@ pub async fn step(
         run: run.clone(),
         step: 1,
         groups: drawn.into_iter().map(|group| group.id).collect(),
-        stats: json!({ "stepped": stepped, "probes": on_record }),
+        stats: json!({ "stepped": stepped }),
         candidate: stepped.adapter.clone(),
         verdict: None,
         created_ms: now_ms(),
