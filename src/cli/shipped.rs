@@ -1,5 +1,5 @@
-//! The adapter that comes with the embedded planner: packed by `__ship-adapter` from a run (with what that went on
-//! from), kept in the store at first start, and from then on an adapter like any other.
+//! The adapter that comes with the embedded planner: packed by `__ship-adapter` from a run of
+//! `scripts/reproduce.sh`, kept in the store at first start, and from then on an adapter like any other.
 //!
 //! It serves only until somebody says otherwise: once the pointer of the embedded planner has moved, by
 //! training, `adapters use` or a rollback, nothing is put there again.
@@ -14,7 +14,7 @@ use crate::config::{Config, Home};
 use crate::engine::ModelInfo;
 use crate::error::Error;
 use crate::gguf;
-use crate::store::{Adapter, AdapterShelf, NewAdapter, Origin, Store, WEIGHTS};
+use crate::store::{AdapterShelf, NewAdapter, Origin, Store, WEIGHTS};
 use crate::train::adapter_file;
 use crate::train::gate::Opponent;
 
@@ -53,14 +53,11 @@ pub fn settle(home: &Home, config: &Config, model: &Path) -> anyhow::Result<()> 
 
 #[derive(Debug, Args)]
 pub struct ShipArgs {
-    /// Folder the run worked in: FOLDER/NAME is its data directory, FOLDER/NAME.train.jsonl what it said
+    /// Folder `scripts/reproduce.sh` worked in
     pub folder: PathBuf,
-    /// Which run's adapter is packed
-    #[arg(long, value_name = "NAME", default_value = "flow-1")]
-    pub run: String,
-    /// How the run was begun, for the manifest
-    #[arg(long, value_name = "TEXT")]
-    pub command: String,
+    /// Seed of the `flow` run whose adapter is packed
+    #[arg(long)]
+    pub run_seed: u64,
     /// Where adapter.gguf and manifest.json go
     #[arg(long, default_value = "assets/adapter")]
     pub out: PathBuf,
@@ -68,7 +65,7 @@ pub struct ShipArgs {
 
 /// Pack a finished run's adapter with what it was made from and what it was judged by.
 pub fn run(args: &ShipArgs) -> anyhow::Result<i32> {
-    let stem = args.folder.join(&args.run);
+    let stem = args.folder.join(format!("flow-{}", args.run_seed));
     let log = PathBuf::from(format!("{}.train.jsonl", stem.display()));
     let text = std::fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
     let told: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
@@ -81,10 +78,7 @@ pub fn run(args: &ShipArgs) -> anyhow::Result<i32> {
     let store = Store::open(&home)?;
     let adapter = store.find_adapter(id)?;
     let steps = store.steps(run)?;
-    let begun_with = store.run(run)?.parent.map(|id| store.find_adapter(&id)).transpose()?;
-    // The prompts its drift is measured on are those its line began with.
     let frozen = steps.iter().find_map(|step| step.stats.get("frozen").filter(|kept| !kept.is_null()));
-    let frozen = frozen.or_else(|| begun_with.as_ref()?.manifest.get("frozen"));
     let made = steps.iter().rev().find(|step| step.candidate.as_deref() == Some(id));
     let validated = told.iter().rev().find(|line| line["kind"] == "validated" && line["adapter"] == id);
     let tasks = include_bytes!("../../assets/tasks/train.jsonl");
@@ -94,9 +88,8 @@ pub fn run(args: &ShipArgs) -> anyhow::Result<i32> {
             "questions_per_draw": begun["questions"], "shuffled": false,
             "data": {"file": "assets/tasks/train.jsonl", "questions": begun["tasks"],
                 "blake3": blake3::hash(tasks).to_hex().to_string()},
-            "command": args.command,
+            "command": format!("scripts/reproduce.sh, arm flow, seed {}", args.run_seed),
         },
-        "went_on_from": begun_with.as_ref().map(went_on_from),
         "settings": begun["settings"],
         "validation": validated,
         "gate": {"decision": trained["decision"], "report": verdict(&told, Opponent::Champion)},
@@ -107,13 +100,6 @@ pub fn run(args: &ShipArgs) -> anyhow::Result<i32> {
     std::fs::write(args.out.join("manifest.json"), format!("{manifest}\n"))?;
     println!("adapter {id} packed into {}", args.out.display());
     Ok(0)
-}
-
-/// How the adapter a run began with was made itself.
-fn went_on_from(adapter: &Adapter) -> Value {
-    let kept = ["made_from", "settings", "validation", "gate", "went_on_from"];
-    let told = kept.iter().filter_map(|key| Some((key.to_string(), adapter.manifest.get(key)?.clone())));
-    json!({"adapter": adapter.id, "manifest": told.collect::<serde_json::Map<_, _>>()})
 }
 
 /// What a run's gate said of its candidate against one opponent, its last word; null: they never met.
