@@ -155,7 +155,7 @@ fn rollout_label_and_train_labelled_make_a_step_with_the_settings_there_are() {
 fn a_full_kl_budget_ends_labelled_steps_too_and_says_what_helps() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    settle(home, "kl_budget = 0.00001\n");
+    settle(home, "kl_budget = 0.0001\n");
     let group = text(&labelled(home, QUESTION)["group"]);
     let (code, _, err) = tillerman(home, &["train", "--groups", &group]);
     assert_eq!(code, 1, "{err}");
