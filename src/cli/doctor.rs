@@ -246,6 +246,7 @@ fn terminal() -> Check {
     let text = if tty { format!("{kind}{colour}") } else { format!("none here (TERM {kind}){colour}") };
     Check::ok("terminal", text)
 }
+
 /// What was asked and answered is private; a folder that was there before may be open.
 fn open_to_others(root: &Path) -> Option<Check> {
     let mode = std::fs::metadata(root).ok()?.permissions().mode() & 0o777;

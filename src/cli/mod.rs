@@ -12,6 +12,7 @@ mod deck_approve;
 mod deck_files;
 mod deck_parts;
 mod deck_servers;
+mod deck_sinks;
 mod deck_turn;
 pub mod doctor;
 pub mod eval;

@@ -21,8 +21,8 @@ use crate::flow::solve::{Ask, Flow, solve};
 use crate::store::{Store, WEIGHTS, new_id};
 use crate::train::rollout::{Group, Question, RollOptions, roll};
 
-use super::deck::status;
 use super::deck_parts::Parts;
+use super::deck_sinks::status;
 use super::offers::Pulling;
 use super::setup::{self, Setup};
 use super::{Global, study_views as views};

@@ -34,7 +34,7 @@ pub use labels::drift_of;
 use self::bar::Bar;
 use self::judging::{Judging, Pool};
 use self::plan::Begun;
-use super::{Global, cancelled_by_ctrl_c, setup};
+use super::{Global, cancelled_by_ctrl_c, plain, setup};
 
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["groups", "labelled", "past", "lone", "tasks"])))]
@@ -305,7 +305,7 @@ async fn on_tasks(
 
 fn say(as_json: bool, value: &Value, text: &str) {
     if as_json {
-        println!("{value}");
+        println!("{}", plain::json(value));
     } else {
         eprintln!("{text}");
     }
@@ -313,7 +313,7 @@ fn say(as_json: bool, value: &Value, text: &str) {
 
 fn watch(as_json: bool, bar: Arc<Bar>) -> Watch {
     Arc::new(move |progress| match progress {
-        progress if as_json => println!("{}", json!(progress)),
+        progress if as_json => println!("{}", plain::json(&json!(progress))),
         Progress::Phase { phase } => bar.phase(phase),
         Progress::Waits { what } => bar.line(what, false),
         Progress::Rolled(rolled) => {

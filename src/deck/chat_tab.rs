@@ -316,7 +316,6 @@ impl Chat {
         }
     }
 
-    /// Ask for the correction, unless it came along.
     /// How long the label on this answer holds: asked, then said.
     fn expires(&mut self, after: &str, cx: &mut Context) {
         let labelled = |exchange: &Exchange| {
@@ -336,6 +335,7 @@ impl Chat {
         cx.effect(Effect::Command(DeckCommand::Expires { trajectory, after }));
     }
 
+    /// Ask for the correction, unless it came along.
     fn correct(&mut self, text: &str, cx: &mut Context) {
         match self.answer().and(self.followed()) {
             Some((live, _)) if text.is_empty() => cx.open(Correct::new(live.trajectory.id.clone())),

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use crate::store::{Label, Result, Scope, Source, Store, Sync, now_ms};
+use crate::store::{Label, Result, Scope, Source, Store, now_ms};
 
 /// A label and what was said when it was asked again.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +24,7 @@ impl Store {
     /// # Errors
     /// As `add_label`; the others are then still there.
     pub fn replace_label(&self, label: &Label) -> Result<i64> {
-        let id = self.add_label(label)?;
-        self.write(Sync::Full, |transaction| {
+        self.add_label_and(label, |transaction, id| {
             transaction
                 .execute(
                     "INSERT INTO label_clears (label, cleared_ms)
@@ -34,9 +33,9 @@ impl Store {
                        AND l.scope = 'answer' AND l.source = 'person'",
                     params![label.question_id, label.canonical_answer, id, now_ms()],
                 )
+                .map(drop)
                 .map_err(|e| self.sql(e))
-        })?;
-        Ok(id)
+        })
     }
 
     /// A person's newest word on each answer that still holds and whose text can be shown: what can be asked again.

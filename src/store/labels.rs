@@ -5,7 +5,7 @@
 //! back by another row. What was shown, in which order and with which chance, cannot be known later and is
 //! therefore kept with every label.
 
-use rusqlite::{Row as SqlRow, params};
+use rusqlite::{Row as SqlRow, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use crate::store::redact::redact;
@@ -174,6 +174,15 @@ impl Store {
     /// # Errors
     /// The label contradicts itself, or the database cannot be written.
     pub fn add_label(&self, label: &Label) -> Result<i64> {
+        self.add_label_and(label, |_, _| Ok(()))
+    }
+
+    /// Keep a label and do something more with its id, both or neither.
+    pub(super) fn add_label_and(
+        &self,
+        label: &Label,
+        more: impl Fn(&Transaction<'_>, i64) -> Result<()>,
+    ) -> Result<i64> {
         label.check()?;
         let clean = |text: &Option<String>| {
             text.as_ref().map(|text| redact(text).map_or_else(|| text.clone(), |(kept, _)| kept))
@@ -213,7 +222,9 @@ impl Store {
                     ],
                 )
                 .map_err(|e| self.sql(e))?;
-            Ok(transaction.last_insert_rowid())
+            let id = transaction.last_insert_rowid();
+            more(transaction, id)?;
+            Ok(id)
         })
     }
 
