@@ -44,14 +44,15 @@ fn text(x: f64, y: f64, anchor: &str, fill: &str, words: &str) -> String {
     format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{fill}">{words}</text>"#)
 }
 
-fn frame(title: &str, body: &str) -> String {
+/// `end`: where the lines of the scale end.
+fn frame(title: &str, end: f64, body: &str) -> String {
     let mut svg = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="monospace" font-size="12"><rect width="{WIDTH}" height="{HEIGHT}" fill="#fbfbfa"/>"##
     );
     svg.push_str(&text(LEFT, 18.0, "start", "#333333", title));
     for tenth in (0..=10).step_by(2) {
         let share = f64::from(tenth) / 10.0;
-        let (at, end) = (y(share), WIDTH - RIGHT);
+        let at = y(share);
         let _ = write!(svg, r##"<line x1="{LEFT}" x2="{end}" y1="{at:.1}" y2="{at:.1}" stroke="#dddddd"/>"##);
         svg.push_str(&text(LEFT - 6.0, at + 4.0, "end", "#555555", &format!("{} %", tenth * 10)));
     }
@@ -86,7 +87,7 @@ pub fn training(curves: &[Curve]) -> String {
         body.push_str(&text(x(step), HEIGHT - 22.0, "middle", "#555555", &format!("{step:.0}")));
     }
     body.push_str(&text(LEFT, HEIGHT - 6.0, "start", "#555555", "step; one line per run"));
-    frame("share of right rollouts while training", &body)
+    frame("share of right rollouts while training", WIDTH - RIGHT, &body)
 }
 
 /// One bar per run with its 95 % interval.
@@ -117,7 +118,7 @@ pub fn bars(bars: &[Bar]) -> String {
         }
         body.push_str("</g>");
     }
-    frame("held-out questions right, 95 % intervals", &body)
+    frame("held-out questions right, 95 % intervals", WIDTH - 10.0, &body)
 }
 
 #[cfg(test)]
