@@ -19,7 +19,7 @@ one() {
     mkdir -p "$home" && chmod 700 "$home"
     # One engine thread: two runs side by side then share two cores without fighting over them. Every arm begins
     # with the bare planner.
-    printf '[engine]\nthreads = 1\nshipped_adapter = false\n' >"$home/config.toml"
+    printf '[engine]\nthreads = 1\nshipped_adapter = false\n[train]\nkl_budget = 0.2\n' >"$home/config.toml"
     adapter=none
     if [ "$arm" != frozen ]; then
         more="--mode $arm"

@@ -71,7 +71,7 @@ impl Default for Train {
             alpha: 32.0,
             group: 8,
             step_kl: 0.01,
-            kl_budget: 0.2,
+            kl_budget: 0.4,
             lr: None,
             clip_low: None,
             clip_high: None,

@@ -242,7 +242,7 @@ impl Settings {
             !positive(self.step_kl),
             "must be above 0, or every step is discarded; 0.01 is usual",
         );
-        refuse("kl_budget", !positive(self.kl_budget), "must be above 0; 0.2 is usual");
+        refuse("kl_budget", !positive(self.kl_budget), "must be above 0; 0.4 is usual");
         found
     }
 }

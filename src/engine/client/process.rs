@@ -364,7 +364,7 @@ impl Worker {
             state.finish_loading(Err(death));
         }
         for request in requests.into_values() {
-            let phase = if request.decoding { "decode" } else { "prefill" };
+            let phase = if request.decoding { "decoding" } else { "reading the prompt" };
             let _ = request.answer.send(Err(self.death(&state, status, phase)));
         }
         drop(state);
