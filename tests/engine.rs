@@ -313,7 +313,7 @@ async fn a_killed_worker_is_reported_and_replaced() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     signal(&engine, "KILL");
-    assert_eq!(waiting.await.unwrap(), ("by SIGKILL".to_owned(), "prefill".to_owned()));
+    assert_eq!(waiting.await.unwrap(), ("by SIGKILL".to_owned(), "reading the prompt".to_owned()));
     assert_eq!(complete(&engine, greedy("Again.", 8)).await.text, expected);
 
     let (on_piece, seen) = first_piece();
@@ -323,7 +323,7 @@ async fn a_killed_worker_is_reported_and_replaced() {
     });
     seen.cancelled().await;
     signal(&engine, "ABRT");
-    assert_eq!(decoding.await.unwrap(), ("by SIGABRT".to_owned(), "decode".to_owned()));
+    assert_eq!(decoding.await.unwrap(), ("by SIGABRT".to_owned(), "decoding".to_owned()));
     assert_eq!(complete(&engine, greedy("Again.", 8)).await.text, expected);
 
     // Idle: nobody has to hear of it.

@@ -194,8 +194,11 @@ fn wrap_line(line: &[Unit], width: usize, first: &Row, rest: &Row, rows: &mut Ve
         let room = width.saturating_sub(lead.width()).max(2);
         let (end, next) = break_at(line, start, room);
         let mut row = lead.clone();
-        for unit in &line[start..end] {
-            row.push(unit.text, unit.ink);
+        for (at, unit) in line[start..end].iter().enumerate() {
+            // The letter that a joiner waits for is on the next row.
+            let last = at + 1 == end - start;
+            let text = if last { unit.text.trim_end_matches(['\u{200c}', '\u{200d}']) } else { unit.text };
+            row.push(text, unit.ink);
         }
         rows.push(row);
         start = next;
@@ -254,6 +257,9 @@ mod tests {
         check("a\n\n  b c", 4, &["a", "", "  b", "c"]);
         check("日本語です", 4, &["日本", "語で", "す"]);
         check("\tx", 10, &["    x"]);
+        // A joiner whose letter went to the next row.
+        check("日\u{200d}本日\u{200d}本", 4, &["日\u{200d}本", "日\u{200d}本"]);
+        check("日\u{200d}本日\u{200d}本", 2, &["日", "本", "日", "本"]);
     }
 
     #[test]

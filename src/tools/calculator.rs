@@ -23,6 +23,8 @@ const MAX_EXPRESSION_CHARS: usize = 1000;
 const MAX_NESTING: usize = 64;
 /// Longest result given.
 const MAX_RESULT_CHARS: usize = 10_000;
+/// Longest part of a result quoted in a reason.
+const MAX_QUOTED_CHARS: usize = 60;
 const TIME_LIMIT: Duration = Duration::from_secs(2);
 /// fend recurses once per operator; 1000 operators must fit.
 const STACK_BYTES: usize = 256 << 20;
@@ -253,7 +255,11 @@ fn evaluate(expression: &str, deadline: &Deadline<'_>) -> Result<String, String>
         return Ok(plain);
     };
     if shown.complex() {
-        return Err(format!("the result is not a real number: {}", shown.number));
+        let (number, more) = match shown.number.char_indices().nth(MAX_QUOTED_CHARS) {
+            Some((cut, _)) => (&shown.number[..cut], "…"),
+            None => (shown.number, ""),
+        };
+        return Err(format!("the result is not a real number: {number}{more}"));
     }
     let inexact_names = ["floor", "ceil", "round"].iter().any(|name| expression.contains(name));
     if inexact_names && shown.number.trim_start_matches('-').len() > 15 {
@@ -414,6 +420,8 @@ mod tests {
             check_fault(expression, ToolFault::Limit, "too large");
         }
         check_fault("10^20000", ToolFault::Limit, "more than 10000");
+        let imaginary = call("10^20000 * sqrt(-1)");
+        assert!(imaginary.fault.is_some() && imaginary.text.len() < 200, "{} bytes", imaginary.text.len());
     }
 
     #[test]
