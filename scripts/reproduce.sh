@@ -4,7 +4,9 @@
 # control that must not learn; each over several seeds, all judged on the held-out questions.
 #
 #   scripts/reproduce.sh [FOLDER]      SEEDS="1 2 3" STEPS=20 JOBS=1 TILLERMAN=target/release/tillerman
+#                                      ARMS="flow shuffled imitation reference" SETTINGS='kl_budget = 0.2'
 #
+# SETTINGS are lines of the settings file's [train], with \n between them.
 # What is finished is not done again: interrupted, it goes on. The report is FOLDER/report.md and its pictures.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,7 +21,7 @@ one() {
     mkdir -p "$home" && chmod 700 "$home"
     # One engine thread: two runs side by side then share two cores without fighting over them. Every arm begins
     # with the bare planner.
-    printf '[engine]\nthreads = 1\nshipped_adapter = false\n[train]\nkl_budget = 0.2\n' >"$home/config.toml"
+    printf '[engine]\nthreads = 1\nshipped_adapter = false\n[train]\n%b\n' "${SETTINGS:-kl_budget = 0.2}" >"$home/config.toml"
     adapter=none
     if [ "$arm" != frozen ]; then
         more="--mode $arm"

@@ -562,7 +562,7 @@ fn a_full_disk_ends_an_evaluation_and_counts_as_no_wrong_answer() {
         mount -t tmpfs -o size=16m tmpfs "$TILLERMAN_HOME" || exit 77
         "$0" --model "$1" --seed 1 ask "What is 37*41+5?" || exit 78
         left=$(df -k --output=avail "$TILLERMAN_HOME" | tail -1)
-        head -c $(((left - 300) * 1024)) /dev/zero > "$TILLERMAN_HOME/filler"
+        head -c $(((left - 1500) * 1024)) /dev/zero > "$TILLERMAN_HOME/filler"
         "$0" --model "$1" --seed 1 eval --tasks "$2" --limit 8 --parallel 2 --json --out "$3""#;
     let output = std::process::Command::new("unshare")
         .args(["-Urm", "sh", "-c", script, env!("CARGO_BIN_EXE_tillerman")])

@@ -30,13 +30,18 @@ pub fn generate_many(
     count: usize,
     rng: &mut TaskRng,
 ) -> Vec<Task> {
+    distinct(count, || generate(family, world, split, rng))
+}
+
+/// Up to `count` tasks with different queries; fewer where `draw` has no more, or repeats itself.
+pub(crate) fn distinct(count: usize, mut draw: impl FnMut() -> Option<Task>) -> Vec<Task> {
     let mut seen = std::collections::HashSet::new();
     let mut tasks = Vec::new();
     for _ in 0..count * 20 {
         if tasks.len() == count {
             break;
         }
-        let Some(task) = generate(family, world, split, rng) else { break };
+        let Some(task) = draw() else { break };
         if seen.insert(task.query.clone()) {
             tasks.push(task);
         }

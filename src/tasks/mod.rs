@@ -28,6 +28,7 @@ pub mod recording;
 pub mod scorers;
 mod slip;
 pub mod stats;
+mod sums;
 pub mod synthetic;
 pub mod teacher;
 pub mod unanswerable;

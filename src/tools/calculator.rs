@@ -23,8 +23,8 @@ const MAX_EXPRESSION_CHARS: usize = 1000;
 const MAX_NESTING: usize = 64;
 /// Longest result given.
 const MAX_RESULT_CHARS: usize = 10_000;
-/// Longest part of a result quoted in a reason.
-const MAX_QUOTED_CHARS: usize = 60;
+/// Longest part of a result, or of fend's own words, in a reason: both may hold a number of any length.
+const MAX_QUOTED_CHARS: usize = 150;
 const TIME_LIMIT: Duration = Duration::from_secs(2);
 /// fend recurses once per operator; 1000 operators must fit.
 const STACK_BYTES: usize = 256 << 20;
@@ -255,11 +255,7 @@ fn evaluate(expression: &str, deadline: &Deadline<'_>) -> Result<String, String>
         return Ok(plain);
     };
     if shown.complex() {
-        let (number, more) = match shown.number.char_indices().nth(MAX_QUOTED_CHARS) {
-            Some((cut, _)) => (&shown.number[..cut], "…"),
-            None => (shown.number, ""),
-        };
-        return Err(format!("the result is not a real number: {number}{more}"));
+        return Err(format!("the result is not a real number: {}", quoted(shown.number)));
     }
     let inexact_names = ["floor", "ceil", "round"].iter().any(|name| expression.contains(name));
     if inexact_names && shown.number.trim_start_matches('-').len() > 15 {
@@ -290,8 +286,15 @@ fn fend(expression: &str, deadline: &Deadline<'_>) -> Result<String, String> {
     });
     match std::panic::catch_unwind(run) {
         Ok(Ok(result)) => Ok(result.get_main_result().to_owned()),
-        Ok(Err(reason)) => Err(reason),
+        Ok(Err(reason)) => Err(quoted(&reason)),
         Err(_) => Err("the calculator cannot read this expression".into()),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED_CHARS) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_owned(),
     }
 }
 
@@ -420,8 +423,10 @@ mod tests {
             check_fault(expression, ToolFault::Limit, "too large");
         }
         check_fault("10^20000", ToolFault::Limit, "more than 10000");
-        let imaginary = call("10^20000 * sqrt(-1)");
-        assert!(imaginary.fault.is_some() && imaginary.text.len() < 200, "{} bytes", imaginary.text.len());
+        for expression in ["10^20000 * sqrt(-1)", "3+2^409996 99/ 5"] {
+            let result = call(expression);
+            assert!(result.fault.is_some() && result.text.len() < 250, "{expression}: {}", result.text.len());
+        }
     }
 
     #[test]

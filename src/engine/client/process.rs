@@ -48,8 +48,8 @@ struct State {
     stderr: VecDeque<u8>,
     /// Those who wait for its end.
     waiting: Vec<oneshot::Sender<()>>,
-    /// When it ended.
-    ended: Option<Instant>,
+    /// When it ended, and what its parent was told of that.
+    ended: Option<(Instant, Option<ExitStatus>)>,
     /// The client's own wish.
     closed: bool,
     /// The watchdog's doing.
@@ -161,7 +161,7 @@ impl Worker {
     }
 
     pub fn died_at(&self) -> Instant {
-        self.lock().ended.unwrap_or_else(Instant::now)
+        self.lock().ended.map_or_else(Instant::now, |(when, _)| when)
     }
 
     /// Close its input, at which it ends by itself. What is in flight counts as cancelled, not as a death.
@@ -192,6 +192,10 @@ impl Worker {
     pub fn load(&self, load: Load) {
         {
             let mut state = self.lock();
+            if state.ended.is_some() {
+                // It was quicker to die than to be asked; `loaded` has the reason.
+                return;
+            }
             state.loading = Loading::Underway;
             state.heard = Instant::now();
         }
@@ -209,7 +213,6 @@ impl Worker {
             let mut state = self.lock();
             match &state.loading {
                 Loading::Done(result) => return (**result).clone(),
-                _ if state.ended.is_some() => return Err(self.death(&state, None, "loading")),
                 _ => state.load_waiting.push(sender),
             }
         }
@@ -229,8 +232,8 @@ impl Worker {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.lock();
-            if state.ended.is_some() {
-                return Err(self.death(&state, None, "idle"));
+            if let Some((_, status)) = state.ended {
+                return Err(self.death(&state, status, "idle"));
             }
             if !state.busy() {
                 state.heard = Instant::now();
@@ -356,7 +359,7 @@ impl Worker {
 
     fn bury(&self, status: Option<ExitStatus>) {
         let mut state = self.lock();
-        state.ended = Some(Instant::now());
+        state.ended = Some((Instant::now(), status));
         state.waiting.clear();
         let requests = std::mem::take(&mut state.requests);
         if !matches!(state.loading, Loading::Done(_)) {
