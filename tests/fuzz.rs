@@ -1,6 +1,7 @@
 //! The fuzz targets on mutations of their corpora: the same inputs in every run, bounded by their number.
 //!
-//! TILLERMAN_FUZZ sets the inputs per target (default 2000), TILLERMAN_FUZZ_SECONDS how long at least (default 0).
+//! TILLERMAN_FUZZ sets the inputs per target (default 2000; fewer where one takes milliseconds),
+//! TILLERMAN_FUZZ_SECONDS how long at least (default 0).
 //! An input that fails is kept in the temporary folder and named, so that it can go into fuzz/corpus.
 
 #[path = "../fuzz/targets.rs"]
@@ -101,8 +102,14 @@ fn mutate(dice: &mut ChaCha8Rng, input: &mut Vec<u8>, other: &[u8]) {
 }
 
 fn run(name: &str, target: fn(&[u8])) {
+    run_costly(name, target, 1);
+}
+
+/// A target that takes `cost` times as long as most: so much fewer inputs.
+fn run_costly(name: &str, target: fn(&[u8]), cost: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     let least = number("TILLERMAN_FUZZ").unwrap_or(2000);
+    let least = (least / cost).max(500.min(least));
     let end = Instant::now() + Duration::from_secs(number("TILLERMAN_FUZZ_SECONDS").unwrap_or(0));
     let corpus = corpus(name);
     let mut dice = ChaCha8Rng::seed_from_u64(11);
@@ -204,12 +211,13 @@ fn chat_templates() {
 
 #[test]
 fn expressions() {
-    run("calculator", targets::calculator);
+    // A thread of its own for each, and up to two seconds.
+    run_costly("calculator", targets::calculator, 50);
 }
 
 #[test]
 fn answers_on_the_screen_and_themes() {
-    run("screen", targets::screen);
+    run_costly("screen", targets::screen, 10);
 }
 
 #[test]

@@ -41,6 +41,9 @@ pub struct ExportRowsArgs {
     /// Share of right plans that are miswritten: acted on, never shown to the planner
     #[arg(long, default_value_t = 0.0)]
     pub slip: f64,
+    /// Share of trajectories that are short sums as people type them
+    #[arg(long, default_value_t = 0.0)]
+    pub sums: f64,
     /// Only right plans (for checking skills apart from choices)
     #[arg(long)]
     pub right_only: bool,
@@ -71,9 +74,15 @@ pub async fn run(args: &ExportRowsArgs) -> anyhow::Result<i32> {
         let family = weighted(&mut rng);
         let world = if rng.random_bool(args.real_share) { &real } else { &made };
         in_world += 1;
-        let Some(task) = generate(family, &world.world, Split::Train, &mut rng) else { continue };
+        let short = args.sums > 0.0 && rng.random_bool(args.sums);
+        let task = if short {
+            generate::sum(Split::Train, &mut rng)
+        } else {
+            generate(family, &world.world, Split::Train, &mut rng)
+        };
+        let Some(task) = task else { continue };
         let (trajectory, slips) = record(&task, world, &pack, args, &mut rng).await?;
-        for row in rows(&trajectory, family.name(), &template, &slips)? {
+        for row in rows(&trajectory, task.family.name(), &template, &slips)? {
             if !rng.random_bool(kept(&row)) {
                 continue;
             }

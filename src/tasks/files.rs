@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::regular;
-use crate::tasks::generate::{distinct, generate_many};
+use crate::tasks::generate::{distinct, generate_many, sum};
 use crate::tasks::teacher::NO_ANSWER;
-use crate::tasks::{Answer, Family, Split, Task, TaskRng, World, game24, sums};
+use crate::tasks::{Answer, Family, Split, Task, TaskRng, World, game24};
 
 /// Seed of the bundled task files.
 const SEED: u64 = 24;
@@ -54,7 +54,7 @@ pub fn bundled(split: Split) -> Vec<Task> {
         .flat_map(|family| generate_many(family, World::real(), split, count, &mut rng))
         .collect();
     let mut rng = TaskRng::seed_from_u64(SEED + split as u64);
-    tasks.extend(distinct(split.sums(), || (0..TRIES).find_map(|_| sums::attempt(split, &mut rng))));
+    tasks.extend(distinct(split.sums(), || sum(split, &mut rng)));
     tasks
 }
 

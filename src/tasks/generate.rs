@@ -1,7 +1,7 @@
 //! One task of a family from a world: tries the family's generator until a task of the split comes out.
 
 use crate::tasks::{
-    Family, Split, Task, TaskRng, World, arithmetic, conversion, csv, game24, knowledge, unanswerable,
+    Family, Split, Task, TaskRng, World, arithmetic, conversion, csv, game24, knowledge, sums, unanswerable,
 };
 
 /// Tries before a world is said to hold no such task.
@@ -20,6 +20,11 @@ pub fn generate(family: Family, world: &World, split: Split, rng: &mut TaskRng) 
         Family::Csv => csv::attempt(world, split, rng),
         Family::Unanswerable => unanswerable::attempt(world, split, rng),
     })
+}
+
+/// A short sum as people type it, of numbers of this split.
+pub fn sum(split: Split, rng: &mut TaskRng) -> Option<Task> {
+    (0..TRIES).find_map(|_| sums::attempt(split, rng))
 }
 
 /// Up to `count` tasks with different queries.
