@@ -20,7 +20,8 @@ use tillerman::store::{
 };
 use tillerman::tools::Toolbox;
 use tillerman::tools::calculator::Calculator;
-use tillerman::train::labelled::{Lesson, past_questions, stored_groups};
+use tillerman::train::labelled::Lesson;
+use tillerman::train::recorded::{past_questions, stored_groups};
 use tillerman::train::reward::{Contrast, Known, clusters, contrast, rewards};
 use tillerman::train::rollout::{Group, Question, RollOptions, roll, rollout_seed};
 use tillerman::train::rows::Policy;

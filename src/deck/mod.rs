@@ -26,6 +26,7 @@ pub mod demo;
 mod editor;
 pub mod exchange;
 pub mod export;
+pub mod fit;
 pub mod fuzzy;
 mod highlight;
 mod inputs;

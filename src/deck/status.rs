@@ -6,8 +6,8 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::deck::app::App;
 use crate::deck::command::Action;
+use crate::deck::fit::fitted;
 use crate::deck::row::Row;
-use crate::deck::shelf::fitted;
 use crate::deck::tab::TabName;
 use crate::deck::theme::Ink;
 

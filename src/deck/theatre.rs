@@ -9,11 +9,11 @@ use ratatui::layout::Rect;
 
 use crate::deck::chat::Chat;
 use crate::deck::command::Action;
+use crate::deck::fit::fitted;
 use crate::deck::library::Recording;
 use crate::deck::message::{LabelValue, Scope};
 use crate::deck::player::{Player, SPEEDS, Step};
 use crate::deck::row::Row;
-use crate::deck::shelf::fitted;
 use crate::deck::tab::{Context, Look, Tab as _};
 use crate::deck::theme::Ink;
 use crate::flow::event::Body;

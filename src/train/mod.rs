@@ -32,6 +32,7 @@ pub mod passes;
 pub mod peft;
 pub mod presets;
 pub mod progress;
+pub mod recorded;
 pub mod reference;
 pub mod reward;
 pub mod rollout;

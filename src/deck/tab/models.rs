@@ -6,11 +6,11 @@ use ratatui::layout::{Position, Rect};
 
 use crate::deck::app::Effect;
 use crate::deck::command::Action;
+use crate::deck::fit::{fitted, padded};
 use crate::deck::keymap::Place;
 use crate::deck::message::{DeckCommand, DeckEvent, StatusLine};
 use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
-use crate::deck::shelf::{fitted, padded};
 use crate::deck::study::{ModelLine, Offer, StudyCommand, StudyEvent};
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};

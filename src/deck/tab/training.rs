@@ -10,11 +10,11 @@ use ratatui::layout::{Position, Rect};
 
 use crate::deck::app::Effect;
 use crate::deck::command::Action;
+use crate::deck::fit::fitted;
 use crate::deck::keymap::Place;
 use crate::deck::message::{DeckCommand, DeckEvent};
 use crate::deck::paint::{draw_rows, draw_title, frame_block, inner};
 use crate::deck::row::{Prose, Row};
-use crate::deck::shelf::fitted;
 use crate::deck::study::{AdapterLine, GateOutcome, StepLine, StudyCommand, StudyEvent, TrainingView, Work};
 use crate::deck::tab::difference::Shown;
 use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};

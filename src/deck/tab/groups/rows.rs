@@ -1,9 +1,9 @@
 //! What the groups tab says: a group's contrast and chances, an answer with its label and its rollouts. Words and rows
 //! only; nothing is chosen here.
 
+use crate::deck::fit::fitted;
 use crate::deck::message::LabelValue;
 use crate::deck::row::{Prose, Row};
-use crate::deck::shelf::fitted;
 use crate::deck::study::{Cluster, GroupView};
 use crate::deck::theme::Ink;
 use crate::tasks::stats::contrast_chance;

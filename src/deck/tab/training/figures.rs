@@ -1,8 +1,8 @@
 //! The figures of the training tab: a chart per figure with what it means, and the steps as a table.
 
+use crate::deck::fit::fitted;
 use crate::deck::plot::{Point, curve, shares};
 use crate::deck::row::Row;
-use crate::deck::shelf::fitted;
 use crate::deck::study::StepLine;
 use crate::deck::theme::Ink;
 
