@@ -70,7 +70,7 @@ def pseudo_name(rng):
 def rename(raw, bpe, rng):
     """The same row with other names: those its completion copies from its prompt become made-up ones.
 
-    Only capitalised words that few rows have, and files; the `base` role answers out of its own knowledge, so
+    Only capitalised words that few rows have, and files, which get any word of the vocabulary half of the time; the `base` role answers out of its own knowledge, so
     its rows stay.
     """
     if raw["role"] == "base":
@@ -82,7 +82,8 @@ def rename(raw, bpe, rng):
             new[word] = pseudo_name(rng)
     for word in set(FILE.findall(raw["completion"])):
         if word in prompt:
-            new[word] = pseudo_name(rng).lower()
+            # Files have common names too; no token may be left that is never copied, or spelled, as one.
+            new[word] = rng.choice(bpe.words) if rng.random() < 0.5 else pseudo_name(rng).lower()
     if not new:
         return raw
     swap = regex.compile(r"\b(" + "|".join(sorted(new, key=len, reverse=True)) + r")\b")

@@ -156,6 +156,8 @@ class Bpe:
         self.special = {s: ids[s] for s in SPECIALS}
         self.im_end = ids["<|im_end|>"]
         self.raw = {c: b for b, c in BYTES.items()}
+        # Words that are one token after a space, and pieces after any other sign: "in staff.csv", "data/staff.csv".
+        self.words = [t[1:] for t in self.tokens if regex.fullmatch("\u0120[a-z]{3,}", t)]
         self.cache = {}
 
     def __len__(self):

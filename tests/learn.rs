@@ -15,7 +15,8 @@ use tillerman::store::Store;
 use tillerman::train::gate::{Gate, Opponent};
 
 const TASKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tasks/train.jsonl");
-const QUESTION: &str = "What is 37*41+5?";
+/// Four numbers: longer than any sum that trained, so that answers differ.
+const QUESTION: &str = "What is 12*12+7*3?";
 
 fn settle(home: &Path, train: &str) {
     let config = format!("[engine]\nthreads = 1\nshipped_adapter = false\n[train]\n{train}");

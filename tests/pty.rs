@@ -512,7 +512,7 @@ fn a_person_teaches_the_planner_by_keys_alone() {
         .unwrap();
     let mut terminal = Terminal::of(&["--home", home.path().to_str().unwrap(), "--seed", "1"], &[]);
     terminal.wait_for("tillerman-embedded");
-    terminal.type_text("What is 37*41+5?\r");
+    terminal.type_text("What is 12*12+7*3?\r");
     terminal.wait_for(" tokens");
     terminal.type_text("\u{1b}g");
     terminal.type_text("\u{1b}OR");
@@ -548,10 +548,10 @@ fn a_person_teaches_the_planner_by_keys_alone() {
         started.elapsed().as_secs_f64()
     );
     terminal.type_text("\u{1b}OP");
-    terminal.type_text("What is 12*12+1?\r");
+    terminal.type_text("What is 12*12+8*3?\r");
     terminal.wait_until("an answer with it", |terminal| {
         let contents = shown(terminal);
-        contents.rsplit_once("12*12+1?").is_some_and(|(_, after)| after.contains(" tokens"))
+        contents.rsplit_once("12*12+8*3?").is_some_and(|(_, after)| after.contains(" tokens"))
     });
     terminal.type_text("\u{4}");
     assert_eq!(terminal.end(), 0);

@@ -238,7 +238,7 @@ fn labels_by_hand_become_an_adapter_that_can_be_taken_back() {
     let (group, clusters) = (1..20)
         .find_map(|seed| {
             let seed = seed.to_string();
-            let ask = ["--seed", &seed, "rollout", "What is 37*41+5?", "--size", "6", "--json"];
+            let ask = ["--seed", &seed, "rollout", "What is 12*12+7*3?", "--size", "6", "--json"];
             let (code, out, err) = run(tillerman(home.path()).args(ask));
             assert_eq!(code, 0, "{err}");
             let lines = lines(&out);

@@ -71,16 +71,13 @@ pub async fn run(args: &ExportRowsArgs) -> anyhow::Result<i32> {
             worlds += 1;
             in_world = 0;
         }
-        let family = weighted(&mut rng);
+        let mut family = weighted(&mut rng);
         let world = if rng.random_bool(args.real_share) { &real } else { &made };
         in_world += 1;
-        let short = args.sums > 0.0 && rng.random_bool(args.sums);
-        let task = if short {
-            generate::sum(Split::Train, &mut rng)
-        } else {
-            generate(family, &world.world, Split::Train, &mut rng)
-        };
-        let Some(task) = task else { continue };
+        if args.sums > 0.0 && rng.random_bool(args.sums) {
+            family = Family::Sums;
+        }
+        let Some(task) = generate(family, &world.world, Split::Train, &mut rng) else { continue };
         let (trajectory, slips) = record(&task, world, &pack, args, &mut rng).await?;
         for row in rows(&trajectory, task.family.name(), &template, &slips)? {
             if !rng.random_bool(kept(&row)) {

@@ -88,7 +88,10 @@ pub fn run(args: &ShipArgs) -> anyhow::Result<i32> {
             "questions_per_draw": begun["questions"], "shuffled": false,
             "data": {"file": "assets/tasks/train.jsonl", "questions": begun["tasks"],
                 "blake3": blake3::hash(tasks).to_hex().to_string()},
-            "command": format!("scripts/reproduce.sh, arm flow, seed {}", args.run_seed),
+            "command": format!(
+                "ARMS=flow SEEDS={} STEPS={} SETTINGS='kl_budget = {}\\nfault_cost = {}' scripts/reproduce.sh",
+                args.run_seed, begun["steps"], begun["settings"]["kl_budget"], begun["settings"]["fault_cost"]
+            ),
         },
         "settings": begun["settings"],
         "validation": validated,

@@ -350,13 +350,14 @@ fn watch(as_json: bool, bar: Arc<Bar>) -> Watch {
         }
         Progress::Validated(seen) => {
             let text = format!(
-                "step {}: validation {} of {} right ({:.1} %, 95 % {:.1}..{:.1}){}{}",
+                "step {}: validation {} of {} right ({:.1} %, 95 % {:.1}..{:.1}), {} of them after a failed call{}{}",
                 seen.step,
                 seen.k,
                 seen.n,
                 100.0 * seen.k as f64 / seen.n.max(1) as f64,
                 100.0 * seen.low,
                 100.0 * seen.high,
+                seen.faulty,
                 if seen.best { ", the best so far" } else { "" },
                 seen.back_to.as_ref().map(|id| format!("; worse, so back to {id}")).unwrap_or_default()
             );

@@ -19,15 +19,11 @@ pub fn generate(family: Family, world: &World, split: Split, rng: &mut TaskRng) 
         Family::LookupArithmetic => knowledge::with_arithmetic(world, split, rng),
         Family::Csv => csv::attempt(world, split, rng),
         Family::Unanswerable => unanswerable::attempt(world, split, rng),
+        Family::Sums => sums::attempt(split, rng),
     })
 }
 
-/// A short sum as people type it, of numbers of this split.
-pub fn sum(split: Split, rng: &mut TaskRng) -> Option<Task> {
-    (0..TRIES).find_map(|_| sums::attempt(split, rng))
-}
-
-/// Up to `count` tasks with different queries.
+/// Up to `count` tasks with different queries; fewer where there are no more.
 pub fn generate_many(
     family: Family,
     world: &World,
@@ -35,18 +31,13 @@ pub fn generate_many(
     count: usize,
     rng: &mut TaskRng,
 ) -> Vec<Task> {
-    distinct(count, || generate(family, world, split, rng))
-}
-
-/// Up to `count` tasks with different queries; fewer where `draw` has no more, or repeats itself.
-pub(crate) fn distinct(count: usize, mut draw: impl FnMut() -> Option<Task>) -> Vec<Task> {
     let mut seen = std::collections::HashSet::new();
     let mut tasks = Vec::new();
     for _ in 0..count * 20 {
         if tasks.len() == count {
             break;
         }
-        let Some(task) = draw() else { break };
+        let Some(task) = generate(family, world, split, rng) else { break };
         if seen.insert(task.query.clone()) {
             tasks.push(task);
         }

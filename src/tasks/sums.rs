@@ -50,5 +50,5 @@ pub(crate) fn attempt(split: Split, rng: &mut TaskRng) -> Option<Task> {
     let steps = vec![Step::new("none", format!("compute {expression}"), tool::CALCULATOR, String::new())];
     let wrong = vec![WrongStep { at: 0, sub_goal: format!("find {shown}"), tool: tool::SEARCH.to_string() }];
     let answer = Answer::Number { value, tolerance: 1e-6 };
-    Some(Task::new(Family::Arithmetic, query, answer, steps, wrong))
+    Some(Task::new(Family::Sums, query, answer, steps, wrong))
 }

@@ -75,6 +75,7 @@ impl WrongRates {
         WrongRates { families: [Rates { base: [0.0; 3], wrong: 0.0 }; 9], recover: 1.0 }
     }
 
+    /// Short sums go by what arithmetic does.
     fn of(&self, family: Family) -> Rates {
         let at = Family::ALL.iter().position(|f| *f == family).unwrap_or(0);
         self.families[at]

@@ -170,6 +170,9 @@ pub struct Validated {
     pub n: usize,
     pub low: f64,
     pub high: f64,
+    /// Right answers on whose way a call came to nothing.
+    #[serde(default)]
+    pub faulty: usize,
     /// The run's best so far.
     pub best: bool,
     /// Clearly worse than this adapter, which the run goes on from.
@@ -180,8 +183,9 @@ pub struct Validated {
 impl Validated {
     pub fn of(step: usize, marks: &Marks, best: bool, back_to: Option<String>, took: Duration) -> Validated {
         let (low, high) = wilson(marks.k(), marks.n());
-        let (k, n, seconds) = (marks.k(), marks.n(), took.as_secs_f64());
-        Validated { step, adapter: marks.adapter.clone(), k, n, low, high, best, back_to, seconds }
+        let (k, n, faulty) = (marks.k(), marks.n(), marks.right_and_faulty());
+        let (adapter, seconds) = (marks.adapter.clone(), took.as_secs_f64());
+        Validated { step, adapter, k, n, low, high, faulty, best, back_to, seconds }
     }
 }
 

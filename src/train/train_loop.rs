@@ -134,7 +134,7 @@ impl Trainer {
         };
         self.store.end_run(&plan.run, status, result.as_ref().err().map(ToString::to_string).as_deref())?;
         result?;
-        match best(&state.marks).and_then(|marks| marks.adapter.clone()) {
+        match best(&state.marks, plan.settings.fault_cost).and_then(|marks| marks.adapter.clone()) {
             Some(id) => Ok(Some(self.store.adapter(&id)?)),
             None => Ok(state.adapter),
         }
@@ -158,9 +158,10 @@ impl Trainer {
         let asking = std::time::Instant::now();
         self.may_sample(cancel).await?;
         let marks = plan.validation.ask(&self.flow, id, plan.seed, plan.parallel, cancel).await?;
-        let back = best(&state.marks).filter(|best| marks.worse_than(best)).cloned();
+        let cost = plan.settings.fault_cost;
+        let back = best(&state.marks, cost).filter(|best| marks.worse_than(best)).cloned();
         state.marks.push(marks.clone());
-        let is_best = best(&state.marks) == Some(&marks);
+        let is_best = best(&state.marks, cost) == Some(&marks);
         let back_to = back.and_then(|best| best.adapter);
         let validated = Validated::of(state.step, &marks, is_best, back_to.clone(), asking.elapsed());
         let look = Look { validated: validated.clone(), marks };

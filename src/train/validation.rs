@@ -34,6 +34,9 @@ pub struct Marks {
     pub adapter: Option<String>,
     /// Per question `1` or `0`, in the order asked; a pass that failed is wrong.
     pub right: String,
+    /// Per question `1` where a call came to nothing on the way; empty: not looked at.
+    #[serde(default)]
+    pub faulty: String,
 }
 
 impl Marks {
@@ -43,6 +46,16 @@ impl Marks {
 
     pub fn n(&self) -> usize {
         self.right.len()
+    }
+
+    /// Right answers on whose way a call came to nothing.
+    pub fn right_and_faulty(&self) -> usize {
+        self.right.bytes().zip(self.faulty.bytes()).filter(|both| *both == (b'1', b'1')).count()
+    }
+
+    /// What the answers are worth, as a rollout's are: 1 for a right one, less `cost` where a call came to nothing.
+    pub fn worth(&self, cost: f64) -> f64 {
+        self.k() as f64 - cost * self.right_and_faulty() as f64
     }
 
     /// Question by question against another.
@@ -104,14 +117,18 @@ impl Validation {
         if cancel.is_cancelled() || rows.len() != asked.len() {
             return Err(Error::Interrupted);
         }
-        let right = rows.iter().map(|row| if row.right { '1' } else { '0' }).collect();
-        Ok(Marks { adapter, right })
+        let mark = |yes: bool| if yes { '1' } else { '0' };
+        let right = rows.iter().map(|row| mark(row.right)).collect();
+        let faulty = rows.iter().map(|row| mark(row.tool_errors.k > 0)).collect();
+        Ok(Marks { adapter, right, faulty })
     }
 }
 
-/// Which of a run's marks it goes by: the most right; of equals the later, which saw more.
-pub fn best(marks: &[Marks]) -> Option<&Marks> {
-    marks.iter().filter(|marks| marks.adapter.is_some()).max_by_key(|marks| marks.k())
+/// Which of a run's marks it goes by: those worth most at what a failed call costs in its rollouts; of equals the
+/// later, which saw more.
+pub fn best(marks: &[Marks], cost: f64) -> Option<&Marks> {
+    let of_adapters = marks.iter().filter(|marks| marks.adapter.is_some());
+    of_adapters.max_by(|one, other| one.worth(cost).total_cmp(&other.worth(cost)))
 }
 
 #[cfg(test)]
@@ -124,15 +141,29 @@ mod tests {
     }
 
     fn marks(adapter: &str, right: &str) -> Marks {
-        Marks { adapter: Some(adapter.to_string()), right: right.to_string() }
+        Marks { adapter: Some(adapter.to_string()), right: right.to_string(), faulty: String::new() }
     }
 
     #[test]
     fn the_best_is_an_adapter_and_of_equals_the_later() {
-        let bare = Marks { adapter: None, right: "1111".into() };
+        let bare = Marks { adapter: None, ..marks("", "1111") };
         let all = [bare, marks("a", "1100"), marks("b", "0110"), marks("c", "0001")];
-        assert_eq!(best(&all).and_then(|m| m.adapter.as_deref()), Some("b"));
-        assert_eq!(best(&all[..1]), None);
+        assert_eq!(best(&all, 0.2).and_then(|m| m.adapter.as_deref()), Some("b"));
+        assert_eq!(best(&all[..1], 0.2), None);
+    }
+
+    #[test]
+    fn failed_calls_of_right_answers_count_as_they_do_in_rollouts() {
+        let clean = Marks { faulty: "0001".into(), ..marks("clean", "1110") };
+        let faulty = Marks { faulty: "1100".into(), ..marks("faulty", "1111") };
+        assert_eq!((clean.right_and_faulty(), faulty.right_and_faulty()), (0, 2), "a wrong answer is worth 0 anyway");
+        assert_eq!((clean.worth(0.4), faulty.worth(0.4)), (3.0, 3.2));
+        let chosen = |cost| {
+            let all = [clean.clone(), faulty.clone(), marks("later", "1110")];
+            best(&all, cost).and_then(|marks| marks.adapter.clone())
+        };
+        assert_eq!(chosen(0.4).as_deref(), Some("faulty"));
+        assert_eq!(chosen(0.6).as_deref(), Some("later"), "2.8 against 3.0, and of equals the later");
     }
 
     #[test]

@@ -485,3 +485,6 @@ fn signal_name(signal: i32) -> String {
         other => format!("signal {other}"),
     }
 }
+
+#[cfg(test)]
+mod tests;
