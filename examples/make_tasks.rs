@@ -3,14 +3,17 @@
 //! `-- puzzles 100 > puzzles.jsonl` writes as many Games of 24 in the benchmark's wording that train nothing,
 //! `-- sums 100 > sums.jsonl` as many short sums of numbers that neither train nor judge.
 
-use tillerman::tasks::{Split, files};
+use tillerman::tasks::{Split, Task, files};
+
+/// So many questions, from this seed.
+type Maker = fn(usize, u64) -> Vec<Task>;
 
 fn main() -> std::io::Result<()> {
     let args: Vec<String> = std::env::args().collect();
     if let [_, what, count] = args.as_slice()
         && let Some(make) = match what.as_str() {
-            "puzzles" => Some(files::puzzles as fn(usize, u64) -> _),
-            "sums" => Some(files::sums as fn(usize, u64) -> _),
+            "puzzles" => Some(files::puzzles as Maker),
+            "sums" => Some(files::sums as Maker),
             _ => None,
         }
     {

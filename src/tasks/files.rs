@@ -200,7 +200,11 @@ mod tests {
                 *counts.entry(task.family).or_default() += 1;
             }
             for family in Family::ALL {
-                assert_eq!(counts.remove(&family), Some(split.questions_per_family()), "{split:?} {family:?}");
+                assert_eq!(
+                    counts.remove(&family),
+                    Some(split.questions_per_family()),
+                    "{split:?} {family:?}"
+                );
             }
             let sums = counts.remove(&Family::Sums).unwrap_or_default();
             assert_eq!((sums, counts.len()), (split.sums(), 0), "{split:?}");

@@ -156,7 +156,11 @@ mod tests {
     fn failed_calls_of_right_answers_count_as_they_do_in_rollouts() {
         let clean = Marks { faulty: "0001".into(), ..marks("clean", "1110") };
         let faulty = Marks { faulty: "1100".into(), ..marks("faulty", "1111") };
-        assert_eq!((clean.right_and_faulty(), faulty.right_and_faulty()), (0, 2), "a wrong answer is worth 0 anyway");
+        assert_eq!(
+            (clean.right_and_faulty(), faulty.right_and_faulty()),
+            (0, 2),
+            "a wrong answer is worth 0 anyway"
+        );
         assert_eq!((clean.worth(0.4), faulty.worth(0.4)), (3.0, 3.2));
         let chosen = |cost| {
             let all = [clean.clone(), faulty.clone(), marks("later", "1110")];
