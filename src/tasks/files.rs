@@ -188,7 +188,8 @@ mod tests {
             .map(|task| task.steps[0].sub_goal.clone())
             .collect();
         let new = sums(100, 1);
-        assert_eq!((new.len(), bundled.len()), (100, 160));
+        assert_eq!(new.len(), 100);
+        assert!(bundled.len() > 100, "{}", bundled.len());
         assert!(new.iter().all(|task| !bundled.contains(&task.steps[0].sub_goal)));
     }
 
