@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 p=assets/pictures
 "${PYTHON:-python3}" scripts/screenshot.py "$p/replay.png" --size 120x36 \
-    --command "target/release/tillerman --home {home} --seed ${SEED:-1}" -- \
+    --command "target/release/tillerman --home {home} --seed ${SEED:-2}" -- \
     "until:Tools:" "What is the population of Peru divided by that of Chile?" Enter "until:tokens" wait:0.5 \
     "[" "shot:$p/chat.png" \
     M-t wait:1 Right Right "shot:$p/tokens.png" Escape \
@@ -14,7 +14,7 @@ p=assets/pictures
 # With its adapter the planner is right eight times of eight, and a fork takes the way its parent took.
 "${PYTHON:-python3}" scripts/screenshot.py "$p/compare.png" --size 120x36 \
     --command "target/release/tillerman --home {home} --adapter none --seed ${SEED_GROUP:-4}" -- \
-    "until:Tools:" "What is 37*41+5?" Enter "until:tokens" wait:0.5 M-g "until:8 of 8 rollouts ended" wait:0.5 \
+    "until:Tools:" "What is 12*12+7*3?" Enter "until:tokens" wait:0.5 M-g "until:8 of 8 rollouts ended" wait:0.5 \
     "+" wait:0.5 Right "-" wait:1 "shot:$p/groups.png" \
     F2 "until:sessions " wait:1 Down Enter wait:1 Left "[" "[" "[" "]" f wait:0.5 Enter wait:5 \
     "/compare" Enter wait:1

@@ -1,6 +1,6 @@
 //! How much of a step to take: not a rate the user tunes, but the largest scale whose drift stays in bounds.
 //!
-//! The optimizer proposes a delta; this tries {2, 1, 1/2 ... 1/16} of it. What is measured, and how the delta is
+//! The optimizer proposes a delta; this tries {2, 1, 1/2 ... 1/64} of it. What is measured, and how the delta is
 //! scaled, is the caller's.
 
 use serde::{Deserialize, Serialize};
@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 /// Scales of the delta, largest first.
 ///
 /// The smallest ones are for a rate that grew while groups were alike: with a quarter as the least, a run
-/// discarded five steps of its last nine and kept the rate that made them too long.
-pub const SCALES: [f32; 6] = [2.0, 1.0, 0.5, 0.25, 0.125, 0.0625];
+/// discarded five steps of its last nine and kept the rate that made them too long. A first step on a few labels
+/// from a planner that is sure of itself was still too long at 1/16 (0.0134 nats of 0.01).
+pub const SCALES: [f32; 8] = [2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625];
 /// Mean k3 to the parent that one step may reach by default, nats per planner token of held-out prompts.
 pub const BOUND: f64 = 0.01;
 
 /// What was tried and what was kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepSize {
-    /// None: even a quarter of the step went too far; discard it.
+    /// None: even the least of them went too far; discard the step.
     pub kept: Option<f32>,
     pub bound: f64,
     /// (scale, mean k3 to the parent), in the order tried. Not finite: None.
@@ -85,7 +86,9 @@ mod tests {
             (0.1501, Some(0.25), 4),
             (0.2, Some(0.125), 5),
             (2.0, Some(0.0625), 6),
-            (3.0, None, 6),
+            (3.0, Some(0.03125), 7),
+            (40.0, Some(0.015625), 8),
+            (60.0, None, 8),
         ] {
             let size = chosen(|scale| at_one * f64::from(scale * scale));
             assert_eq!((size.kept, size.tried.len()), (kept, tries), "{at_one}: {}", size.text());
