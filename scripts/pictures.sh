@@ -14,7 +14,7 @@ p=assets/pictures
 # With its adapter the planner is right eight times of eight, and a fork takes the way its parent took.
 "${PYTHON:-python3}" scripts/screenshot.py "$p/compare.png" --size 120x36 \
     --command "target/release/tillerman --home {home} --adapter none --seed ${SEED_GROUP:-4}" -- \
-    "until:Tools:" "What is 12*12+7*3?" Enter "until:tokens" wait:0.5 M-g "until:8 of 8 rollouts ended" wait:0.5 \
-    "+" wait:0.5 Right "-" wait:1 "shot:$p/groups.png" \
+    "until:Tools:" "What is 2+3*4+5*6?" Enter "until:tokens" wait:0.5 M-g "until:8 of 8 rollouts ended" wait:0.5 \
+    Right wait:0.5 Right wait:0.5 "+" wait:1 "shot:$p/groups.png" \
     F2 "until:sessions " wait:1 Down Enter wait:1 Left "[" "[" "[" "]" f wait:0.5 Enter wait:5 \
     "/compare" Enter wait:1
