@@ -70,8 +70,8 @@ def pseudo_name(rng):
 def rename(raw, bpe, rng):
     """The same row with other names: those its completion copies from its prompt become made-up ones.
 
-    Only capitalised words that few rows have, and files, which get any word of the vocabulary half of the time; the `base` role answers out of its own knowledge, so
-    its rows stay.
+    Only capitalised words that few rows have, and files, which get any word of the vocabulary half of the time; the
+    `base` role answers out of its own knowledge, so its rows stay.
     """
     if raw["role"] == "base":
         return raw

@@ -11,7 +11,8 @@ p=assets/pictures
     "[" "shot:$p/chat.png" \
     M-t wait:1 Right Right "shot:$p/tokens.png" Escape \
     F2 "until:sessions " wait:1 Down Enter wait:1 Left Left Left Left Left wait:0.3
-# With its adapter the planner is right eight times of eight, and a fork takes the way its parent took.
+# Without its adapter the planner's answers differ more, and a fork may take another way. With this seed the third
+# answer is the right one, which is labelled: look at the picture after a change to the planner.
 "${PYTHON:-python3}" scripts/screenshot.py "$p/compare.png" --size 120x36 \
     --command "target/release/tillerman --home {home} --adapter none --seed ${SEED_GROUP:-4}" -- \
     "until:Tools:" "What is 2+3*4+5*6?" Enter "until:tokens" wait:0.5 M-g "until:8 of 8 rollouts ended" wait:0.5 \

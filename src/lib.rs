@@ -63,7 +63,7 @@
 //! - What other trainers got wrong is a list of lines to put back (`tests/traps`), each with the test that notices.
 //! - Events and labels carry checksums: SQLite notices a damaged page only where its structure breaks.
 //! - A run validates itself on every third gate question, goes back when a step broke the planner and hands over
-//!   its best: a training reward of 123 in 128 stood before a run that was no better than before (README).
+//!   its best, right answers less what failed calls cost: a training reward of 123 in 128 stood before a run that was no better than before (README).
 //! - Scales of a step go down to 1/64 and its rate to at most four times the preset's: where few groups have
 //!   contrast the rate doubled unhindered, and the next full batch was thrown away, five times of nine.
 //! - A query that walks in circles ends: the loop compares commands, not words (`flow::solve`).

@@ -34,7 +34,8 @@ pub struct Marks {
     pub adapter: Option<String>,
     /// Per question `1` or `0`, in the order asked; a pass that failed is wrong.
     pub right: String,
-    /// Per question `1` where a call came to nothing on the way; empty: not looked at.
+    /// Per question `1` where a call came to nothing on the way, limits included, as `eval` counts them (a rollout is
+    /// not charged for a limit); empty: not looked at.
     #[serde(default)]
     pub faulty: String,
 }
