@@ -253,7 +253,7 @@ mod tests {
     fn the_table_in_the_readme_is_what_the_picture_shows() {
         let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
         let bars = told(&readme).unwrap();
-        assert!(bars.len() > 10 && bars.iter().all(|bar| bar.low < bar.share && bar.share < bar.high));
+        assert!(bars.len() > 3 && bars.iter().all(|bar| bar.low < bar.share && bar.share < bar.high));
         let drawn =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/pictures/held-out.svg"));
         assert_eq!(
@@ -261,7 +261,7 @@ mod tests {
             plot::bars(&bars),
             "tillerman __reproduce-report README.md --out assets/pictures"
         );
-        let cut = readme.replace(" % (54.8", " % [54.8");
+        let cut = readme.replace(" % (56.7", " % [56.7");
         assert!(told(&cut).err().unwrap().to_string().contains("| frozen planner |"));
         assert!(told("no table").is_err());
     }
