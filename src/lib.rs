@@ -64,7 +64,7 @@
 //! - Events and labels carry checksums: SQLite notices a damaged page only where its structure breaks.
 //! - A run validates itself on every third gate question, goes back when a step broke the planner and hands over
 //!   its best, right answers less what failed calls cost: a training reward of 123 in 128 stood before a run that was no better than before (README).
-//! - Scales of a step go down to 1/64 and its rate to at most four times the preset's: where few groups have
+//! - Scales of a step go down to 1/1024 and its rate to at most four times the preset's: where few groups have
 //!   contrast the rate doubled unhindered, and the next full batch was thrown away, five times of nine.
 //! - A query that walks in circles ends: the loop compares commands, not words (`flow::solve`).
 //! - The embedded planner's generator is extractive: an answer that is no passage of memory is drawn again under a

@@ -22,13 +22,14 @@ use crate::engine::Role;
 use crate::error::Error;
 use crate::flow::prompt::Fill;
 use crate::flow::solve::Flow;
-use crate::tasks::eval::{Asked, How, score, seeded};
-use crate::tasks::figures::{Figures, paired};
+use crate::tasks::eval::{Asked, How, Scored, score, seeded};
+use crate::tasks::figures::{Figures, by_question, paired};
 use crate::tasks::loaders::{self, Benchmark};
 use crate::tasks::question::Question;
+use crate::tasks::stats::resampled;
 
 use self::progress::Progress;
-use self::report::{Judging, Limited, Report};
+use self::report::{Compared, Judging, Limited, Report};
 use self::rows::{Row, Rows, Setting, Side};
 use super::{Global, cancelled_by_ctrl_c, plain, setup};
 
@@ -44,7 +45,8 @@ reported apart: accuracy, comparison and exit code never depend on it. Local: th
 
 A question without an answer (failed, limit) counts as wrong and is counted as failed too. Two adapters are \
 compared on the same questions with the same seeds: exact two-sided binomial test on the questions only one \
-of them got right; \"cannot tell\" where p is 0.05 or more."
+of them got right; \"cannot tell\" where p is 0.05 or more. The ratio of their tool_error_rates has the percentile \
+interval of 4,000 resamples of whole questions."
 )]
 pub struct EvalArgs {
     /// Questions: JSON lines of {id, query, answer, checker}, or a benchmark's JSON list
@@ -325,7 +327,13 @@ fn report(rows: &Rows, asked: &[Asked], limits: &[usize], own: usize, compared: 
     let side = |side, limit| rows.of(side, limit, asked);
     let compare = compared.then(|| {
         let (first, second) = (side(Side::Adapter, own), side(Side::Compare, own));
-        (Figures::of(second.iter().copied()), paired(first, second))
+        let errors = |row: &Scored| (row.tool_errors.k, row.tool_errors.n);
+        let questions = by_question(first.iter().copied(), second.iter().copied(), errors);
+        Compared {
+            figures: Figures::of(second.iter().copied()),
+            pairs: paired(first, second),
+            tool_errors: resampled(&questions, |first, second| first / second),
+        }
     });
     let curve = limits
         .iter()

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::tasks::eval::{Scored, Share};
-use crate::tasks::stats::{Pairs, wilson};
+use crate::tasks::stats::{BothSides, Pairs, wilson};
 
 impl Share {
     /// Wilson 95 %.
@@ -106,6 +106,23 @@ pub fn paired<'a>(
     pairs
 }
 
+/// What `of` counts (k, n), put together per question; a question that one side was never asked is left out.
+pub fn by_question<'a>(
+    first: impl IntoIterator<Item = &'a Scored>,
+    second: impl IntoIterator<Item = &'a Scored>,
+    of: impl Fn(&Scored) -> (usize, usize),
+) -> Vec<BothSides> {
+    let mut questions: BTreeMap<&str, [Option<(usize, usize)>; 2]> = BTreeMap::new();
+    let mut add = |side: usize, row: &'a Scored| {
+        let (k, n) = of(row);
+        let sum = questions.entry(&row.id).or_default()[side].get_or_insert_default();
+        *sum = (sum.0 + k, sum.1 + n);
+    };
+    first.into_iter().for_each(|row| add(0, row));
+    second.into_iter().for_each(|row| add(1, row));
+    questions.into_values().filter_map(|[first, second]| Some([first?, second?])).collect()
+}
+
 /// What a paired comparison says, in words: better, worse or cannot tell, at p < 0.05 two-sided.
 pub fn comparison_text(pairs: &Pairs) -> &'static str {
     match (pairs.p_value() < 0.05, pairs.wins > pairs.losses) {
@@ -164,5 +181,14 @@ mod tests {
         assert_eq!(comparison_text(&pairs), "cannot tell");
         assert_eq!(comparison_text(&Pairs { wins: 20, losses: 2, ..pairs }), "better");
         assert_eq!(comparison_text(&Pairs { wins: 2, losses: 20, ..pairs }), "worse");
+    }
+
+    #[test]
+    fn counts_are_put_together_per_question() {
+        let first = [row("a", true, 2), row("a", false, 1), row("only", true, 1)];
+        let second = [row("a", true, 1), row("never", true, 1)];
+        let errors = |row: &Scored| (row.tool_errors.k, row.tool_errors.n);
+        assert_eq!(by_question(&first, &second, errors), [[(1, 3), (0, 1)]]);
+        assert_eq!(by_question(&second, &first, |row| (usize::from(row.right), 1)), [[(1, 1), (1, 2)]]);
     }
 }

@@ -1,5 +1,8 @@
 //! Small statistics that go with every share: intervals, so that no figure stands alone.
 
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
 /// Wilson score interval of k successes in n trials, 95 %: (low, high) in 0..=1. n = 0 says nothing: (0, 1).
 /// Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
 pub fn wilson(k: usize, n: usize) -> (f64, f64) {
@@ -91,6 +94,56 @@ impl Pairs {
     }
 }
 
+/// What one question gave on two sides, all its draws put together: (k, n) of the first and of the second.
+pub type BothSides = [(usize, usize); 2];
+
+/// A figure of two rates with its 95 % interval; not finite where a rate it divides by is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resampled {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Resampled {
+    /// Value and interval at so many digits, "-" where the figure itself says nothing.
+    pub fn text(self, digits: usize) -> String {
+        if !self.value.is_finite() {
+            return "-".to_string();
+        }
+        format!("{:.digits$} ({:.digits$}..{:.digits$})", self.value, self.low, self.high)
+    }
+}
+
+const RESAMPLES: usize = 4000;
+
+/// `figure` of the two rates (all k over all n, per side) and its percentile interval over resamples of whole
+/// questions: calls of one question, its draws and its two sides hang together, so they are drawn together. The
+/// same questions give the same interval, to the digit. Source: B. Efron, "Bootstrap methods: another look at the
+/// jackknife", 1979.
+pub fn resampled(questions: &[BothSides], figure: impl Fn(f64, f64) -> f64) -> Resampled {
+    let of = |sums: BothSides| {
+        let [first, second] = sums.map(|(k, n)| k as f64 / n as f64);
+        figure(first, second)
+    };
+    let join = |mut sums: BothSides, question: &BothSides| {
+        for (sum, side) in sums.iter_mut().zip(question) {
+            *sum = (sum.0 + side.0, sum.1 + side.1);
+        }
+        sums
+    };
+    let value = of(questions.iter().fold(BothSides::default(), join));
+    let mut rng = ChaCha8Rng::seed_from_u64(1979);
+    let mut again = || {
+        let drawn = (0..questions.len()).map(|_| &questions[rng.random_range(0..questions.len())]);
+        of(drawn.fold(BothSides::default(), join))
+    };
+    let mut values: Vec<f64> = (0..RESAMPLES).map(|_| again()).collect();
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((RESAMPLES - 1) as f64 * share).round() as usize];
+    Resampled { value, low: at(0.025), high: at(0.975) }
+}
+
 /// Chance that a group of `size` rollouts holds both right and wrong ones when each is right with chance `p`:
 /// 1 - p^G - (1-p)^G.
 pub fn contrast_chance(p: f64, size: usize) -> f64 {
@@ -149,5 +202,33 @@ mod tests {
         assert_eq!((pairs.n(), pairs.wins, pairs.losses), (5, 2, 1));
         let (difference, low, high) = pairs.difference();
         assert!((difference - 0.2).abs() < 1e-12 && low < 0.2 && high > 0.2);
+    }
+
+    #[test]
+    fn questions_are_resampled_whole() {
+        // 200 questions of one call a side: near the interval of the delta method for independent calls,
+        // exp(ln r ± 1.96 sqrt(1/10 - 1/200 + 1/30 - 1/200)).
+        let alone: Vec<BothSides> =
+            (0..200).map(|i| [(usize::from(i < 10), 1), (usize::from(i >= 170), 1)]).collect();
+        let ratio = |one: f64, other: f64| one / other;
+        let got = resampled(&alone, ratio);
+        let half = 1.96 * (0.1_f64 + 1.0 / 30.0 - 0.01).sqrt();
+        assert!((got.value - 1.0 / 3.0).abs() < 1e-12);
+        assert!((got.low.ln() - (got.value.ln() - half)).abs() < 0.15, "{got:?}");
+        assert!((got.high.ln() - (got.value.ln() + half)).abs() < 0.15, "{got:?}");
+        assert_eq!(got, resampled(&alone, ratio));
+        // The same counts from ten times as many draws of a tenth of the questions say much less.
+        let together: Vec<BothSides> =
+            (0..20).map(|i| [(10 * usize::from(i < 1), 10), (10 * usize::from(i >= 17), 10)]).collect();
+        let wide = resampled(&together, |one, other| one - other);
+        let narrow = resampled(&alone, |one, other| one - other);
+        assert!((wide.value - narrow.value).abs() < 1e-12);
+        assert!(wide.high - wide.low > 2.0 * (narrow.high - narrow.low), "{wide:?} {narrow:?}");
+        let none = resampled(&[[(1, 2), (0, 2)]], ratio);
+        assert_eq!(
+            (none.text(2), got.text(1)),
+            ("-".to_string(), format!("0.3 ({:.1}..{:.1})", got.low, got.high))
+        );
+        assert_eq!(resampled(&[], ratio).text(2), "-");
     }
 }

@@ -1,16 +1,24 @@
 //! How much of a step to take: not a rate the user tunes, but the largest scale whose drift stays in bounds.
 //!
-//! The optimizer proposes a delta; this tries {2, 1, 1/2 ... 1/64} of it. What is measured, and how the delta is
-//! scaled, is the caller's.
+//! The optimizer proposes a delta; this looks for the largest of {2, 1, 1/2 ... 1/1024} of it that stays near
+//! enough. What is measured, and how the delta is scaled, is the caller's.
 
 use serde::{Deserialize, Serialize};
 
-/// Scales of the delta, largest first.
+/// Scales of the delta, largest first, each half of the one before.
 ///
-/// The smallest ones are for a rate that grew while groups were alike: with a quarter as the least, a run
-/// discarded five steps of its last nine and kept the rate that made them too long. A first step on a few labels
-/// from a planner that is sure of itself was still too long at 1/16 (0.0134 nats of 0.01).
-pub const SCALES: [f32; 8] = [2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625];
+/// The smallest ones are for a rate that is far too high: one that grew while groups were alike (with a quarter
+/// as the least, a run discarded five steps of its last nine), or a first step on a few labels from a planner
+/// that is sure of itself (0.0134 nats of 0.01 at 1/16).
+pub const SCALES: [f32; 12] = {
+    let mut scales = [2.0; 12];
+    let mut at = 1;
+    while at < scales.len() {
+        scales[at] = scales[at - 1] / 2.0;
+        at += 1;
+    }
+    scales
+};
 /// Mean k3 to the parent that one step may reach by default, nats per planner token of held-out prompts.
 pub const BOUND: f64 = 0.01;
 
@@ -25,22 +33,42 @@ pub struct StepSize {
 }
 
 /// Find the largest scale with mean k3 to the parent <= `bound`. `measure` answers the mean k3 of
-/// parent + scale * delta; scales after the first that fits are not tried. A k3 that is not finite, or
-/// negative (then it is no k3), never fits.
+/// parent + scale * delta. A k3 that is not finite, or negative (then it is no k3), never fits.
+///
+/// What is kept was measured and fits, and so was the scale above it, which does not: where k3 grows with the
+/// scale, that is what trying every scale from the largest on finds. Near the parent k3 grows with the square of
+/// the scale, so one that does not fit says how many halvings the next try should skip.
 ///
 /// # Errors
 /// What `measure` fails with.
 pub fn choose<E>(mut measure: impl FnMut(f32) -> Result<f64, E>, bound: f64) -> Result<StepSize, E> {
     let mut size = StepSize { kept: None, bound, tried: Vec::new() };
-    for scale in SCALES {
-        let k3 = measure(scale)?;
+    // Places in SCALES: all up to `over` are too long; `fits` is the largest known to fit.
+    let (mut over, mut fits) = (None, None);
+    let mut at = 0;
+    loop {
+        let k3 = measure(SCALES[at])?;
         let sane = k3.is_finite() && k3 >= 0.0;
-        size.tried.push((scale, sane.then_some(k3)));
+        size.tried.push((SCALES[at], sane.then_some(k3)));
         if sane && k3 <= bound {
-            size.kept = Some(scale);
-            break;
+            fits = Some(at);
+        } else {
+            over = Some(at);
         }
+        let next = over.map_or(0, |over| over + 1);
+        at = match fits {
+            Some(fits) if fits == next => break,
+            Some(fits) => fits - 1,
+            None if next == SCALES.len() => break,
+            // The square root of how far it went, in halvings.
+            None if sane => {
+                let halvings = (0.5 * (k3 / bound).log2()).ceil().max(1.0) as usize;
+                (next - 1).saturating_add(halvings).min(SCALES.len() - 1)
+            }
+            None => next,
+        };
     }
+    size.kept = fits.map(|fits| SCALES[fits]);
     Ok(size)
 }
 
@@ -68,6 +96,9 @@ impl StepSize {
 mod tests {
     use std::convert::Infallible;
 
+    use rand::{Rng as _, SeedableRng as _};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     fn chosen(k3: impl Fn(f32) -> f64) -> StepSize {
@@ -82,18 +113,41 @@ mod tests {
             (0.0025, Some(2.0), 1),
             (0.01, Some(1.0), 2),
             (0.03, Some(0.5), 3),
-            (0.1, Some(0.25), 4),
-            (0.1501, Some(0.25), 4),
-            (0.2, Some(0.125), 5),
-            (2.0, Some(0.0625), 6),
-            (3.0, Some(0.03125), 7),
-            (40.0, Some(0.015625), 8),
-            (60.0, None, 8),
+            (0.1, Some(0.25), 3),
+            (0.1501, Some(0.25), 3),
+            (0.2, Some(0.125), 3),
+            (2.0, Some(0.0625), 3),
+            (3.0, Some(0.03125), 3),
+            (40.0, Some(0.015625), 3),
+            (8000.0, Some(0.0009765625), 3),
+            (12000.0, None, 2),
         ] {
             let size = chosen(|scale| at_one * f64::from(scale * scale));
             assert_eq!((size.kept, size.tried.len()), (kept, tries), "{at_one}: {}", size.text());
         }
         assert!(chosen(|_| 1.0).text().starts_with("step discarded"));
+    }
+
+    #[test]
+    fn skipping_finds_what_trying_all_does() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        for _ in 0..5000 {
+            // Anything that grows with the scale: powers far from the square, with jumps, to infinity.
+            let (size, power) = (10.0_f64.powf(rng.random_range(-5.0..9.0)), rng.random_range(0.1..6.0));
+            let (jump, end) = (rng.random_range(0.0..3.0), rng.random_range(0.0..4.0));
+            let k3 = |scale: f32| {
+                let scale = f64::from(scale);
+                let grown = size * scale.powf(power) * if scale > jump { 50.0 } else { 1.0 };
+                if scale > end { f64::INFINITY } else { grown }
+            };
+            let all = SCALES.into_iter().find(|scale| k3(*scale) <= BOUND);
+            let found = chosen(k3);
+            assert_eq!(found.kept, all, "{}", found.text());
+            let mut tried: Vec<f32> = found.tried.iter().map(|(scale, _)| *scale).collect();
+            tried.sort_by(f32::total_cmp);
+            tried.dedup();
+            assert_eq!(tried.len(), found.tried.len(), "measured twice: {}", found.text());
+        }
     }
 
     #[test]

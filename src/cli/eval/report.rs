@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::tasks::eval::Share;
 use crate::tasks::figures::{Figures, Mean, comparison_text};
 use crate::tasks::judge::{Identity, Judged};
-use crate::tasks::stats::Pairs;
+use crate::tasks::stats::{Pairs, Resampled};
 
 /// One side under one turn limit.
 pub struct Limited {
@@ -18,8 +18,7 @@ pub struct Limited {
 /// Everything that is reported.
 pub struct Report {
     pub adapter: Figures,
-    /// The other side and the pairs, first side against second.
-    pub compare: Option<(Figures, Pairs)>,
+    pub compare: Option<Compared>,
     /// The first side by turn limit, where asked for.
     pub curve: Vec<Limited>,
     /// A judge's opinions, beside the accuracy and never in it.
@@ -27,6 +26,14 @@ pub struct Report {
     /// Questions this run answered itself, and the time it took.
     pub answered: usize,
     pub seconds: f64,
+}
+
+/// The other side, and the first side against it.
+pub struct Compared {
+    pub figures: Figures,
+    pub pairs: Pairs,
+    /// Rate of tool-call errors over the other side's.
+    pub tool_errors: Resampled,
 }
 
 /// One judge, and what it said of each side, in the order of the sides.
@@ -111,7 +118,7 @@ fn limit_name(limit: usize) -> String {
 
 impl Report {
     fn sides(&self) -> Vec<&Figures> {
-        std::iter::once(&self.adapter).chain(self.compare.as_ref().map(|(figures, _)| figures)).collect()
+        std::iter::once(&self.adapter).chain(self.compare.as_ref().map(|other| &other.figures)).collect()
     }
 
     fn head<'a>(&self, first: &'a str, one: &'a str) -> Table {
@@ -193,10 +200,10 @@ impl Report {
         table
     }
 
-    fn comparison(pairs: &Pairs) -> String {
+    fn comparison(Compared { figures: _, pairs, tool_errors }: &Compared) -> String {
         let (difference, low, high) = pairs.difference();
         format!(
-            "{} questions paired (same seeds): {} right for both, {} only for --adapter, {} only for --compare, {} for neither.\n--adapter against --compare: {:+.1} points (95 % {:+.1}..{:+.1}), exact two-sided p {}: {}.\n",
+            "{} questions paired (same seeds): {} right for both, {} only for --adapter, {} only for --compare, {} for neither.\n--adapter against --compare: {:+.1} points (95 % {:+.1}..{:+.1}), exact two-sided p {}: {}.\nTool calls that gave no result, rate of --adapter over that of --compare: {} (95 %, questions resampled).\n",
             pairs.n(),
             pairs.both_right,
             pairs.wins,
@@ -207,6 +214,7 @@ impl Report {
             100.0 * high,
             p_text(pairs.p_value()),
             comparison_text(pairs),
+            tool_errors.text(2),
         )
     }
 
@@ -214,8 +222,8 @@ impl Report {
     pub fn text(&self, markdown: bool) -> String {
         let render = |table: Table| if markdown { table.markdown() } else { table.text() };
         let mut text = render(self.families());
-        if let Some((_, pairs)) = &self.compare {
-            let _ = write!(text, "\n{}", Report::comparison(pairs));
+        if let Some(other) = &self.compare {
+            let _ = write!(text, "\n{}", Report::comparison(other));
         }
         let _ = write!(text, "\n{}\n{}", render(self.roles()), render(self.tools()));
         if self.curve.len() > 1 {
@@ -248,8 +256,8 @@ impl Report {
         for (family, share) in &self.adapter.families {
             let mut line = labelled("family", share_json(*share));
             line["family"] = family.as_str().into();
-            if let Some((other, _)) = &self.compare {
-                line["compare"] = share_json(other.families.get(family).copied().unwrap_or_default());
+            if let Some(other) = &self.compare {
+                line["compare"] = share_json(other.figures.families.get(family).copied().unwrap_or_default());
             }
             lines.push(line);
         }
@@ -274,8 +282,8 @@ impl Report {
         let compare = self.compare.as_ref();
         let mut line = json!({
             "kind": "eval", "n": f.overall.n, "accuracy": f.overall.value(), "low": low, "high": high,
-            "failed": f.failed, "accuracy_compare": compare.map(|(figures, _)| figures.overall.value()),
-            "p_value": compare.map(|(_, pairs)| pairs.p_value()), "turns_mean": f.turns.value(),
+            "failed": f.failed, "accuracy_compare": compare.map(|other| other.figures.overall.value()),
+            "p_value": compare.map(|other| other.pairs.p_value()), "turns_mean": f.turns.value(),
             "tool_error_rate": f.tool_errors.value(), "tool_calls": f.tool_errors.n, "tools": f.tools,
             "commands_well_formed": share_json(f.commands), "verdicts_right": share_json(f.verdicts),
             "answers_copied": share_json(f.copies), "tokens_mean": f.tokens.value(),
@@ -284,13 +292,16 @@ impl Report {
         if f.f1.n > 0 {
             line["f1"] = json!({"mean": f.f1.value(), "n": f.f1.n, "half_width": f.f1.half_width()});
         }
-        if let Some((figures, pairs)) = compare {
+        if let Some(Compared { figures, pairs, tool_errors }) = compare {
             let (difference, low, high) = pairs.difference();
             line["comparison"] = json!({
                 "pairs": pairs.n(), "both_right": pairs.both_right, "wins": pairs.wins, "losses": pairs.losses,
                 "both_wrong": pairs.both_wrong, "difference": difference, "low": low, "high": high,
                 "verdict": comparison_text(pairs), "failed": figures.failed,
                 "turns_mean": figures.turns.value(), "tool_error_rate": figures.tool_errors.value(),
+                "tool_error_ratio": tool_errors.value.is_finite().then(|| json!({
+                    "ratio": tool_errors.value, "low": tool_errors.low, "high": tool_errors.high,
+                })),
             });
         }
         line
@@ -336,9 +347,10 @@ mod tests {
 
     fn report() -> Report {
         let pairs = Pairs { both_right: 30, wins: 12, losses: 2, both_wrong: 36 };
+        let tool_errors = Resampled { value: 0.44, low: 0.27, high: 0.713 };
         Report {
             adapter: figures(42, 80),
-            compare: Some((figures(32, 80), pairs)),
+            compare: Some(Compared { figures: figures(32, 80), pairs, tool_errors }),
             curve: [1, 10].map(|turn_limit| Limited { turn_limit, figures: figures(turn_limit, 80) }).into(),
             judged: None,
             answered: 160,
@@ -354,6 +366,7 @@ mod tests {
             "80 questions paired (same seeds): 30 right for both, 12 only for --adapter, 2 only for --compare, 36 for neither.",
             "+12.5 points (95 % ",
             "exact two-sided p 0.0129: better.",
+            "over that of --compare: 0.44 (0.27..0.71) (95 %, questions resampled).",
             "turn limit",
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
@@ -412,6 +425,7 @@ mod tests {
             assert!(line[key].is_number(), "{key}: {line}");
         }
         assert_eq!(line["comparison"]["verdict"], "better");
+        assert_eq!(line["comparison"]["tool_error_ratio"]["high"], 0.713);
         let alone = Report { compare: None, ..report() }.eval_line();
         assert!(alone["accuracy_compare"].is_null() && alone["p_value"].is_null());
     }
