@@ -9,6 +9,7 @@
 //! waits on that way `key_times` tells, where asked to.
 
 pub mod app;
+mod app_events;
 mod app_keys;
 mod astray;
 pub mod bench;
@@ -66,6 +67,8 @@ mod why;
 mod tests;
 #[cfg(test)]
 mod tests_astray;
+#[cfg(test)]
+mod tests_groups;
 #[cfg(test)]
 mod tests_inside;
 #[cfg(test)]

@@ -5,8 +5,9 @@ use crossterm::event::{KeyCode, KeyModifiers};
 use proptest::prelude::*;
 
 use super::tests::{Deck, QUERY, each_size, snapshot, styled};
+use super::tests_groups::group;
 use super::tests_inside::{looked_into, recording, replayed, send, sessions};
-use super::tests_study::{group, study, training_view};
+use super::tests_study::{study, training_view};
 use crate::deck::app::{Effect, Input};
 use crate::deck::library::{LibraryCommand, LibraryEvent};
 use crate::deck::message::{DeckCommand, LabelValue};

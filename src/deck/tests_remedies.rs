@@ -4,8 +4,9 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::tests::{Deck, QUERY, each_size, snapshot};
+use super::tests_groups::group;
 use super::tests_inside::{recording, send, sessions};
-use super::tests_study::{asked_of_study, group, study, training_view};
+use super::tests_study::{asked_of_study, study, training_view};
 use crate::deck::app::{Effect, Input};
 use crate::deck::demo;
 use crate::deck::library::{LibraryCommand, LibraryEvent, Recording};

@@ -5,6 +5,7 @@
 //! answer should have been. The meter says whether a step can learn anything from what has been said.
 
 mod better;
+mod label;
 mod rows;
 
 use ratatui::buffer::Buffer;
@@ -22,7 +23,7 @@ use crate::deck::tab::{Context, Look, Tab, TabName, draw_empty};
 use crate::deck::table::{moved, scrolled};
 use crate::deck::theme::{Ink, Theme};
 
-use self::better::{Better, Pressed};
+use self::better::Better;
 use self::rows::{adapter_words, by_way, chances, cluster_rows, meter, no_contrast, small_rows};
 
 /// Rollouts of a group nobody named a size for.
@@ -45,8 +46,8 @@ pub struct Groups {
     unseen: bool,
     /// This group shall show once the groups are there.
     wanted: Option<String>,
-    /// What was labelled last, newest last: undone in that order.
-    done: Vec<StudyCommand>,
+    /// What takes each key's words back, newest last: undone in that order.
+    done: Vec<Vec<StudyCommand>>,
     /// The adapter that plans now, shortened; the outer None: not known yet.
     planning: Option<Option<String>>,
     /// Groups this deck draws now.
@@ -137,102 +138,6 @@ impl Groups {
         }
         let count = self.chosen().map_or(0, |(_, cluster)| cluster.rollouts.len());
         self.rollout = moved(self.rollout, rollouts, count);
-    }
-
-    fn label(&mut self, value: LabelValue, correction: Option<String>, cx: &mut Context) {
-        self.unseen = false;
-        let seconds = self.took(cx.now_ms);
-        let Some((group, cluster)) = self.chosen() else {
-            return cx.say("no answer to label yet");
-        };
-        // What only follows from another answer's label was not said of this one: nothing was there to come back to.
-        let own = cluster.label.filter(|_| cluster.said_by.is_empty());
-        let before = own.unwrap_or(LabelValue::Clear);
-        let label = |value, correction| StudyCommand::LabelCluster {
-            group: group.id.clone(),
-            answer: cluster.canonical.clone(),
-            value,
-            correction,
-            seconds,
-        };
-        let (command, back) = (label(value, correction), label(before, None));
-        let unpicked =
-            (value == LabelValue::Clear && cluster.label.is_none()).then_some((group, self.cluster));
-        let picks: Vec<_> = unpicked.map_or_else(Vec::new, |(group, at)| {
-            better::about(group, at).map(|picked| (group.id.clone(), picked.clone())).collect()
-        });
-        if !picks.is_empty() {
-            for (group, picked) in picks {
-                let (back, picked) = (picked.clone(), picked);
-                self.done.push(StudyCommand::Pick { group: group.clone(), picked: back, seconds });
-                cx.effect(ask(StudyCommand::Unpick { group, picked }));
-            }
-            return;
-        }
-        self.done.push(back);
-        cx.effect(ask(command));
-        // On to the next answer nobody has judged: one key per answer.
-        if let Some(group) = self.group()
-            && let Some(next) = (0..group.clusters.len())
-                .map(|n| (self.cluster + 1 + n) % group.clusters.len())
-                .find(|n| *n != self.cluster && group.clusters[*n].label.is_none())
-        {
-            (self.cluster, self.rollout) = (next, 0);
-        }
-    }
-
-    /// How long the label on this answer holds: asked, then said.
-    fn expires(&mut self, after: &str, cx: &mut Context) {
-        let Some((group, cluster)) = self.chosen() else { return cx.say("no answer to label yet") };
-        if cluster.label.is_none() || !cluster.said_by.is_empty() {
-            return cx.say("label this answer first: + or -");
-        }
-        if after.is_empty() {
-            return cx.open(Line::expires(&cluster.until));
-        }
-        let expires = |after: &str| StudyCommand::Expires {
-            group: group.id.clone(),
-            answer: cluster.canonical.clone(),
-            after: after.to_string(),
-        };
-        let back = expires(if cluster.until.is_empty() { "never" } else { &cluster.until });
-        let command = expires(after);
-        self.done.push(back);
-        cx.effect(ask(command));
-    }
-
-    /// This answer is better than another: one key where there are two, else one on each.
-    fn better(&mut self, cx: &mut Context) {
-        self.unseen = false;
-        let Some(group) = self.groups.get(self.at) else { return cx.say("no answer to compare yet") };
-        let id = group.id.clone();
-        match self.better.press(group, self.cluster, self.rollout) {
-            Pressed::Marked { next } => (self.cluster, self.rollout) = (next, 0),
-            Pressed::LetGo => cx.say("nothing is compared"),
-            Pressed::Alone => cx.say("there is no other answer to compare with; r rolls it again"),
-            Pressed::Picked(picked) => {
-                let seconds = self.took(cx.now_ms);
-                self.done.push(StudyCommand::Unpick { group: id.clone(), picked: picked.clone() });
-                cx.effect(ask(StudyCommand::Pick { group: id, picked, seconds }));
-            }
-        }
-    }
-
-    fn plan_bad(&mut self, cx: &mut Context) {
-        let seconds = self.took(cx.now_ms);
-        let Some((group, cluster)) = self.chosen() else { return };
-        let Some(rollout) = cluster.rollouts.get(self.rollout) else { return };
-        let (bad, clear) = (LabelValue::Bad, LabelValue::Clear);
-        let (value, before) = if rollout.plan_bad { (clear, bad) } else { (bad, clear) };
-        let label = |value| StudyCommand::LabelPlan {
-            group: group.id.clone(),
-            trajectory: rollout.trajectory.clone(),
-            value,
-            seconds,
-        };
-        let (command, back) = (label(value), label(before));
-        self.done.push(back);
-        cx.effect(ask(command));
     }
 
     /// The chosen rollout, through the panes it had when it ran.
@@ -406,7 +311,7 @@ impl Tab for Groups {
             Action::Correct => self.label(LabelValue::Bad, Some(argument.to_string()), cx),
             Action::Expires => self.expires(argument, cx),
             Action::Undo => match self.done.pop() {
-                Some(command) => cx.effect(ask(command)),
+                Some(commands) => commands.into_iter().for_each(|command| cx.effect(ask(command))),
                 None => cx.say("nothing to take back"),
             },
             Action::Open => self.open(cx),
