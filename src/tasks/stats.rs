@@ -206,20 +206,20 @@ mod tests {
 
     #[test]
     fn questions_are_resampled_whole() {
-        // 200 questions of one call a side: near the interval of the delta method for independent calls,
-        // exp(ln r ± 1.96 sqrt(1/10 - 1/200 + 1/30 - 1/200)).
+        // 2,000 questions of one call a side: near the interval of the delta method for independent calls,
+        // exp(ln r ± 1.96 sqrt(1/100 - 1/2000 + 1/300 - 1/2000)).
         let alone: Vec<BothSides> =
-            (0..200).map(|i| [(usize::from(i < 10), 1), (usize::from(i >= 170), 1)]).collect();
+            (0..2000).map(|i| [(usize::from(i < 100), 1), (usize::from(i >= 1700), 1)]).collect();
         let ratio = |one: f64, other: f64| one / other;
         let got = resampled(&alone, ratio);
-        let half = 1.96 * (0.1_f64 + 1.0 / 30.0 - 0.01).sqrt();
+        let half = 1.96 * (0.01_f64 + 1.0 / 300.0 - 0.001).sqrt();
         assert!((got.value - 1.0 / 3.0).abs() < 1e-12);
-        assert!((got.low.ln() - (got.value.ln() - half)).abs() < 0.15, "{got:?}");
-        assert!((got.high.ln() - (got.value.ln() + half)).abs() < 0.15, "{got:?}");
+        assert!((got.low.ln() - (got.value.ln() - half)).abs() < 0.03, "{got:?}");
+        assert!((got.high.ln() - (got.value.ln() + half)).abs() < 0.03, "{got:?}");
         assert_eq!(got, resampled(&alone, ratio));
         // The same counts from ten times as many draws of a tenth of the questions say much less.
         let together: Vec<BothSides> =
-            (0..20).map(|i| [(10 * usize::from(i < 1), 10), (10 * usize::from(i >= 17), 10)]).collect();
+            (0..200).map(|i| [(10 * usize::from(i < 10), 10), (10 * usize::from(i >= 170), 10)]).collect();
         let wide = resampled(&together, |one, other| one - other);
         let narrow = resampled(&alone, |one, other| one - other);
         assert!((wide.value - narrow.value).abs() < 1e-12);
