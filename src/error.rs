@@ -69,8 +69,13 @@ pub enum EngineError {
     )]
     OutOfMemory { needed_mb: u64, free_mb: u64 },
     /// The worker process ended by itself.
-    #[error("the engine worker died {how} while {phase}; it restarts with the next query{}", stderr_suffix(.stderr))]
+    #[error("the engine worker died {how} while {phase}; {}{}", if foreign(.how) { FOREIGN } else { "it restarts with the next query" }, stderr_suffix(.stderr))]
     Died { how: String, phase: String, stderr: String },
+    /// No worker is started for now: it would die like those before it.
+    #[error(
+        "the worker died {deaths} times within a minute and is left alone for {wait} s; try a smaller context or another model, and see engine.log in the logs folder"
+    )]
+    LeftAlone { deaths: usize, wait: u64 },
     #[error("adapter {path:?} refused: {reason}")]
     Adapter { path: PathBuf, reason: String },
     #[error("chat template: {0}; name another with engine.chat_template in the config")]
@@ -95,12 +100,14 @@ impl EngineError {
         let help = match self {
             EngineError::Died { how, phase, stderr } => {
                 let reason = format!("the engine worker died {how} while {phase}{}", stderr_suffix(stderr));
-                return (reason, "ask again: the worker restarts by itself".to_string());
+                let help = if foreign(how) { FOREIGN } else { "ask again: the worker restarts by itself" };
+                return (reason, help.to_string());
             }
             // Their own text ends with it.
             EngineError::ModelMissing { .. }
             | EngineError::ContextOverflow { .. }
             | EngineError::OutOfMemory { .. }
+            | EngineError::LeftAlone { .. }
             | EngineError::Template(_) => match text.rsplit_once("; ") {
                 Some((reason, remedy)) => return (reason.to_string(), remedy.to_string()),
                 None => "see `tillerman doctor`",
@@ -110,6 +117,14 @@ impl EngineError {
         };
         (text, help.to_string())
     }
+}
+
+/// Builds are for the machine they were made on.
+const FOREIGN: &str = "as a rule this program was built for another CPU: build it on this machine (`cargo clean`, then `make run`)";
+
+/// True of a death by an instruction that the CPU does not have.
+fn foreign(how: &str) -> bool {
+    how.contains("SIGILL")
 }
 
 /// What kept a remote engine from answering. No text in it holds a key.
@@ -171,12 +186,17 @@ mod tests {
             EngineError::ContextOverflow { needed: 9, available: 5 },
             EngineError::OutOfMemory { needed_mb: 9, free_mb: 5 },
             EngineError::ModelMissing { path: "/a; b.gguf".into() },
+            EngineError::LeftAlone { deaths: 3, wait: 9 },
             EngineError::Template("it does not parse".into()),
         ] {
             // Put together again it is what is said where there is one line for both.
             assert_eq!(told(error.clone()), error.to_string());
             assert!(!error.told().1.is_empty());
         }
+        let foreign =
+            EngineError::Died { how: "by SIGILL".into(), phase: "decoding".into(), stderr: "".into() };
+        assert!(foreign.to_string().contains("built for another CPU"), "{foreign}");
+        assert_eq!(told(foreign.clone()), foreign.to_string());
         let bug = told(EngineError::Protocol("?".into()));
         assert!(bug.ends_with("see `tillerman doctor`"), "{bug}");
     }

@@ -60,6 +60,8 @@
 //!   five million parameters could not copy (`recipe/README.md`).
 //! - Training questions are said in wordings with alternatives, none of which comes within two words of one that
 //!   judges (`tasks/wordings.rs`, a test): near copies had stood on both sides.
+//! - llama.cpp is built without its AMX products (`.cargo/config.toml`): GCC 12 drops the tile configuration they
+//!   load, and a seed gives one answer with AMX and without.
 //! - What other trainers got wrong is a list of lines to put back (`tests/traps`), each with the test that notices.
 //! - Events and labels carry checksums: SQLite notices a damaged page only where its structure breaks.
 //! - A run validates itself on every third gate question, goes back when a step broke the planner and hands over

@@ -215,7 +215,7 @@ impl Asking<'_> {
             let stop = self.cancel.clone();
             let (json, progress, kept, asked) = (self.json, &mut self.progress, self.kept, self.asked);
             score(&flow, &missing, self.how, self.cancel, |scored, trajectory| {
-                if let Some(error) = keeping::unkept(trajectory) {
+                if let Some(error) = keeping::not_asked(trajectory) {
                     written = Err(error);
                     return stop.cancel();
                 }

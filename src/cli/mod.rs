@@ -273,7 +273,7 @@ fn run(cli: Cli) -> anyhow::Result<i32> {
 fn failure_code(cause: Cause) -> i32 {
     match cause {
         Cause::Record => 4,
-        Cause::Engine | Cause::EngineDied => 3,
+        Cause::Engine | Cause::EngineDied | Cause::EngineLeftAlone => 3,
         Cause::Limit | Cause::Unknown => 1,
     }
 }

@@ -229,11 +229,7 @@ impl LlamaEngine {
         state.deaths.retain(|at| at.elapsed() < DEATHS_WINDOW);
         if state.deaths.len() >= DEATHS_MOST {
             let wait = DEATHS_WINDOW.saturating_sub(state.deaths[0].elapsed()).as_secs() + 1;
-            return Err(EngineError::Other(format!(
-                "the worker died {} times within a minute and is left alone for {wait} s; try a smaller context \
-                 or another model, and see engine.log in the logs folder",
-                state.deaths.len()
-            )));
+            return Err(EngineError::LeftAlone { deaths: state.deaths.len(), wait });
         }
         let header = gguf::check(&self.options.model)?;
         if let Some(adapter) = &state.adapter {

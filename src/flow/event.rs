@@ -146,6 +146,8 @@ pub enum Cause {
     Engine,
     /// The engine's worker process ended.
     EngineDied,
+    /// Too many workers died; for now none is started.
+    EngineLeftAlone,
     /// A limit: of turns, time, tokens or the context.
     Limit,
     /// The store could not keep an event.

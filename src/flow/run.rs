@@ -324,6 +324,7 @@ fn halt(error: EngineError) -> Halt {
 fn cause(error: &EngineError) -> Cause {
     match error {
         EngineError::Died { .. } => Cause::EngineDied,
+        EngineError::LeftAlone { .. } => Cause::EngineLeftAlone,
         EngineError::ContextOverflow { .. } => Cause::Limit,
         _ => Cause::Engine,
     }

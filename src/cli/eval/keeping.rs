@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::config::Home;
-use crate::error::Error;
+use crate::error::{EngineError, Error};
 use crate::flow::event::Cause;
 use crate::flow::trajectory::{Outcome, Trajectory};
 use crate::store::{Checked, Store, StoreSink, short};
@@ -91,9 +91,16 @@ impl Kept {
     }
 }
 
-/// A pass whose record could not be kept says nothing about the planner: it is no wrong answer but the end.
-pub fn unkept(trajectory: &Trajectory) -> Option<Error> {
+/// A pass whose record could not be kept, or that no engine was there for, says nothing about the planner: it is no
+/// wrong answer but the end.
+pub fn not_asked(trajectory: &Trajectory) -> Option<Error> {
     match &trajectory.outcome {
+        Outcome::Failed { reason, remedy, cause: Cause::EngineLeftAlone } => {
+            Some(Error::Engine(EngineError::Other(format!(
+                "{reason}; {remedy}; the evaluation stops here: what died with a worker is kept as failed, and with \
+                 --out FILE --resume asks the others"
+            ))))
+        }
         Outcome::Failed { reason, cause: Cause::Record, .. } => Some(Error::Store(format!(
             "{reason}; free some space and continue with --out FILE --resume, or store no trajectory with --discard"
         ))),
