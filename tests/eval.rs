@@ -208,7 +208,8 @@ fn an_evaluation_ends_where_no_engine_lives() {
     let mut eval =
         eval.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     while eval.try_wait().unwrap().is_none() {
-        if let Some(pid) = worker(eval.id()) {
+        // From when the engine has loaded and the questions begin.
+        if let Some(pid) = worker(eval.id()).filter(|_| out.exists()) {
             // SAFETY: a plain call; at worst the process has gone.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
