@@ -221,5 +221,7 @@ fn an_evaluation_ends_where_no_engine_lives() {
     assert!(err.contains("died 3 times within a minute") && err.contains("--resume"), "{err}");
     let rows = fs::read_to_string(&out).unwrap();
     let failed = rows.lines().filter(|row| row.contains("worker died")).count();
-    assert_eq!((failed, rows.lines().count()), (3, 4), "its setting and who died with a worker: {rows}");
+    // The first may have died before its question was asked.
+    assert!((2..=3).contains(&failed), "{rows}");
+    assert_eq!(rows.lines().count(), 1 + failed, "its setting and who died with a worker: {rows}");
 }
